@@ -1,0 +1,1 @@
+"""What the rollouts of robot policies prove: records, intervals, sequential tests, reports."""
