@@ -1,0 +1,310 @@
+"""Between the typed values and the messages of LBM Eval's wire.
+
+Decoding treats every message as hostile: whatever is malformed raises InvalidValueError naming the
+field. Images are raw pixels with compression NONE, as LBM Eval's client and server send
+and expect them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_interface.generated.lbm_policy_interface import (
+    GetPolicyMetadata_pb2,
+    PolicyStep_pb2,
+)
+from policy_interface.types import (
+    Action,
+    CameraView,
+    InvalidValueError,
+    Observation,
+    PolicyMetadata,
+    Pose,
+    RobotState,
+)
+
+# What LBM Eval's encoder writes into PosesAndGrippersActualAndDesired.version.
+ROBOT_VERSION = 20241212.0
+
+# LBM Eval's limit, on both sides: 4 cameras at their full size fit with depth and labels.
+MAX_MESSAGE_BYTES = 30 * 1024 * 1024
+
+_DTYPES: Mapping[int, np.dtype[Any]] = {
+    PolicyStep_pb2.DTYPE_UINT8: np.dtype("uint8"),
+    PolicyStep_pb2.DTYPE_INT8: np.dtype("int8"),
+    PolicyStep_pb2.DTYPE_UINT16: np.dtype("<u2"),
+    PolicyStep_pb2.DTYPE_INT16: np.dtype("<i2"),
+}
+_WIRE_DTYPES = {dtype: number for number, dtype in _DTYPES.items()}
+
+# The optional vectors of an arm: the message's field and the field of RobotState.
+_ARM_VECTORS = {
+    "joint_position": "joint_positions_rad",
+    "joint_velocity": "joint_velocities_rad_s",
+    "joint_torque": "joint_torques_nm",
+    "joint_torque_external": "external_joint_torques_nm",
+    "wrench": "wrenches",
+    "external_wrench": "external_wrenches",
+}
+
+
+def encode_time(time_s: float | None) -> PolicyStep_pb2.Time:
+    if time_s is None or time_s < 0:
+        return PolicyStep_pb2.Time(sec=-1)
+    sec = math.floor(time_s)
+    nanosec = round((time_s - sec) * 1e9)
+    if nanosec == 1_000_000_000:
+        sec, nanosec = sec + 1, 0
+    return PolicyStep_pb2.Time(sec=sec, nanosec=nanosec)
+
+
+def decode_time(message: PolicyStep_pb2.Time) -> float | None:
+    """Seconds, or None for a time that the sender marked as absent."""
+    if message.sec < 0:
+        return None
+    return message.sec + message.nanosec * 1e-9
+
+
+def encode_pose(pose: Pose) -> PolicyStep_pb2.RigidTransform:
+    return PolicyStep_pb2.RigidTransform(
+        translation=pose.translation_m.tolist(), rotation=pose.rotation.ravel().tolist()
+    )
+
+
+def decode_pose(message: PolicyStep_pb2.RigidTransform, name: str) -> Pose:
+    if len(message.translation) != 3 or len(message.rotation) != 9:
+        raise InvalidValueError(
+            f"{name}: expected 3 numbers of translation and 9 of rotation, "
+            f"got {len(message.translation)} and {len(message.rotation)}"
+        )
+    try:
+        return Pose(
+            rotation=np.reshape(message.rotation, (3, 3)), translation_m=list(message.translation)
+        )
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{name}: {error}") from error
+
+
+def encode_image(pixels: npt.NDArray[Any]) -> PolicyStep_pb2.Image:
+    """(H, W) or (H, W, C) of uint8, int8, uint16 or int16."""
+    dtype = pixels.dtype.newbyteorder("<") if pixels.dtype.itemsize > 1 else pixels.dtype
+    if dtype not in _WIRE_DTYPES or pixels.ndim not in (2, 3):
+        raise InvalidValueError(
+            f"image: expected (H, W[, C]) of 8 or 16 bit integers, "
+            f"got {pixels.shape} of {pixels.dtype}"
+        )
+    return PolicyStep_pb2.Image(
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        channels=1 if pixels.ndim == 2 else pixels.shape[2],
+        data=pixels.astype(dtype, copy=False).tobytes(),
+        dtype=_WIRE_DTYPES[dtype],  # pyright: ignore[reportArgumentType]
+        compression=PolicyStep_pb2.NONE,
+    )
+
+
+def decode_image(message: PolicyStep_pb2.Image, name: str) -> npt.NDArray[Any]:
+    """(H, W, C), a read-only view of the message's bytes: nothing is copied."""
+    if message.compression != PolicyStep_pb2.NONE:
+        raise InvalidValueError(
+            f"{name}: compression {message.compression} is not supported; send raw pixels (0)"
+        )
+    dtype = _DTYPES.get(message.dtype)
+    if dtype is None:
+        raise InvalidValueError(f"{name}: unknown dtype {message.dtype}, expected 0 to 3")
+    shape = (message.height, message.width, message.channels)
+    if min(shape) < 1:
+        raise InvalidValueError(f"{name}: expected a positive height, width, channels, got {shape}")
+    expected = math.prod(shape) * dtype.itemsize
+    if len(message.data) != expected:
+        raise InvalidValueError(
+            f"{name}: {shape} of {dtype.name} takes {expected} bytes, got {len(message.data)}"
+        )
+    return np.frombuffer(message.data, dtype=dtype).reshape(shape)
+
+
+def encode_camera(name: str, view: CameraView, time_s: float | None) -> Any:
+    def camera_image(pixels: npt.NDArray[Any]) -> PolicyStep_pb2.CameraImage:
+        return PolicyStep_pb2.CameraImage(
+            image=encode_image(pixels),
+            info=PolicyStep_pb2.CameraInfo(
+                height=pixels.shape[0],
+                width=pixels.shape[1],
+                distortion_model="plumb_bob",
+                k=view.intrinsics.ravel().tolist(),
+                header=PolicyStep_pb2.Header(stamp=encode_time(time_s)),
+            ),
+            pose=encode_pose(view.X_TC),
+        )
+
+    message = PolicyStep_pb2.CameraImageSet(
+        camera_serial=name, has_rgb=True, camera_rgb=camera_image(view.rgb)
+    )
+    if view.depth is not None:
+        message.has_depth = True
+        message.camera_depth.CopyFrom(camera_image(view.depth))
+    if view.label is not None:
+        message.has_label = True
+        message.camera_label.CopyFrom(camera_image(view.label))
+    return message
+
+
+def decode_camera(message: PolicyStep_pb2.CameraImageSet) -> CameraView:
+    name = f"camera {message.camera_serial!r}"
+    if not message.has_rgb:
+        raise InvalidValueError(f"{name}: expected an RGB image, got none (has_rgb is false)")
+    rgb = message.camera_rgb
+    if len(rgb.info.k) != 9:
+        raise InvalidValueError(f"{name}: expected 9 intrinsics, got {len(rgb.info.k)}")
+    try:
+        return CameraView(
+            rgb=decode_image(rgb.image, name),
+            intrinsics=np.reshape(rgb.info.k, (3, 3)),
+            X_TC=decode_pose(rgb.pose, name),
+            depth=_decode_plane(message.camera_depth, name) if message.has_depth else None,
+            label=_decode_plane(message.camera_label, name) if message.has_label else None,
+        )
+    except InvalidValueError as error:
+        text = str(error)
+        raise InvalidValueError(text if text.startswith(name) else f"{name}: {text}") from error
+
+
+def _decode_plane(message: PolicyStep_pb2.CameraImage, name: str) -> npt.NDArray[Any]:
+    image = decode_image(message.image, name)
+    if image.shape[2] != 1:
+        raise InvalidValueError(f"{name}: depth and label have 1 channel, got {image.shape[2]}")
+    return image[:, :, 0]
+
+
+def encode_state(state: RobotState, time_s: float | None) -> PolicyStep_pb2.PosesAndGrippers:
+    message = PolicyStep_pb2.PosesAndGrippers(timestamp_data=encode_time(time_s))
+    for arm, pose in state.poses.items():
+        vectors = {}
+        for wire_name, field_name in _ARM_VECTORS.items():
+            vector = getattr(state, field_name).get(arm)
+            if vector is not None:
+                vectors[wire_name] = vector.tolist()
+        message.pose_status.add(robot_name=arm, pose=encode_pose(pose), **vectors)
+    _add_grippers(message, state.gripper_widths_m)
+    return message
+
+
+def _add_grippers(message: PolicyStep_pb2.PosesAndGrippers, widths: Mapping[str, float]) -> None:
+    for gripper, width_m in widths.items():
+        message.gripper_status.add(gripper_name=gripper, gripper_position=width_m)
+
+
+def decode_state(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> RobotState:
+    vectors: dict[str, dict[str, list[float]]] = {field: {} for field in _ARM_VECTORS.values()}
+    for arm in message.pose_status:
+        for wire_name, field_name in _ARM_VECTORS.items():
+            vector = getattr(arm, wire_name)
+            # LBM Eval sends wrenches and torques that it does not know as NaN: not given.
+            if len(vector) and not all(math.isnan(number) for number in vector):
+                vectors[field_name][arm.robot_name] = list(vector)
+    try:
+        return RobotState(
+            poses=_decode_poses(message, name),
+            gripper_widths_m=_decode_grippers(message, name),
+            **vectors,  # pyright: ignore[reportArgumentType]
+        )
+    except InvalidValueError as error:
+        text = str(error)
+        raise InvalidValueError(text if text.startswith(name) else f"{name}: {text}") from error
+
+
+def _decode_poses(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> dict[str, Pose]:
+    _refuse_twice(name, "arm", (arm.robot_name for arm in message.pose_status))
+    return {
+        arm.robot_name: decode_pose(arm.pose, f"{name}, arm {arm.robot_name!r}")
+        for arm in message.pose_status
+    }
+
+
+def _decode_grippers(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> dict[str, float]:
+    _refuse_twice(name, "gripper", (gripper.gripper_name for gripper in message.gripper_status))
+    return {gripper.gripper_name: gripper.gripper_position for gripper in message.gripper_status}
+
+
+def _refuse_twice(name: str, kind: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for each in names:
+        if each in seen:
+            raise InvalidValueError(f"{name}: {kind} {each!r} is given twice")
+        seen.add(each)
+
+
+def encode_observation(observation: Observation) -> PolicyStep_pb2.MultiarmObservation:
+    time_s = observation.time_s
+    return PolicyStep_pb2.MultiarmObservation(
+        robot=PolicyStep_pb2.PosesAndGrippersActualAndDesired(
+            actual=encode_state(observation.actual, time_s),
+            desired=encode_state(observation.desired, time_s),
+            version=ROBOT_VERSION,
+        ),
+        visuo=[
+            encode_camera(name, view, time_s) for name, view in sorted(observation.cameras.items())
+        ],
+        use_language_instruction=observation.language_instruction is not None,
+        language_instruction=observation.language_instruction or "",
+    )
+
+
+def decode_observation(message: PolicyStep_pb2.MultiarmObservation) -> Observation:
+    """Raises InvalidValueError for anything malformed."""
+    _refuse_twice("observation", "camera", (camera.camera_serial for camera in message.visuo))
+    return Observation(
+        actual=decode_state(message.robot.actual, "actual"),
+        desired=decode_state(message.robot.desired, "desired"),
+        cameras={camera.camera_serial: decode_camera(camera) for camera in message.visuo},
+        language_instruction=(
+            message.language_instruction if message.use_language_instruction else None
+        ),
+        time_s=decode_time(message.robot.actual.timestamp_data),
+    )
+
+
+def encode_action(action: Action, time_s: float | None = None) -> PolicyStep_pb2.PosesAndGrippers:
+    message = PolicyStep_pb2.PosesAndGrippers(timestamp_data=encode_time(time_s))
+    for arm, pose in action.poses.items():
+        message.pose_status.add(robot_name=arm, pose=encode_pose(pose))
+    _add_grippers(message, action.gripper_widths_m)
+    return message
+
+
+def decode_action(message: PolicyStep_pb2.PosesAndGrippers) -> Action:
+    """Raises InvalidValueError for anything malformed."""
+    return Action(
+        poses=_decode_poses(message, "action"),
+        gripper_widths_m=_decode_grippers(message, "action"),
+    )
+
+
+_METADATA_FIELDS = (
+    "name",
+    "skill_type",
+    "checkpoint_path",
+    "git_repo",
+    "git_sha",
+    "raw_policy_config",
+    "is_language_conditioned",
+)
+
+
+def encode_metadata(metadata: PolicyMetadata) -> GetPolicyMetadata_pb2.PolicyMetadata:
+    return GetPolicyMetadata_pb2.PolicyMetadata(
+        **{name: getattr(metadata, name) for name in _METADATA_FIELDS},
+        runtime_information=dict(metadata.runtime_information),
+    )
+
+
+def decode_metadata(message: GetPolicyMetadata_pb2.PolicyMetadata) -> PolicyMetadata:
+    return PolicyMetadata(
+        **{name: getattr(message, name) for name in _METADATA_FIELDS},
+        runtime_information=dict(message.runtime_information),
+    )

@@ -1,0 +1,237 @@
+"""Observations and actions, as a policy and a robot exchange them.
+
+Everything is validated once, at construction, and immutable after it; arrays are made read-only.
+
+Frames: T is the task frame (`manipuland_table::table_top_center` in LBM Eval), E an arm's
+end effector (`panda_link8`), C a camera's optical frame (z forward, x right, y down). `X_TE` is
+the pose of E in T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+# Orthonormal to within what a float32 round trip and a few compositions leave behind.
+_ROTATION_TOLERANCE = 1e-4
+
+_Value = TypeVar("_Value")
+
+
+class InvalidValueError(ValueError):
+    """An observation or an action that cannot be one: wrong shape, not finite, not a rotation."""
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _finite(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    try:
+        # A copy, so that nobody who holds the argument can change what was validated.
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidValueError(f"{name}: expected {shape} numbers, got {value!r:.80}") from error
+    if array.shape != shape:
+        raise InvalidValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise InvalidValueError(f"{name}: expected finite numbers, got {array.tolist()}")
+    return _read_only(array)
+
+
+def _frozen(mapping: Mapping[str, _Value]) -> Mapping[str, _Value]:
+    return MappingProxyType(dict(mapping))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pose:
+    """A rigid transform X_AB: rotation (3, 3) and translation_m (3,) of frame B in frame A."""
+
+    rotation: FloatArray
+    translation_m: FloatArray
+
+    def __post_init__(self) -> None:
+        rotation = _finite("rotation", self.rotation, (3, 3))
+        translation_m = _finite("translation_m", self.translation_m, (3,))
+        residual = np.abs(rotation @ rotation.T - np.eye(3)).max()
+        if residual > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+            raise InvalidValueError(
+                "rotation: expected an orthonormal, right-handed 3x3 matrix, "
+                f"got one that is off by {residual:.3g}: {rotation.tolist()}"
+            )
+        object.__setattr__(self, "rotation", rotation)
+        object.__setattr__(self, "translation_m", translation_m)
+
+    @staticmethod
+    def identity() -> Pose:
+        return Pose(rotation=np.eye(3), translation_m=np.zeros(3))
+
+    @staticmethod
+    def from_matrix(matrix: npt.ArrayLike) -> Pose:
+        """From a homogeneous (4, 4) matrix."""
+        homogeneous = _finite("matrix", matrix, (4, 4))
+        return Pose(rotation=homogeneous[:3, :3], translation_m=homogeneous[:3, 3])
+
+    def matrix(self) -> FloatArray:
+        """The homogeneous (4, 4) matrix."""
+        homogeneous = np.eye(4)
+        homogeneous[:3, :3] = self.rotation
+        homogeneous[:3, 3] = self.translation_m
+        return homogeneous
+
+    def inverse(self) -> Pose:
+        """X_BA from X_AB."""
+        rotation = self.rotation.T
+        return Pose(rotation=rotation, translation_m=-rotation @ self.translation_m)
+
+    def __matmul__(self, other: Pose) -> Pose:
+        """X_AC = X_AB @ X_BC."""
+        return Pose(
+            rotation=self.rotation @ other.rotation,
+            translation_m=self.rotation @ other.translation_m + self.translation_m,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CameraView:
+    """What one camera saw.
+
+    rgb: (H, W, 3) uint8. intrinsics: (3, 3), pixels. X_TC: the optical frame in the task frame.
+    depth: (H, W) uint16, or None. label: (H, W) int16, or None.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    intrinsics: FloatArray
+    X_TC: Pose
+    depth: npt.NDArray[np.uint16] | None = None
+    label: npt.NDArray[np.int16] | None = None
+
+    def __post_init__(self) -> None:
+        rgb = np.asarray(self.rgb)
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+            raise InvalidValueError(
+                f"rgb: expected (height, width, 3) of uint8, got {rgb.shape} of {rgb.dtype}"
+            )
+        object.__setattr__(self, "rgb", _read_only(rgb))
+        object.__setattr__(self, "intrinsics", _finite("intrinsics", self.intrinsics, (3, 3)))
+        for name, dtype in (("depth", np.uint16), ("label", np.int16)):
+            image = getattr(self, name)
+            if image is None:
+                continue
+            image = np.asarray(image)
+            if image.ndim != 2 or image.dtype != dtype:
+                raise InvalidValueError(
+                    f"{name}: expected (height, width) of {np.dtype(dtype)}, "
+                    f"got {image.shape} of {image.dtype}"
+                )
+            object.__setattr__(self, name, _read_only(image))
+
+
+def _vectors(name: str, vectors: Mapping[str, npt.ArrayLike], size: int) -> Mapping[str, Any]:
+    return _frozen(
+        {arm: _finite(f"{name}[{arm!r}]", vector, (size,)) for arm, vector in vectors.items()}
+    )
+
+
+def _widths(widths: Mapping[str, float]) -> Mapping[str, float]:
+    return _frozen(
+        {
+            gripper: float(_finite(f"gripper_widths_m[{gripper!r}]", width, ()))
+            for gripper, width in widths.items()
+        }
+    )
+
+
+# The number of joints of the arms on this wire's stations (Franka Panda).
+NUM_ARM_JOINTS = 7
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RobotState:
+    """Every arm and gripper, measured or commanded.
+
+    poses: X_TE by arm. gripper_widths_m: the opening between the fingers by gripper.
+    The remaining fields are by arm, may be empty, and hold vectors of 7 joints or of 6
+    (wrenches: torque in N m, then force in N).
+    """
+
+    poses: Mapping[str, Pose]
+    gripper_widths_m: Mapping[str, float]
+    joint_positions_rad: Mapping[str, FloatArray] = field(default_factory=dict)
+    joint_velocities_rad_s: Mapping[str, FloatArray] = field(default_factory=dict)
+    joint_torques_nm: Mapping[str, FloatArray] = field(default_factory=dict)
+    external_joint_torques_nm: Mapping[str, FloatArray] = field(default_factory=dict)
+    wrenches: Mapping[str, FloatArray] = field(default_factory=dict)
+    external_wrenches: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "poses", _frozen(self.poses))
+        object.__setattr__(self, "gripper_widths_m", _widths(self.gripper_widths_m))
+        for name in (
+            "joint_positions_rad",
+            "joint_velocities_rad_s",
+            "joint_torques_nm",
+            "external_joint_torques_nm",
+        ):
+            object.__setattr__(self, name, _vectors(name, getattr(self, name), NUM_ARM_JOINTS))
+        for name in ("wrenches", "external_wrenches"):
+            object.__setattr__(self, name, _vectors(name, getattr(self, name), 6))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observation:
+    """What a robot or a simulator tells a policy at one control step.
+
+    actual: measured. desired: last commanded. cameras: by semantic name.
+    language_instruction: None where there is none, which differs from an empty one.
+    time_s: seconds since the episode began, or None where the sender gave none.
+    """
+
+    actual: RobotState
+    desired: RobotState
+    cameras: Mapping[str, CameraView]
+    language_instruction: str | None = None
+    time_s: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cameras", _frozen(self.cameras))
+        if self.time_s is not None:
+            object.__setattr__(self, "time_s", float(_finite("time_s", self.time_s, ())))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Action:
+    """What a policy commands for one control step: poses X_TE by arm, widths by gripper."""
+
+    poses: Mapping[str, Pose]
+    gripper_widths_m: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "poses", _frozen(self.poses))
+        object.__setattr__(self, "gripper_widths_m", _widths(self.gripper_widths_m))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyMetadata:
+    """What a server says of the policy that it serves."""
+
+    name: str
+    skill_type: str = "Undefined"
+    checkpoint_path: str = ""
+    git_repo: str = ""
+    git_sha: str = ""
+    raw_policy_config: str = ""
+    is_language_conditioned: bool = False
+    runtime_information: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runtime_information", _frozen(self.runtime_information))
