@@ -1,0 +1,248 @@
+"""The results.json of LBM Eval and VLA Foundry: written for their tools, read from their runs.
+
+Both keep one entry an episode, written beforehand as pending. LBM Eval records an exception of
+its own as `is_success: false` with a traceback, which its dashboard then counts as a failure of
+the policy: 196 of the 34,200 open-source rollouts released with VLA Foundry are such. Read here
+they are errors; written here an error has `is_success: null`, Foundry's mark of a crash.
+Standard library only.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from step_analysis.atomic_file import write_atomically
+from step_analysis.ledger import LedgerError, latest_outcomes
+from step_analysis.rollouts import (
+    Outcome,
+    RolloutKey,
+    RolloutRecord,
+    check_policy_name,
+    check_task_name,
+)
+from step_analysis.strict_json import FormatError, parse_object, shown
+
+RESULTS_FILE_NAME = "results.json"
+PUBLIC_RESULTS_PATTERN = "results-*.json"
+
+_TIMEOUT_PREFIX = "timeout"
+# What LBM Eval v1.1 raised in the released rollouts, should a message keep no traceback.
+_INFRASTRUCTURE_MARKS = (
+    "Traceback (most recent call last)",
+    "SimFailure",
+    "No space left on device",
+    "rejected this client uuid",
+    "SceneGraph encountered a non-finite value",
+    "Unable to synchronously open object",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultsFile:
+    """What one results.json holds."""
+
+    path: Path
+    policy: str
+    records: tuple[RolloutRecord, ...]
+    """Finished episodes in the order of the file; seed and start are not kept there."""
+    pending: tuple[RolloutKey, ...]
+    max_sample_size: int | None
+    """The budget for each task, fixed beforehand; None where the file does not say."""
+
+
+def snake_case(task: str) -> str:
+    """LBM Eval's skill type of a task: 'PutMugOnSaucer' is 'put_mug_on_saucer'."""
+    return re.sub(r"(?<!^)(?<![A-Z])(?=[A-Z])", "_", task).lower()
+
+
+def camel_case(skill_type: str) -> str:
+    """The task of a skill type: 'put_mug_on_saucer' is 'PutMugOnSaucer'."""
+    return "".join(word[:1].upper() + word[1:] for word in skill_type.split("_"))
+
+
+def write_results(
+    path: Path | str,
+    records: Iterable[RolloutRecord],
+    *,
+    requested: Iterable[tuple[str, int]],
+    max_sample_size: int,
+    num_processes: int,
+    elapsed_s: float,
+) -> None:
+    """Write the state of an evaluation of one policy, whole or not at all.
+
+    Args:
+        requested: (task, scenario index) of every episode, done or not, in order.
+
+    Raises:
+        LedgerError: the records are of several policies, or count one episode twice.
+        OSError: the file can't be written.
+    """
+    outcomes = latest_outcomes(records)
+    policies = {key.policy for key in outcomes}
+    if len(policies) > 1:
+        raise LedgerError(f"{path}: one policy a file expected, got {sorted(policies)}")
+    by_episode = {(key.task, key.scenario_index): record for key, record in outcomes.items()}
+    episodes = list(requested)
+    evaluations = [_entry(task, index, by_episode.get((task, index))) for task, index in episodes]
+    num_evaluated = sum(entry["is_success"] is not None for entry in evaluations)
+    num_success = sum(entry["is_success"] is True for entry in evaluations)
+    document = {
+        "num_processes": num_processes,
+        "elapsed_time": elapsed_s,
+        "num_evaluated": num_evaluated,
+        "num_requested_evaluations": len(episodes),
+        "num_success": num_success,
+        "success_rate": num_success / num_evaluated if num_evaluated else 0.0,
+        "max_sample_size_per_model": max_sample_size,
+        "evaluations": evaluations,
+    }
+    write_atomically(Path(path), json.dumps(document, allow_nan=False, indent=2) + "\n")
+
+
+def read_results(path: Path | str, policy: str) -> ResultsFile:
+    """One results.json or results-*.json, of the policy that its folder names.
+
+    Raises:
+        LedgerError: not such a file, or an episode is there twice; names the file.
+        OSError: the file can't be read.
+    """
+    path = Path(path)
+    try:
+        return _parse(path, path.read_bytes(), policy)
+    except FormatError as error:
+        raise LedgerError(f"{path}: {error}") from None
+
+
+def read_results_tree(root: Path | str) -> list[ResultsFile]:
+    """All results of LBM Eval or VLA Foundry at or below `root`, in order of their paths.
+
+    Known layouts: `{policy}/{Task}/rollouts/{time}/results.json`, the same below one folder for
+    each evaluation set (the policy is then '{set}/{policy}'), and LBM Eval's own
+    `{policy}/results-{time}.json`.
+    """
+    root = Path(root).resolve()
+    paths = [root] if root.is_file() else sorted(_results_below(root))
+    return [read_results(path, _policy_of(path, root)) for path in paths]
+
+
+def _results_below(root: Path) -> Iterable[Path]:
+    yield from root.rglob(RESULTS_FILE_NAME)
+    yield from root.rglob(PUBLIC_RESULTS_PATTERN)
+
+
+def _policy_of(path: Path, root: Path) -> str:
+    """The policy's name from the folders: no results file holds it."""
+    if path.name != RESULTS_FILE_NAME or path.parent.parent.name != "rollouts":
+        return path.parent.name
+    policy_folder = path.parents[3]
+    depth_below_root = len(path.relative_to(root).parts) if path != root else 0
+    if depth_below_root == 6:
+        return f"{policy_folder.parent.name}/{policy_folder.name}"
+    if depth_below_root > 6:
+        raise LedgerError(
+            f"{path}: nested deeper below {root} than "
+            "[set/]policy/Task/rollouts/time/results.json; name a folder further down"
+        )
+    return policy_folder.name
+
+
+def _entry(task: str, scenario_index: int, record: RolloutRecord | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "skill_type": snake_case(task),
+        "scenario_index": scenario_index,
+        "is_pending": record is None,
+        "total_time": None,
+        "is_success": None,
+        "failure_message": None,
+    }
+    if record is None:
+        return entry
+    entry["total_time"] = record.duration_s
+    entry["failure_message"] = record.message
+    if record.outcome.counts:
+        entry["is_success"] = record.outcome is Outcome.SUCCESS
+    elif not record.message:
+        entry["failure_message"] = "error without a message"
+    if record.outcome is Outcome.TIMEOUT and not _is_timeout(record.message):
+        entry["failure_message"] = ": ".join(filter(None, (_TIMEOUT_PREFIX, record.message)))
+    return entry
+
+
+def _parse(path: Path, content: bytes, policy: str) -> ResultsFile:
+    what = "results"
+    check_policy_name(policy, "policy, from the folder's name")
+    document = parse_object(content, what)
+    evaluations = document.get("evaluations")
+    if not isinstance(evaluations, list):
+        raise FormatError(f"{what}: a list 'evaluations' expected, got {shown(evaluations)}")
+    budget = document.get("max_sample_size_per_model")
+    if budget is not None and (type(budget) is not int or budget < 1):
+        raise FormatError(
+            f"{what}: max_sample_size_per_model: a positive integer expected, got {shown(budget)}"
+        )
+    records: list[RolloutRecord] = []
+    pending: list[RolloutKey] = []
+    seen: set[RolloutKey] = set()
+    for position, entry in enumerate(evaluations):
+        try:
+            item = _parse_entry(entry, policy)
+        except FormatError as error:
+            raise FormatError(f"{what}: evaluations[{position}]: {error}") from None
+        key = item if isinstance(item, RolloutKey) else item.key
+        if key in seen:
+            raise FormatError(f"{what}: evaluations[{position}]: {key} is there twice")
+        seen.add(key)
+        if isinstance(item, RolloutKey):
+            pending.append(item)
+        else:
+            records.append(item)
+    return ResultsFile(
+        path=path,
+        policy=policy,
+        records=tuple(records),
+        pending=tuple(pending),
+        max_sample_size=budget,
+    )
+
+
+def _parse_entry(entry: object, policy: str) -> RolloutRecord | RolloutKey:
+    """A finished episode's record, or the key of a pending one."""
+    if not isinstance(entry, Mapping):
+        raise FormatError(f"a JSON object expected, got {shown(entry)}")
+    skill_type = entry.get("skill_type")
+    if not isinstance(skill_type, str):
+        raise FormatError(f"skill_type: text expected, got {shown(skill_type)}")
+    task = check_task_name(camel_case(skill_type), "skill_type")
+    is_success, is_pending = entry.get("is_success"), entry.get("is_pending", False)
+    for name, value in (("is_success", is_success), ("is_pending", is_pending)):
+        if value is not None and not isinstance(value, bool):
+            raise FormatError(f"{name}: true, false or null expected, got {shown(value)}")
+    message = entry.get("failure_message")
+    record = RolloutRecord(
+        policy=policy,
+        task=task,
+        scenario_index=entry.get("scenario_index"),  # type: ignore[arg-type]
+        seed=None,
+        outcome=_outcome(is_success, message),
+        duration_s=entry.get("total_time"),
+        message=message,
+    )
+    return record.key if is_success is None and is_pending else record
+
+
+def _outcome(is_success: bool | None, message: object) -> Outcome:
+    if is_success is None:
+        return Outcome.ERROR
+    if is_success:
+        return Outcome.SUCCESS
+    if isinstance(message, str) and any(mark in message for mark in _INFRASTRUCTURE_MARKS):
+        return Outcome.ERROR
+    return Outcome.TIMEOUT if _is_timeout(message) else Outcome.FAILURE
+
+
+def _is_timeout(message: object) -> bool:
+    return isinstance(message, str) and message.lower().startswith(_TIMEOUT_PREFIX)
