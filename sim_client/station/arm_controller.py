@@ -1,0 +1,110 @@
+"""One arm's command at 50 Hz: an end-effector target and a gripper width, within limits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sim_client.station import panda_kinematics as panda
+from sim_client.station.inverse_kinematics import (
+    DifferentialInverseKinematics,
+    InverseKinematicsLimits,
+    rotation_from_vector,
+    rotation_vector,
+    solve_pose,
+)
+from sim_client.station.panda_kinematics import Array
+
+GRIPPER_SPEED_M_S = 0.25
+
+POSTURE = np.array([0.0, -0.35, 0.0, -2.35, 0.0, 2.0, np.pi / 4])
+"""The elbow-up posture that the spare degree of freedom prefers (rad)."""
+
+# The tool centre point at the start of an episode, for the right arm; mirrored for the left.
+_START_TCP_M = (-0.14, -0.30, 0.24)
+_START_SPREAD_M = 0.025
+_START_SPREAD_YAW_RAD = float(np.deg2rad(8.0))
+
+
+def tool_down(position_m: Array, yaw_rad: float) -> Array:
+    """X_TE (4, 4) of the flange with the tool pointing straight down.
+
+    position_m: the tool centre point in T. yaw_rad: the hand's x axis, from T's x about z; the
+    fingers slide across it.
+    """
+    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
+    X_TC = np.eye(4)
+    X_TC[:3, :3] = np.array([[c, s, 0.0], [s, -c, 0.0], [0.0, 0.0, -1.0]])
+    X_TC[:3, 3] = position_m
+    return X_TC @ np.linalg.inv(panda.X_EC)
+
+
+def sample_start(side: str, rng: np.random.Generator) -> tuple[Array, float]:
+    """A start pose X_TE (4, 4) near the station's own, and the open gripper's width (m)."""
+    x, y, z = _START_TCP_M
+    position = np.array([x, y if side == "right" else -y, z])
+    position += rng.uniform(-_START_SPREAD_M, _START_SPREAD_M, size=3)
+    yaw = rng.uniform(-_START_SPREAD_YAW_RAD, _START_SPREAD_YAW_RAD)
+    return tool_down(position, yaw), panda.MAX_GRIPPER_WIDTH_M
+
+
+class ArmController:
+    """Turns 10 Hz targets into smooth joint and finger commands.
+
+    `q`, `qdot` (7,) are the joint command; `width_m` is the gripper's; `X_TE_target` and
+    `width_target_m` are what was last asked, within the workspace.
+    """
+
+    def __init__(
+        self, *, base_position_m: Array, limits: InverseKinematicsLimits | None = None
+    ) -> None:
+        self.X_TB = np.eye(4)
+        self.X_TB[:3, 3] = base_position_m
+        self._limits = limits or InverseKinematicsLimits()
+        self._kinematics = DifferentialInverseKinematics(posture=POSTURE, limits=self._limits)
+        self.X_TE_target = self.X_TB @ panda.forward_kinematics(POSTURE)
+        self._X_TE_from = self.X_TE_target
+        self._ticks_left = 0
+        self.width_target_m = panda.MAX_GRIPPER_WIDTH_M
+        self.width_m = panda.MAX_GRIPPER_WIDTH_M
+
+    @property
+    def q(self) -> Array:
+        return self._kinematics.q
+
+    @property
+    def qdot(self) -> Array:
+        return self._kinematics.qdot
+
+    def finger_positions(self) -> Array:
+        return np.full(2, self.width_m / 2.0)
+
+    def reset(self, X_TE: Array, width_m: float) -> None:
+        """Start at rest at X_TE (4, 4). Raises ValueError where it is out of reach."""
+        self._kinematics.reset(solve_pose(np.linalg.inv(self.X_TB) @ X_TE, seed=POSTURE))
+        self.X_TE_target = self._X_TE_from = X_TE
+        self._ticks_left = 0
+        self.width_target_m = self.width_m = width_m
+
+    def set_target(self, X_TE: Array, width_m: float, *, num_ticks: int) -> None:
+        """Go from the previous target to X_TE over the next num_ticks ticks."""
+        self._X_TE_from = self.X_TE_target
+        target = X_TE.copy()
+        target[:3, 3] = self._limits.clip_to_workspace(X_TE[:3, 3])
+        self.X_TE_target = target
+        self.width_target_m = float(np.clip(width_m, 0.0, panda.MAX_GRIPPER_WIDTH_M))
+        self._ticks_left = num_ticks
+
+    def tick(self, dt_s: float) -> None:
+        """One tick of the joint and gripper commands."""
+        if self._ticks_left > 0:
+            # What remains of the way is divided by the ticks that remain.
+            share = 1.0 / self._ticks_left
+            turn = rotation_vector(self.X_TE_target[:3, :3] @ self._X_TE_from[:3, :3].T)
+            X = np.eye(4)
+            X[:3, :3] = rotation_from_vector(share * turn) @ self._X_TE_from[:3, :3]
+            X[:3, 3] = (1.0 - share) * self._X_TE_from[:3, 3] + share * self.X_TE_target[:3, 3]
+            self._X_TE_from = X
+            self._ticks_left -= 1
+        self._kinematics.step(np.linalg.inv(self.X_TB) @ self._X_TE_from, dt_s)
+        reach = GRIPPER_SPEED_M_S * dt_s
+        self.width_m += float(np.clip(self.width_target_m - self.width_m, -reach, reach))

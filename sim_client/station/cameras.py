@@ -1,0 +1,146 @@
+"""The station's cameras: where they are mounted, what they see, and the pictures they take.
+
+Optical frames as everywhere in the field (and in Drake): z forward, x right, y down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from policy_interface.contract import ImageSize
+from pydrake.geometry import (
+    ClippingRange,
+    ColorRenderCamera,
+    LightParameter,
+    MakeRenderEngineVtk,
+    RenderCameraCore,
+    RenderEngine,
+    RenderEngineVtkParams,
+    Rgba,
+)
+from pydrake.math import RigidTransform
+from pydrake.systems.sensors import CameraInfo
+
+from sim_client.station.panda_kinematics import Array
+
+RENDERER_NAME = "vtk"
+_IDENTITY = RigidTransform()
+Mount = Literal["table", "right", "left"]
+
+BACKGROUND = (0.80, 0.84, 0.88)
+
+
+def looking_at(eye: tuple[float, float, float], target: tuple[float, float, float]) -> Array:
+    """X_PC (4, 4) of an optical frame at `eye` that looks at `target`, upright in P's z."""
+    forward = np.array(target, dtype=np.float64) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    X = np.eye(4)
+    X[:3, :3] = np.column_stack([right, np.cross(forward, right), forward])
+    X[:3, 3] = eye
+    return X
+
+
+def _on_hand(forward_m: float, along_m: float, tilt_rad: float) -> Array:
+    """X_HC of a camera beside the hand, at `forward_m` on its x, tilted toward the fingers."""
+    c, s = np.cos(tilt_rad), np.sin(tilt_rad)
+    side = np.sign(forward_m)
+    X = np.eye(4)
+    X[:3, :3] = np.column_stack([[0.0, side, 0.0], [-side * c, 0.0, -s], [-side * s, 0.0, c]])
+    X[:3, 3] = forward_m, 0.0, along_m
+    return X
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CameraMount:
+    """parent: the task frame ("table") or the hand of an arm; X_PC: the optical frame in it."""
+
+    parent: Mount
+    X_PC: Array
+    vertical_field_of_view_rad: float
+
+
+_WRIST = _on_hand(0.075, 0.0, np.deg2rad(24.0))
+
+CAMERA_MOUNTS: Mapping[str, CameraMount] = {
+    "scene_right_0": CameraMount(
+        parent="table",
+        X_PC=looking_at((0.50, -0.42, 0.62), (-0.06, -0.10, 0.04)),
+        vertical_field_of_view_rad=np.deg2rad(46.0),
+    ),
+    "scene_left_0": CameraMount(
+        parent="table",
+        X_PC=looking_at((0.50, 0.42, 0.62), (-0.06, 0.10, 0.04)),
+        vertical_field_of_view_rad=np.deg2rad(46.0),
+    ),
+    "wrist_right_minus": CameraMount(
+        parent="right", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(68.0)
+    ),
+    "wrist_left_plus": CameraMount(
+        parent="left", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(68.0)
+    ),
+}
+
+DEFAULT_CAMERAS: Mapping[str, ImageSize] = {
+    name: ImageSize(height=128, width=128) for name in CAMERA_MOUNTS
+}
+
+
+def focal_length_px(size: ImageSize, vertical_field_of_view_rad: float) -> float:
+    return size.height / (2.0 * float(np.tan(vertical_field_of_view_rad / 2.0)))
+
+
+def intrinsics(size: ImageSize, vertical_field_of_view_rad: float) -> Array:
+    """(3, 3) pinhole matrix in pixels, with the principal point at the image's centre."""
+    focal = focal_length_px(size, vertical_field_of_view_rad)
+    # Drake's convention: pixel centres are at half-integers, so the centre is at (size - 1) / 2.
+    return np.array(
+        [
+            [focal, 0.0, size.width / 2.0 - 0.5],
+            [0.0, focal, size.height / 2.0 - 0.5],
+            [0.0, 0.0, 1.0],
+        ]
+    )
+
+
+def render_camera(size: ImageSize, vertical_field_of_view_rad: float) -> ColorRenderCamera:
+    focal = focal_length_px(size, vertical_field_of_view_rad)
+    info = CameraInfo(
+        width=size.width,
+        height=size.height,
+        focal_x=focal,
+        focal_y=focal,
+        center_x=size.width / 2.0 - 0.5,
+        center_y=size.height / 2.0 - 0.5,
+    )
+    core = RenderCameraCore(RENDERER_NAME, info, ClippingRange(0.01, 8.0), _IDENTITY)
+    return ColorRenderCamera(core, False)
+
+
+def make_renderer(*, shadows: bool) -> RenderEngine:
+    """Drake's VTK engine, off screen, with the station's lights."""
+    params = RenderEngineVtkParams(
+        default_clear_color=np.array(BACKGROUND),
+        lights=[
+            LightParameter(
+                type="directional",
+                color=Rgba(1.0, 0.97, 0.92, 1.0),
+                intensity=0.85,
+                direction=np.array([-0.45, 0.35, -1.0]),
+                frame="world",
+            ),
+            LightParameter(
+                type="directional",
+                color=Rgba(0.90, 0.95, 1.0, 1.0),
+                intensity=0.45,
+                direction=np.array([0.6, -0.7, -0.7]),
+                frame="world",
+            ),
+        ],
+        cast_shadows=shadows,
+    )
+    return MakeRenderEngineVtk(params)

@@ -1,0 +1,153 @@
+"""Differential inverse kinematics of one arm: an end-effector command to joint commands.
+
+Damped least squares, integrated on the *commanded* joint angles, with the spare degree of freedom
+pulling toward a comfortable posture. Every tick keeps the joints inside their position limits and
+under their velocity limits, whatever is asked, so that a wild command moves the arm slowly in
+its direction and never beyond what the real robot could do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sim_client.station import panda_kinematics as panda
+from sim_client.station.panda_kinematics import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseKinematicsLimits:
+    """What the arm may do; the defaults are those of the real robot with a margin.
+
+    posture_rate_hz: how fast the null space is pulled toward the posture.
+    workspace_*_m: the box, in the frame of the targets, that targets are clipped to.
+    """
+
+    linear_speed_m_s: float = 0.6
+    angular_speed_rad_s: float = 2.2
+    joint_speed_scale: float = 0.9
+    joint_margin_rad: float = 0.03
+    damping: float = 0.02
+    posture_rate_hz: float = 1.0
+    workspace_lower_m: tuple[float, float, float] = (-0.40, -0.70, 0.05)
+    workspace_upper_m: tuple[float, float, float] = (0.30, 0.70, 0.90)
+
+    def clip_to_workspace(self, position_m: Array) -> Array:
+        return np.clip(position_m, self.workspace_lower_m, self.workspace_upper_m)
+
+
+def rotation_vector(R: Array) -> Array:
+    """The axis times the angle (rad, 0 to pi) of a rotation matrix; (3,)."""
+    vector = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
+    cosine = np.clip((np.trace(R) - 1.0) / 2.0, -1.0, 1.0)
+    angle = np.arccos(cosine)
+    if angle > np.pi - 1e-3:
+        # Near half a turn the antisymmetric part vanishes; R + R^T still holds the axis.
+        symmetric = (R + R.T) / 2.0
+        column = int(np.argmax(np.diag(symmetric)))
+        axis = symmetric[:, column] + np.eye(3)[:, column]
+        axis /= np.linalg.norm(axis)
+        return angle * (axis if axis @ vector >= 0 else -axis)
+    if angle < 1e-6:
+        return vector / 2.0
+    return vector * (angle / (2.0 * np.sin(angle)))
+
+
+def rotation_from_vector(vector: Array) -> Array:
+    """Rodrigues' formula; inverse of `rotation_vector`."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-12:
+        return np.eye(3)
+    x, y, z = vector / angle
+    K = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.eye(3) + np.sin(angle) * K + (1.0 - np.cos(angle)) * (K @ K)
+
+
+def _capped(vector: Array, length: float) -> Array:
+    norm = float(np.linalg.norm(vector))
+    return vector if norm <= length else vector * (length / norm)
+
+
+@dataclass(kw_only=True)
+class DifferentialInverseKinematics:
+    """Follows targets X_BE (4, 4) with joint commands (7,), one tick at a time.
+
+    posture: the joint angles that the null space prefers.
+    """
+
+    posture: Array
+    limits: InverseKinematicsLimits = field(default_factory=InverseKinematicsLimits)
+    q: Array = field(init=False)
+    qdot: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reset(self.posture)
+
+    def reset(self, q: Array) -> None:
+        """Start from the joint angles q (7,), at rest."""
+        self.q = np.array(q, dtype=np.float64)
+        self.qdot = np.zeros(panda.NUM_JOINTS)
+
+    def step(self, X_BE_target: Array, dt_s: float) -> Array:
+        """One tick of dt_s seconds toward the target; returns the new joint command (7,).
+
+        After it `q` is the command and `qdot` its rate.
+        """
+        limits = self.limits
+        X_BE, J = panda.jacobian(self.q)
+        move = np.empty(6)
+        move[:3] = _capped(X_BE_target[:3, 3] - X_BE[:3, 3], limits.linear_speed_m_s * dt_s)
+        move[3:] = _capped(
+            rotation_vector(X_BE_target[:3, :3] @ X_BE[:3, :3].T),
+            limits.angular_speed_rad_s * dt_s,
+        )
+        lower = panda.LOWER_RAD + limits.joint_margin_rad
+        upper = panda.UPPER_RAD - limits.joint_margin_rad
+        toward_posture = limits.posture_rate_hz * dt_s * (self.posture - self.q)
+
+        free = np.ones(panda.NUM_JOINTS, dtype=bool)
+        dq = np.zeros(panda.NUM_JOINTS)
+        # A joint that would leave its range is set on the limit, and the others solve for the
+        # rest of the motion: an active set, at most one round per joint.
+        for _ in range(panda.NUM_JOINTS):
+            J_free = J[:, free]
+            rest = move - J[:, ~free] @ dq[~free]
+            gram = J_free @ J_free.T + limits.damping**2 * np.eye(6)
+            secondary = toward_posture[free]
+            dq[free] = secondary + J_free.T @ np.linalg.solve(gram, rest - J_free @ secondary)
+            after = self.q + dq
+            outside = free & ((after < lower) | (after > upper))
+            if not outside.any():
+                break
+            dq[outside] = np.clip(after, lower, upper)[outside] - self.q[outside]
+            free &= ~outside
+            if not free.any():
+                break
+        # One factor for all joints keeps the direction of the end effector's motion.
+        speed = np.abs(dq) / (panda.VELOCITY_RAD_S * limits.joint_speed_scale * dt_s)
+        dq /= max(1.0, float(speed.max()))
+        self.q = np.clip(self.q + dq, panda.LOWER_RAD, panda.UPPER_RAD)
+        self.qdot = dq / dt_s
+        return self.q
+
+
+def solve_pose(X_BE: Array, *, seed: Array, tolerance: float = 1e-4, iterations: int = 400) -> Array:
+    """Joint angles (7,) whose flange is at X_BE (4, 4), nearest to following from `seed` (7,).
+
+    Raises ValueError where none is found within `tolerance` (m and rad): the pose is out of reach.
+    """
+    follower = DifferentialInverseKinematics(
+        posture=seed, limits=InverseKinematicsLimits(posture_rate_hz=0.5)
+    )
+    for _ in range(iterations):
+        follower.step(X_BE, 0.05)
+        X = panda.forward_kinematics(follower.q)
+        position_error = float(np.linalg.norm(X[:3, 3] - X_BE[:3, 3]))
+        rotation_error = float(np.linalg.norm(rotation_vector(X_BE[:3, :3] @ X[:3, :3].T)))
+        if position_error < tolerance and rotation_error < tolerance:
+            return follower.q.copy()
+    raise ValueError(
+        f"no joint angles reach the flange pose at {X_BE[:3, 3].round(3).tolist()} m: "
+        f"{position_error:.4f} m and {rotation_error:.4f} rad remain"
+    )

@@ -1,0 +1,244 @@
+"""The Panda as bodies, joints, actuators, collision capsules and looks in a MultibodyPlant.
+
+Kinematics, limits and masses are the real robot's (see `panda_kinematics`; link masses from Gaz et
+al., "Dynamic Identification of the Franka Emika Panda Robot", RA-L 2019). The shapes are our own
+and light: capsules for contact, smooth turned surfaces for looks.
+
+The real robot compensates gravity and tracks joint commands stiffly by itself; here gravity is off
+for the arm and an implicit PD controller with the published effort limits tracks the command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydrake.geometry import (
+    AddContactMaterial,
+    AddRigidHydroelasticProperties,
+    Box,
+    Capsule,
+    CollisionFilterDeclaration,
+    GeometryProperties,
+    GeometrySet,
+    ProximityProperties,
+    SceneGraph,
+)
+from pydrake.math import RigidTransform, RollPitchYaw, RotationMatrix
+from pydrake.multibody.plant import CoulombFriction, MultibodyPlant
+from pydrake.multibody.tree import (
+    FixedOffsetFrame,
+    Frame,
+    ModelInstanceIndex,
+    PdControllerGains,
+    PrismaticJoint,
+    RevoluteJoint,
+    RigidBody,
+    SpatialInertia,
+    WeldJoint,
+)
+
+from sim_client.station import panda_kinematics as panda
+from sim_client.station import panda_looks as looks
+
+JOINT_STIFFNESS = (2000.0, 2000.0, 2000.0, 2000.0, 1000.0, 1000.0, 1000.0)
+JOINT_DAMPING = (150.0, 150.0, 150.0, 150.0, 50.0, 50.0, 50.0)
+REFLECTED_INERTIA = (0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05)
+FINGER_STIFFNESS = 2000.0
+FINGER_DAMPING = 80.0
+FINGER_EFFORT_N = 30.0
+"""A finger's greatest force; closing on an object saturates here, so this is the grip."""
+PAD_FRICTION = 1.0
+
+# Mass (kg), centre of mass in the link's frame (m), and half axes (m) of an ellipsoid that stands
+# for the link's inertia.
+_LINK_INERTIA: tuple[tuple[float, tuple[float, float, float], tuple[float, float, float]], ...] = (
+    (2.92, (-0.04, 0.0, 0.06), (0.12, 0.09, 0.08)),
+    (4.97, (0.004, 0.002, -0.10), (0.07, 0.09, 0.14)),
+    (0.65, (-0.003, -0.03, 0.003), (0.07, 0.14, 0.09)),
+    (3.23, (0.03, 0.04, -0.07), (0.09, 0.09, 0.14)),
+    (3.59, (-0.05, 0.10, 0.03), (0.09, 0.14, 0.09)),
+    (1.23, (-0.01, 0.04, -0.10), (0.07, 0.08, 0.16)),
+    (1.67, (0.06, -0.014, -0.01), (0.09, 0.07, 0.07)),
+    (0.74, (0.01, 0.004, 0.06), (0.06, 0.06, 0.06)),
+)
+_HAND_INERTIA = (0.73, (0.0, 0.0, 0.03), (0.04, 0.10, 0.05))
+_FINGER_MASS_KG = 0.05
+
+# Capsules by link: the two ends of the axis in the link's frame (m) and the radius (m).
+_Point = tuple[float, float, float]
+_CAPSULES: dict[int, tuple[tuple[_Point, _Point, float], ...]] = {
+    0: (((-0.08, 0.0, 0.06), (0.0, 0.0, 0.06), 0.07),),
+    1: (((0.0, 0.0, -0.16), (0.0, 0.0, 0.0), 0.065), ((0.0, -0.06, 0.0), (0.0, 0.06, 0.0), 0.065)),
+    2: (((0.0, 0.0, 0.0), (0.0, -0.18, 0.0), 0.065),),
+    3: (((0.0, 0.0, -0.12), (0.0, 0.0, -0.02), 0.062), ((0.08, -0.06, 0.0), (0.08, 0.06, 0.0), 0.06)),
+    4: (((-0.08, 0.06, 0.0), (-0.08, 0.14, 0.0), 0.06),),
+    5: (((0.0, 0.0, -0.24), (0.0, 0.03, -0.10), 0.055), ((0.0, 0.06, -0.10), (0.0, 0.04, 0.0), 0.045)),
+    6: (((0.0, 0.0, -0.02), (0.0, 0.0, 0.02), 0.055), ((0.088, 0.0, 0.0), (0.088, 0.02, 0.0), 0.055)),
+    7: (((0.0, 0.0, 0.05), (0.0, 0.0, 0.09), 0.045),),
+}
+_HAND_CAPSULE: tuple[_Point, _Point, float] = ((0.0, -0.07, 0.035), (0.0, 0.07, 0.035), 0.033)
+
+PAD_SIZE_M = (0.02, 0.012, 0.036)
+FINGER_LENGTH_M = 0.0536
+"""A finger's frame to its tip; the tip is 9 mm beyond the tool centre point."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PandaHandles:
+    """What the station needs of one arm after it was added to the plant."""
+
+    arm: ModelInstanceIndex
+    fingers: ModelInstanceIndex
+    hand_body: RigidBody
+    finger_bodies: tuple[RigidBody, RigidBody]
+    flange_frame: Frame
+
+
+def add_panda(
+    plant: MultibodyPlant, scene_graph: SceneGraph, *, name: str, X_TB: RigidTransform
+) -> PandaHandles:
+    """Add one arm with its hand, its base welded at X_TB."""
+    arm = plant.AddModelInstance(f"{name}_panda")
+    fingers = plant.AddModelInstance(f"{name}_panda_fingers")
+    links = [
+        plant.AddRigidBody(f"panda_link{i}", arm, _ellipsoid_inertia(*_LINK_INERTIA[i]))
+        for i in range(panda.NUM_JOINTS + 1)
+    ]
+    plant.WeldFrames(plant.world_frame(), links[0].body_frame(), X_TB)
+    for i, spec in enumerate(panda.JOINTS):
+        frame = plant.AddFrame(
+            FixedOffsetFrame(
+                f"panda_joint{i + 1}_parent",
+                links[i].body_frame(),
+                RigidTransform(RollPitchYaw(spec.roll_rad, 0.0, 0.0), np.array(spec.origin_m)),
+                arm,
+            )
+        )
+        joint = plant.AddJoint(
+            RevoluteJoint(
+                f"panda_joint{i + 1}",
+                frame,
+                links[i + 1].body_frame(),
+                np.array([0.0, 0.0, 1.0]),
+                spec.lower_rad,
+                spec.upper_rad,
+            )
+        )
+        actuator = plant.AddJointActuator(f"panda_joint{i + 1}", joint, spec.effort_nm)
+        actuator.set_controller_gains(PdControllerGains(p=JOINT_STIFFNESS[i], d=JOINT_DAMPING[i]))
+        actuator.set_default_rotor_inertia(REFLECTED_INERTIA[i])
+        actuator.set_default_gear_ratio(1.0)
+
+    flange_frame = plant.AddFrame(
+        FixedOffsetFrame(
+            "panda_link8",
+            links[7].body_frame(),
+            RigidTransform(np.array([0.0, 0.0, panda.FLANGE_OFFSET_M])),
+            arm,
+        )
+    )
+    hand = plant.AddRigidBody("panda_hand", arm, _ellipsoid_inertia(*_HAND_INERTIA))
+    plant.AddJoint(
+        WeldJoint(
+            "panda_hand_joint",
+            flange_frame,
+            hand.body_frame(),
+            RigidTransform(RotationMatrix.MakeZRotation(panda.HAND_YAW_RAD), np.zeros(3)),
+        )
+    )
+    finger_bodies = _add_fingers(plant, hand, fingers)
+    plant.set_gravity_enabled(arm, False)
+    plant.set_gravity_enabled(fingers, False)
+
+    for i, capsules in _CAPSULES.items():
+        for j, capsule in enumerate(capsules):
+            _add_capsule(plant, links[i], f"link{i}_{j}", capsule)
+    _add_capsule(plant, hand, "hand", _HAND_CAPSULE)
+    looks.add_looks(plant, links, hand, finger_bodies)
+
+    # Joint limits keep an arm out of itself well enough; contact is for arm against arm, table
+    # and objects.
+    own = GeometrySet()
+    for body in (*links, hand, *finger_bodies):
+        own.Add(plant.GetCollisionGeometriesForBody(body))
+    scene_graph.collision_filter_manager().Apply(
+        CollisionFilterDeclaration().ExcludeWithin(own)
+    )
+    return PandaHandles(
+        arm=arm,
+        fingers=fingers,
+        hand_body=hand,
+        finger_bodies=finger_bodies,
+        flange_frame=flange_frame,
+    )
+
+
+def _add_fingers(
+    plant: MultibodyPlant, hand: RigidBody, fingers: ModelInstanceIndex
+) -> tuple[RigidBody, RigidBody]:
+    bodies = []
+    joints = []
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        body = plant.AddRigidBody(
+            f"panda_{side}finger",
+            fingers,
+            SpatialInertia.SolidBoxWithMass(_FINGER_MASS_KG, 0.02, 0.02, FINGER_LENGTH_M),
+        )
+        frame = plant.AddFrame(
+            FixedOffsetFrame(
+                f"panda_{side}finger_parent",
+                hand.body_frame(),
+                RigidTransform(np.array([0.0, 0.0, panda.FINGER_ORIGIN_M])),
+                fingers,
+            )
+        )
+        joint = plant.AddJoint(
+            PrismaticJoint(
+                f"panda_{side}finger_joint",
+                frame,
+                body.body_frame(),
+                np.array([0.0, sign, 0.0]),
+                0.0,
+                panda.MAX_FINGER_TRAVEL_M,
+            )
+        )
+        actuator = plant.AddJointActuator(f"panda_{side}finger", joint, FINGER_EFFORT_N)
+        actuator.set_controller_gains(PdControllerGains(p=FINGER_STIFFNESS, d=FINGER_DAMPING))
+        actuator.set_default_rotor_inertia(0.1)
+        actuator.set_default_gear_ratio(1.0)
+
+        pad = ProximityProperties()
+        AddContactMaterial(friction=CoulombFriction(PAD_FRICTION, PAD_FRICTION), properties=pad)
+        AddRigidHydroelasticProperties(resolution_hint=0.01, properties=pad)
+        plant.RegisterCollisionGeometry(
+            body,
+            RigidTransform(
+                np.array([0.0, sign * PAD_SIZE_M[1] / 2, FINGER_LENGTH_M - PAD_SIZE_M[2] / 2])
+            ),
+            Box(*PAD_SIZE_M),
+            f"{side}_pad",
+            pad,
+        )
+        bodies.append(body)
+        joints.append(joint)
+    # The hand's one motor moves both fingers alike, so a grasped object cannot push them sideways.
+    plant.AddCouplerConstraint(joints[0], joints[1], 1.0)
+    return bodies[0], bodies[1]
+
+
+def _ellipsoid_inertia(mass_kg: float, com_m: _Point, half_axes_m: _Point) -> SpatialInertia:
+    about_com = SpatialInertia.SolidEllipsoidWithMass(mass_kg, *half_axes_m)
+    return about_com.Shift(-np.array(com_m))
+
+
+def _add_capsule(
+    plant: MultibodyPlant, body: RigidBody, name: str, capsule: tuple[_Point, _Point, float]
+) -> None:
+    start, end, radius = np.array(capsule[0]), np.array(capsule[1]), capsule[2]
+    axis = end - start
+    length = float(np.linalg.norm(axis))
+    pose = RigidTransform(RotationMatrix.MakeFromOneVector(axis, 2), (start + end) / 2)
+    properties: GeometryProperties = ProximityProperties()
+    AddContactMaterial(friction=CoulombFriction(0.4, 0.4), properties=properties)
+    plant.RegisterCollisionGeometry(body, pose, Capsule(radius, length), name, properties)

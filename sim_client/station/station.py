@@ -1,0 +1,300 @@
+"""The two-arm station: a simulated robot cell that takes actions and gives observations.
+
+One control step is 0.1 s. Simulation time stands still between steps, so nothing depends on how
+long a policy thinks. World and task frame T coincide: z up, x forward from the arms, y to their
+left, origin at the centre of the arms' workspace on the table's surface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from policy_interface.contract import (
+    LEFT_ARM,
+    LEFT_GRIPPER,
+    RIGHT_ARM,
+    RIGHT_GRIPPER,
+    Contract,
+    ContractError,
+    ImageSize,
+    action_violations,
+)
+from policy_interface.types import Action, CameraView, Observation, Pose, RobotState
+from pydrake.math import RigidTransform
+from pydrake.systems.analysis import Simulator
+
+from sim_client.station import panda_kinematics as panda
+from sim_client.station.arm_controller import ArmController, sample_start
+from sim_client.station.cameras import (
+    CAMERA_MOUNTS,
+    DEFAULT_CAMERAS,
+    intrinsics,
+    render_camera,
+)
+from sim_client.station.panda_kinematics import Array
+from sim_client.station.scene import BASE_POSITIONS_M, SIDES, build_scene
+from sim_client.tasks.task import SceneState, Task, TaskStatus
+
+CONTROL_PERIOD_S = 0.1
+_TICKS_PER_STEP = 5
+_TICK_S = CONTROL_PERIOD_S / _TICKS_PER_STEP
+_SETTLE_S = 0.2
+"""Simulated before time 0, so that objects rest on the table when an episode begins."""
+
+ARM_NAMES = {"right": RIGHT_ARM, "left": LEFT_ARM}
+GRIPPER_NAMES = {"right": RIGHT_GRIPPER, "left": LEFT_GRIPPER}
+
+
+class SimulationError(RuntimeError):
+    """The physics engine gave up or diverged: no verdict on the policy."""
+
+
+class Station:
+    """One task's scene with two arms. Not to be shared between threads.
+
+    cameras: the size of each camera's image, by semantic name; none makes a station without
+    rendering, which needs no GL libraries.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        cameras: Mapping[str, ImageSize] = DEFAULT_CAMERAS,
+        shadows: bool = True,
+    ) -> None:
+        unknown = sorted(set(cameras) - set(CAMERA_MOUNTS))
+        if unknown:
+            raise ContractError(
+                f"cameras {unknown} unknown: the station has {sorted(CAMERA_MOUNTS)}"
+            )
+        self.task = task
+        self.contract = Contract(cameras=cameras, uses_language=True)
+        self._scene = build_scene(task.objects, with_renderer=bool(cameras), shadows=shadows)
+        self._render_cameras = {
+            name: render_camera(size, CAMERA_MOUNTS[name].vertical_field_of_view_rad)
+            for name, size in cameras.items()
+        }
+        self._intrinsics = {
+            name: intrinsics(size, CAMERA_MOUNTS[name].vertical_field_of_view_rad)
+            for name, size in cameras.items()
+        }
+        self._simulator = Simulator(self._scene.diagram)
+        self._simulator.set_target_realtime_rate(0.0)
+        self._root_context = self._simulator.get_mutable_context()
+        self._context = self._scene.plant.GetMyMutableContextFromRoot(self._root_context)
+        self._graph_context = self._scene.scene_graph.GetMyContextFromRoot(self._root_context)
+        self._controllers = {
+            side: ArmController(base_position_m=np.array(BASE_POSITIONS_M[side])) for side in SIDES
+        }
+        self._object_of_body = {body.index(): name for name, body in self._scene.bodies.items()}
+        self._object_of_body[self._scene.plant.world_body().index()] = "table"
+        self._finger_bodies = {
+            body.index() for arm in self._scene.arms.values() for body in arm.finger_bodies
+        }
+        self._num_ticks = 0
+        self._num_steps = 0
+        self._status: TaskStatus | None = None
+
+    @property
+    def time_s(self) -> float:
+        """Seconds since the episode began."""
+        return self._num_steps * CONTROL_PERIOD_S
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode that `seed` stands for: same seed, same scene, bit by bit."""
+        layout_seed, start_seed = np.random.SeedSequence(seed).spawn(2)
+        layout = self.task.sample_layout(np.random.default_rng(layout_seed))
+        start_rng = np.random.default_rng(start_seed)
+        plant = self._scene.plant
+        self._simulator.get_mutable_context().SetTime(0.0)
+        plant.SetDefaultState(self._context, self._context.get_mutable_state())
+        for name, X_TO in layout.items():
+            pose = RigidTransform(X_TO)
+            if name in self._scene.fixed_frames:
+                self._scene.fixed_frames[name].SetPoseInParentFrame(self._context, pose)
+            else:
+                plant.SetFreeBodyPose(self._context, self._scene.bodies[name], pose)
+        for side, controller in self._controllers.items():
+            controller.reset(*sample_start(side, start_rng))
+            arm = self._scene.arms[side]
+            plant.SetPositions(self._context, arm.arm, controller.q)
+            plant.SetPositions(self._context, arm.fingers, controller.finger_positions())
+        self._command()
+        self._simulator.Initialize()
+        self._num_ticks = 0
+        for _ in range(round(_SETTLE_S / _TICK_S)):
+            self._advance_tick()
+        self._num_steps = 0
+        self._status = None
+
+    def step(self, action: Action) -> TaskStatus:
+        """Advance one control step toward the action, and say how the task stands.
+
+        Poses are interpolated over the step; what lies outside the workspace or asks for too much
+        speed is followed as far as the limits allow. Raises ContractError where an arm or a gripper
+        is left without a command, SimulationError where the physics engine fails.
+        """
+        missing = action_violations(self.contract, action)
+        if missing:
+            raise ContractError("; ".join(missing))
+        for side, controller in self._controllers.items():
+            controller.set_target(
+                action.poses[ARM_NAMES[side]].matrix(),
+                action.gripper_widths_m[GRIPPER_NAMES[side]],
+                num_ticks=_TICKS_PER_STEP,
+            )
+        for _ in range(_TICKS_PER_STEP):
+            for controller in self._controllers.values():
+                controller.tick(_TICK_S)
+            self._command()
+            self._advance_tick()
+        self._num_steps += 1
+        self._status = None
+        return self.status()
+
+    def status(self) -> TaskStatus:
+        if self._status is None:
+            self._status = self.task.status(self.scene_state())
+        return self._status
+
+    def observe(self) -> Observation:
+        """Everything a policy may know now; renders the cameras."""
+        query = self._scene.scene_graph.get_query_output_port().Eval(self._graph_context)
+        return Observation(
+            actual=self._actual(),
+            desired=self._desired(),
+            cameras={
+                name: self._view(name, camera, query)
+                for name, camera in self._render_cameras.items()
+            },
+            language_instruction=self.task.instruction,
+            time_s=self.time_s,
+        )
+
+    def scene_state(self) -> SceneState:
+        """The true state of the objects, for predicates and scripted experts."""
+        plant = self._scene.plant
+        poses = {}
+        velocities = {}
+        for name, body in self._scene.bodies.items():
+            poses[name] = plant.EvalBodyPoseInWorld(self._context, body).GetAsMatrix4()
+            velocity = plant.EvalBodySpatialVelocityInWorld(self._context, body)
+            velocities[name] = np.concatenate([velocity.rotational(), velocity.translational()])
+            if not (np.isfinite(poses[name]).all() and np.isfinite(velocities[name]).all()):
+                raise SimulationError(f"the state of {name!r} is not finite at {self.time_s:.1f} s")
+        finger_contacts, contacts = self._contacts()
+        return SceneState(
+            poses=poses,
+            velocities=velocities,
+            finger_contacts=finger_contacts,
+            contacts=contacts,
+        )
+
+    def _advance_tick(self) -> None:
+        self._num_ticks += 1
+        try:
+            # From the number of ticks, so that rounding errors do not add up.
+            self._simulator.AdvanceTo(self._num_ticks * _TICK_S)
+        except RuntimeError as error:
+            raise SimulationError(f"Drake failed at {self.time_s:.1f} s: {error}") from error
+
+    def _command(self) -> None:
+        plant = self._scene.plant
+        for side, controller in self._controllers.items():
+            arm = self._scene.arms[side]
+            fingers = controller.finger_positions()
+            for instance, desired in (
+                (arm.arm, np.concatenate([controller.q, controller.qdot])),
+                (arm.fingers, np.concatenate([fingers, np.zeros(2)])),
+            ):
+                plant.get_desired_state_input_port(instance).FixValue(self._context, desired)
+
+    def _contacts(self) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+        plant = self._scene.plant
+        results = plant.get_contact_results_output_port().Eval(self._context)
+        inspector = self._scene.scene_graph.model_inspector()
+        pairs = []
+        for i in range(results.num_point_pair_contacts()):
+            point = results.point_pair_contact_info(i)
+            pairs.append((point.bodyA_index(), point.bodyB_index()))
+        for i in range(results.num_hydroelastic_contacts()):
+            surface = results.hydroelastic_contact_info(i).contact_surface()
+            pairs.append(
+                tuple(
+                    plant.GetBodyFromFrameId(inspector.GetFrameId(geometry)).index()
+                    for geometry in (surface.id_M(), surface.id_N())
+                )
+            )
+        finger_contacts = set()
+        contacts = set()
+        for first, second in pairs:
+            names = sorted(
+                self._object_of_body[index]
+                for index in (first, second)
+                if index in self._object_of_body
+            )
+            if len(names) == 2:
+                contacts.add((names[0], names[1]))
+            elif len(names) == 1 and (first in self._finger_bodies or second in self._finger_bodies):
+                finger_contacts.add(names[0])
+        return frozenset(finger_contacts - {"table"}), frozenset(contacts)
+
+    def _actual(self) -> RobotState:
+        plant = self._scene.plant
+        poses, widths, positions, velocities, torques = {}, {}, {}, {}, {}
+        for side, arm in self._scene.arms.items():
+            name = ARM_NAMES[side]
+            q = plant.GetPositions(self._context, arm.arm)
+            X_BE = panda.forward_kinematics(q)
+            poses[name] = Pose.from_matrix(self._controllers[side].X_TB @ X_BE)
+            fingers = plant.GetPositions(self._context, arm.fingers)
+            widths[GRIPPER_NAMES[side]] = float(fingers.sum())
+            positions[name] = q
+            velocities[name] = plant.GetVelocities(self._context, arm.arm)
+            net = plant.get_net_actuation_output_port(arm.arm).Eval(self._context)
+            torques[name] = np.array(net)
+        return RobotState(
+            poses=poses,
+            gripper_widths_m=widths,
+            joint_positions_rad=positions,
+            joint_velocities_rad_s=velocities,
+            joint_torques_nm=torques,
+        )
+
+    def _desired(self) -> RobotState:
+        return RobotState(
+            poses={
+                ARM_NAMES[side]: Pose.from_matrix(controller.X_TE_target)
+                for side, controller in self._controllers.items()
+            },
+            gripper_widths_m={
+                GRIPPER_NAMES[side]: controller.width_target_m
+                for side, controller in self._controllers.items()
+            },
+            joint_positions_rad={
+                ARM_NAMES[side]: controller.q.copy()
+                for side, controller in self._controllers.items()
+            },
+            joint_velocities_rad_s={
+                ARM_NAMES[side]: controller.qdot.copy()
+                for side, controller in self._controllers.items()
+            },
+        )
+
+    def _view(self, name: str, camera, query) -> CameraView:  # noqa: ANN001 (Drake has no stubs)
+        plant = self._scene.plant
+        mount = CAMERA_MOUNTS[name]
+        body = (
+            plant.world_body() if mount.parent == "table" else self._scene.arms[mount.parent].hand_body
+        )
+        image = query.RenderColorImage(
+            camera, plant.GetBodyFrameIdOrThrow(body.index()), RigidTransform(mount.X_PC)
+        )
+        X_TP: Array = plant.EvalBodyPoseInWorld(self._context, body).GetAsMatrix4()
+        return CameraView(
+            rgb=np.ascontiguousarray(image.data[:, :, :3]),
+            intrinsics=self._intrinsics[name],
+            X_TC=Pose.from_matrix(X_TP @ mount.X_PC),
+        )
