@@ -1,0 +1,1 @@
+"""Sequential tests of which of two policies succeeds more often."""

@@ -1,0 +1,107 @@
+"""Intervals for a success rate: Clopper-Pearson, Wilson, and the Beta posterior."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import betaincinv, betaln, ndtri, xlog1py, xlogy
+
+DEFAULT_CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """A range of success rates, within [0, 1]."""
+
+    lower: float
+    upper: float
+
+
+def clopper_pearson(
+    successes: int, num_episodes: int, confidence: float = DEFAULT_CONFIDENCE
+) -> Interval:
+    """The exact two-sided interval: covers the true rate with at least `confidence`.
+
+    Source: Clopper and Pearson, Biometrika 26 (1934), by quantiles of the Beta law.
+
+    Raises:
+        ValueError: counts out of range, or a confidence outside (0, 1).
+    """
+    _check(successes, num_episodes, confidence)
+    tail = (1.0 - confidence) / 2.0
+    failures = num_episodes - successes
+    lower = float(betaincinv(successes, failures + 1, tail)) if successes else 0.0
+    upper = float(betaincinv(successes + 1, failures, 1.0 - tail)) if failures else 1.0
+    return Interval(lower, upper)
+
+
+def wilson(successes: int, num_episodes: int, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
+    """Wilson's score interval: narrower than the exact one, covers about `confidence`.
+
+    Source: Wilson, JASA 22 (1927). Without an episode it is [0, 1].
+
+    Raises:
+        ValueError: counts out of range, or a confidence outside (0, 1).
+    """
+    _check(successes, num_episodes, confidence)
+    if num_episodes == 0:
+        return Interval(0.0, 1.0)
+    z = float(ndtri(0.5 + confidence / 2.0))
+    rate = successes / num_episodes
+    shrink = 1.0 + z * z / num_episodes
+    centre = (rate + z * z / (2.0 * num_episodes)) / shrink
+    spread = rate * (1.0 - rate) / num_episodes + (z / (2.0 * num_episodes)) ** 2
+    half = z * math.sqrt(spread) / shrink
+    # At the ends the bound is exactly 0 or 1, which rounding would miss.
+    lower = centre - half if successes else 0.0
+    upper = centre + half if successes < num_episodes else 1.0
+    return Interval(lower, upper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetaPosterior:
+    """What is believed of a success rate after some episodes, from a uniform prior Beta(1, 1)."""
+
+    successes: int
+    num_episodes: int
+
+    def __post_init__(self) -> None:
+        _check(self.successes, self.num_episodes, DEFAULT_CONFIDENCE)
+
+    @property
+    def a(self) -> int:
+        return self.successes + 1
+
+    @property
+    def b(self) -> int:
+        return self.num_episodes - self.successes + 1
+
+    @property
+    def mean(self) -> float:
+        return self.a / (self.a + self.b)
+
+    def quantile(self, probability: float) -> float:
+        """The rate that the true one lies below with `probability`."""
+        return float(betaincinv(self.a, self.b, probability))
+
+    def interval(self, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
+        """The central credible interval."""
+        _check(self.successes, self.num_episodes, confidence)
+        tail = (1.0 - confidence) / 2.0
+        return Interval(self.quantile(tail), self.quantile(1.0 - tail))
+
+    def density(self, rates: np.ndarray) -> np.ndarray:
+        """The posterior density at `rates`, of any shape, each in [0, 1]."""
+        rates = np.asarray(rates, dtype=float)
+        log_density = xlogy(self.a - 1, rates) + xlog1py(self.b - 1, -rates)
+        return np.exp(log_density - betaln(self.a, self.b))
+
+
+def _check(successes: int, num_episodes: int, confidence: float) -> None:
+    if not 0 <= successes <= num_episodes:
+        raise ValueError(
+            f"successes must lie between 0 and the number of episodes, got {successes} "
+            f"of {num_episodes}"
+        )
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")

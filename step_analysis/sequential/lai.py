@@ -1,0 +1,152 @@
+"""Lai's nearly optimal sequential test, with its cost constant solved exactly.
+
+Lai, Annals of Statistics 16 (1988). Only discordant pairs (one arm succeeds, the other fails)
+count: after m of them, a of which favour arm 1, stop when KL(a/m || 1/2) >= g(c m) / m. The
+constant c sets the size. Published use calibrates it by simulation and extrapolates, which leaves
+most of alpha unspent at Bonferroni levels; here the exact size is bisected.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.stats import binom
+
+from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
+
+_LOG_C_RANGE = (-40.0, 0.0)
+_LOG_C_TOLERANCE = 1e-6
+
+
+class LaiTest:
+    """Lai's test for at most `n_max` episodes of each arm."""
+
+    name = "Lai"
+
+    def __init__(self, n_max: int, alpha_per_side: float, *, c: float | None = None) -> None:
+        """`c` overrides the solved constant; the size is then whatever it gives."""
+        check_design(n_max, alpha_per_side)
+        self.n_max = n_max
+        self.alpha_per_side = alpha_per_side
+        self.c = solve_c(n_max, alpha_per_side) if c is None else c
+        self._stop_at = _stopping_counts(n_max, self.c)
+
+    def run(self, arm0: Sequence[int], arm1: Sequence[int]) -> Verdict:
+        outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
+        difference = outcomes1 - outcomes0
+        (times,) = np.nonzero(difference)
+        m = np.arange(1, len(times) + 1)
+        for_arm1 = np.cumsum(difference[times] > 0)
+        stops = np.maximum(for_arm1, m - for_arm1) >= self._stop_at[m]
+        if not stops.any():
+            return Verdict(0, len(difference))
+        first = int(stops.argmax())
+        return Verdict(1 if 2 * for_arm1[first] > m[first] else -1, int(times[first]) + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaiCharacteristics:
+    """Exact behaviour of the test at given true rates."""
+
+    arm1_better: float
+    arm0_better: float
+    expected_time: float
+
+
+def lai_characteristics(n_max: int, c: float, p0: float, p1: float) -> LaiCharacteristics:
+    """Verdict probabilities and expected episodes of each arm, by a walk over discordant pairs."""
+    discordant = p0 * (1.0 - p1) + p1 * (1.0 - p0)
+    if discordant == 0.0:
+        return LaiCharacteristics(arm1_better=0.0, arm0_better=0.0, expected_time=float(n_max))
+    up, down = _crossings(_stopping_counts(n_max, c), p1 * (1.0 - p0) / discordant)
+    m = np.arange(n_max + 1)
+    reached = binom.sf(m - 1, n_max, discordant)
+    stopped_by = [(up + down) @ binom.sf(m - 1, t, discordant) for t in range(n_max)]
+    return LaiCharacteristics(
+        arm1_better=float(up @ reached),
+        arm0_better=float(down @ reached),
+        expected_time=float(n_max - np.sum(stopped_by)),
+    )
+
+
+@lru_cache(maxsize=64)
+def solve_c(n_max: int, alpha_per_side: float) -> float:
+    """The largest c whose exact size, at p0 = p1 = 1/2 where it is worst, is at most alpha."""
+    check_design(n_max, alpha_per_side)
+    reached = binom.sf(np.arange(n_max + 1) - 1, n_max, 0.5)
+    low, high = _LOG_C_RANGE
+    while high - low > _LOG_C_TOLERANCE:
+        middle = (low + high) / 2.0
+        up, _ = _crossings(_stopping_counts(n_max, math.exp(middle)), 0.5)
+        if up @ reached <= alpha_per_side:
+            low = middle
+        else:
+            high = middle
+    return math.exp(low)
+
+
+def _stopping_counts(n_max: int, c: float) -> np.ndarray:
+    """For m = 0..n_max discordant pairs the smallest majority that stops; m + 1 if none does."""
+    m = np.arange(1, n_max + 1)
+    threshold = _g(c * m) / m
+    # KL(theta || 1/2) grows with theta from 0 at 1/2 to ln 2 at 1: bisect all m at once.
+    low, high = m // 2, m + 1
+    while (high - low > 1).any():
+        middle = np.where(high - low > 1, (low + high) // 2, high)
+        theta = np.minimum(middle / m, 1.0)
+        stops = (_divergence_from_half(theta) >= threshold) | (middle > m)
+        low, high = np.where(stops, low, middle), np.where(stops, middle, high)
+        low = np.minimum(low, high - 1)
+    return np.concatenate([[1], high])
+
+
+def _divergence_from_half(theta: np.ndarray) -> np.ndarray:
+    rest = 1.0 - theta
+    entropy = np.zeros_like(theta)
+    for part in (theta, rest):
+        inside = part > 0.0
+        entropy[inside] -= part[inside] * np.log(part[inside])
+    return math.log(2.0) - entropy
+
+
+def _g(s: np.ndarray) -> np.ndarray:
+    """g(s) = h0(s)^2 / (2 s) with Lai's approximation of the stopping boundary h0."""
+    s = np.asarray(s, dtype=float)
+    bounded = np.minimum(s, 0.01)
+    log_inverse = np.log(1.0 / bounded)
+    tiny = bounded * (
+        2.0 * log_inverse
+        + np.log(log_inverse)
+        - math.log(4.0 * math.pi)
+        - 3.0 * np.exp(-0.016 / np.sqrt(bounded))
+    )
+    h0 = np.select(
+        [s < 0.01, s < 0.1, s < 0.8],
+        [np.sqrt(tiny), 0.39 - 0.015 / np.sqrt(s), np.exp(-0.69 * s - 1.0)],
+        0.25 * math.sqrt(2.0 / math.pi) * (s**-0.5 - 5.0 / (48.0 * math.pi) * s**-2.5),
+    )
+    return h0**2 / (2.0 * s)
+
+
+def _crossings(stop_at: np.ndarray, up_probability: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of stopping at exactly the m-th discordant pair, for arm 1 and for arm 0."""
+    n_max = len(stop_at) - 1
+    up, down = np.zeros(n_max + 1), np.zeros(n_max + 1)
+    alive = np.ones(1)
+    lowest = 0
+    """Entry i of `alive` is the probability of `lowest + i` pairs for arm 1."""
+    for m in range(1, n_max + 1):
+        moved = np.zeros(len(alive) + 1)
+        moved[1:] = alive * up_probability
+        moved[:-1] += alive * (1.0 - up_probability)
+        majority = int(stop_at[m])
+        # Going on needs m - majority < a < majority.
+        begin = min(max(m - majority + 1 - lowest, 0), len(moved))
+        end = max(min(majority - lowest, len(moved)), begin)
+        down[m], up[m] = moved[:begin].sum(), moved[end:].sum()
+        alive, lowest = moved[begin:end], lowest + begin
+        if len(alive) == 0:
+            break
+    return up, down

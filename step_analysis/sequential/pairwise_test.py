@@ -1,0 +1,73 @@
+"""What every sequential test of two policies has in common.
+
+Two arms give one Bernoulli outcome each at every time t = 1, 2, ...; a mirrored test runs the two
+one-sided tests "arm 1 is better" and "arm 0 is better" at once, each at its own level.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+Decision = Literal[-1, 0, 1]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The end of a test: +1 arm 1 is better, -1 arm 0 is better, 0 undecided.
+
+    `time` is the number of episodes of each arm that were looked at.
+    """
+
+    decision: Decision
+    time: int
+
+
+class PairwiseTest(Protocol):
+    """A mirrored test.
+
+    `alpha_per_side` bounds the chance of each wrong direction; a report that promises alpha for
+    both together gives alpha / 2 here.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def n_max(self) -> int:
+        """The most episodes of each arm, fixed beforehand."""
+        ...
+
+    @property
+    def alpha_per_side(self) -> float: ...
+
+    def run(self, arm0: Sequence[int], arm1: Sequence[int]) -> Verdict:
+        """The verdict on two sequences of 0 and 1, of one length up to `n_max`."""
+        ...
+
+
+def check_design(n_max: int, alpha_per_side: float) -> None:
+    """Raises ValueError unless n_max is at least 1 and alpha lies in (0, 1/2)."""
+    if n_max < 1:
+        raise ValueError(f"n_max must be at least 1, got {n_max}")
+    if not 0.0 < alpha_per_side < 0.5:
+        raise ValueError(f"alpha a side must lie strictly between 0 and 0.5, got {alpha_per_side}")
+
+
+def outcome_arrays(
+    arm0: Sequence[int], arm1: Sequence[int], n_max: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both arms as int64 arrays of one length.
+
+    Raises:
+        ValueError: unequal lengths, more than `n_max` episodes, or anything but 0 and 1.
+    """
+    x, y = np.asarray(arm0, dtype=np.int64), np.asarray(arm1, dtype=np.int64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"two sequences of one length expected, got shapes {x.shape}, {y.shape}")
+    if len(x) > n_max:
+        raise ValueError(f"{len(x)} episodes are more than the {n_max} fixed beforehand")
+    if not (np.isin(x, (0, 1)).all() and np.isin(y, (0, 1)).all()):
+        raise ValueError("outcomes must be 0 or 1")
+    return x, y
