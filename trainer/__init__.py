@@ -1,0 +1,1 @@
+"""Demonstrations in, checkpoints out."""

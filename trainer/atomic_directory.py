@@ -1,0 +1,52 @@
+"""Directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PARTIAL_SUFFIX = ".partial"
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Fill the directory that this yields; it takes its name when the block ends well.
+
+    On an exception nothing is left. Raises FileExistsError if the path is there already.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        raise FileExistsError(f"{path}: already exists")
+    partial = Path(
+        tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL_SUFFIX)
+    )
+    try:
+        # mkdtemp makes a folder for this user alone; a checkpoint is for whoever may read it.
+        partial.chmod(0o755)
+        yield partial
+        for file in partial.rglob("*"):
+            _sync(file)
+        _sync(partial)
+        partial.rename(path)
+        _sync(path.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def remove_partial_directories(parent: Path) -> None:
+    """What a killed process left half-written under `parent`."""
+    for leftover in parent.glob(f".*{_PARTIAL_SUFFIX}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

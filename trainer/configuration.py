@@ -1,0 +1,301 @@
+"""What a training run is made of: frozen, validated, and written beside the run.
+
+A configuration is data and nothing else: making one reads no file and touches no device. What the
+machine decides (`auto` device, precision) is settled once by `resolve`; the resolved one
+is stored, and training from it gives the same run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["auto", "float32", "bfloat16"]
+WeightsFormat = Literal["float32", "float16", "bfloat16"]
+NormalizationScope = Literal["global", "per_timestep"]
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be, or that does not fit the data or the run at hand."""
+
+
+def _require(condition: bool, name: str, expected: str, got: object) -> None:
+    if not condition:
+        raise ConfigurationError(f"{name}: expected {expected}, got {got!r}")
+
+
+def _require_positive(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        _require(value > 0, name, "a positive number", value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizationConfig:
+    """How poses and widths become numbers of order one.
+
+    scope: one scale a field, or one for each timestep of the chunk.
+    lower_quantile, upper_quantile: these map to -1 and 1; nothing is clipped outside.
+    The floors keep an arm that hardly moved from being scaled up into noise.
+    """
+
+    scope: NormalizationScope = "global"
+    lower_quantile: float = 0.01
+    upper_quantile: float = 0.99
+    translation_floor_m: float = 0.02
+    rotation_floor: float = 0.1
+    width_floor_m: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.lower_quantile < self.upper_quantile <= 1,
+            "lower_quantile, upper_quantile",
+            "0 <= lower < upper <= 1",
+            (self.lower_quantile, self.upper_quantile),
+        )
+        _require_positive(self, "translation_floor_m", "rotation_floor", "width_floor_m")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """Noise on what the policy sees, so that it does not lean on a pixel or a millimetre.
+
+    shift_pixels: each image moves by up to so many pixels each way, its edges repeated.
+    brightness, contrast: uniform relative jitter, one draw an image.
+    proprioception_noise: standard deviation in normalised units.
+    """
+
+    shift_pixels: int = 4
+    brightness: float = 0.15
+    contrast: float = 0.15
+    proprioception_noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        _require(self.shift_pixels >= 0, "shift_pixels", "0 or more", self.shift_pixels)
+        for name in ("brightness", "contrast"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, name, "0 <= jitter < 1", value)
+        _require(
+            self.proprioception_noise >= 0,
+            "proprioception_noise",
+            "0 or more",
+            self.proprioception_noise,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """One small convolutional encoder a camera.
+
+    pooled_size: side of the grid of averaged features that accompanies the keypoints.
+    """
+
+    stem_channels: int = 32
+    channels: int = 64
+    num_keypoints: int = 32
+    pooled_size: int = 3
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "stem_channels", "channels", "num_keypoints", "pooled_size")
+        for name in ("stem_channels", "channels"):
+            value = getattr(self, name)
+            _require(value % 8 == 0, name, "a multiple of 8 (normalisation groups)", value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowHeadConfig:
+    """The transformer that denoises an action chunk.
+
+    timesteps_per_token: successive control steps that share one token; width must exceed the
+    numbers in a token, or noise could not pass through.
+    flow_times_per_image: noise levels trained for each encoded image; the encoder is the dear part.
+    """
+
+    width: int = 192
+    depth: int = 3
+    num_heads: int = 4
+    mlp_ratio: int = 3
+    timesteps_per_token: int = 4
+    flow_times_per_image: int = 4
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self,
+            "width",
+            "depth",
+            "num_heads",
+            "mlp_ratio",
+            "timesteps_per_token",
+            "flow_times_per_image",
+        )
+        _require(
+            self.width % (2 * self.num_heads) == 0,
+            "width",
+            f"a multiple of twice num_heads ({2 * self.num_heads})",
+            self.width,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    flow_head: FlowHeadConfig = field(default_factory=FlowHeadConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW; the learning rate rises linearly, then falls along a cosine to its final fraction.
+
+    Weight decay acts on matrices and kernels alone, never on biases, norms or embeddings.
+    """
+
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    final_learning_rate_fraction: float = 0.02
+    weight_decay: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    max_gradient_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "learning_rate", "max_gradient_norm")
+        _require(self.warmup_steps >= 0, "warmup_steps", "0 or more", self.warmup_steps)
+        _require(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        for name in ("final_learning_rate_fraction", "beta1", "beta2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, name, "0 <= value < 1", value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """The exponential moving average of the weights, which is what a checkpoint holds.
+
+    The decay grows with the steps taken, min(max_decay, (1 + k) / (10 + k)), so that an early
+    checkpoint is an average of recent weights and not of the random first ones.
+    """
+
+    max_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.max_decay < 1, "max_decay", "0 <= decay < 1", self.max_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingConfig:
+    """How a checkpoint asks to be run.
+
+    num_flow_steps: Euler steps a chunk. open_loop_steps: actions executed before replanning.
+    """
+
+    num_flow_steps: int = 8
+    open_loop_steps: int = 8
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "num_flow_steps", "open_loop_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run.
+
+    data: folder of demonstrations.
+    cameras: those the policy looks at; None takes all that were recorded.
+    chunk_length: control steps predicted at once, the anchor's own included.
+    num_steps, num_samples: the budget, in optimizer steps or in anchors seen; give one.
+    checkpoint_steps: optimizer steps whose checkpoints are kept; the last one always is.
+    validation_episodes: held out of training, the last ones by scenario index.
+    validation_every: optimizer steps between measurements on them.
+    save_state_every: optimizer steps between saves of what a resume needs.
+    weights_format: number format of a checkpoint's weights; training itself keeps float32.
+    device: `auto`, `cpu`, `cuda` or `cuda:N`. num_threads: CPU threads; None takes two at most.
+    """
+
+    data: str = ""
+    name: str = "policy"
+    cameras: tuple[str, ...] | None = None
+    chunk_length: int = 16
+    batch_size: int = 64
+    num_steps: int | None = None
+    num_samples: int | None = None
+    checkpoint_steps: tuple[int, ...] = ()
+    validation_episodes: int = 6
+    validation_every: int = 200
+    save_state_every: int = 200
+    weights_format: WeightsFormat = "float32"
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    num_threads: int | None = None
+    normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            self, "chunk_length", "batch_size", "validation_every", "save_state_every"
+        )
+        _require(
+            (self.num_steps is None) != (self.num_samples is None),
+            "num_steps, num_samples",
+            "exactly one of them",
+            (self.num_steps, self.num_samples),
+        )
+        for name in ("num_steps", "num_samples", "num_threads"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, "a positive number", value)
+        _require(
+            self.total_steps > 0, "num_samples", f"at least {self.batch_size}", self.num_samples
+        )
+        _require(
+            self.cameras is None or len(set(self.cameras)) == len(self.cameras) > 0,
+            "cameras",
+            "at least one camera, each once",
+            self.cameras,
+        )
+        _require(
+            all(0 < step <= self.total_steps for step in self.checkpoint_steps),
+            "checkpoint_steps",
+            f"optimizer steps from 1 to {self.total_steps}",
+            self.checkpoint_steps,
+        )
+        _require(
+            self.validation_episodes >= 0,
+            "validation_episodes",
+            "0 or more",
+            self.validation_episodes,
+        )
+        _require(0 <= self.seed < 2**63, "seed", "0 <= seed < 2**63", self.seed)
+        _require(
+            self.serving.open_loop_steps <= self.chunk_length,
+            "serving.open_loop_steps",
+            f"at most chunk_length ({self.chunk_length})",
+            self.serving.open_loop_steps,
+        )
+        per_token = self.model.flow_head.timesteps_per_token
+        _require(
+            self.chunk_length % per_token == 0,
+            "chunk_length",
+            f"a multiple of model.flow_head.timesteps_per_token ({per_token})",
+            self.chunk_length,
+        )
+        _require(
+            self.device in ("auto", "cpu", "cuda") or self.device.removeprefix("cuda:").isdigit(),
+            "device",
+            "auto, cpu, cuda or cuda:N",
+            self.device,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """The budget in optimizer steps."""
+        if self.num_steps is not None:
+            return self.num_steps
+        return (self.num_samples or 0) // self.batch_size
+
+    @property
+    def kept_steps(self) -> tuple[int, ...]:
+        """Every optimizer step with a checkpoint, ascending, the last one included."""
+        return tuple(sorted({*self.checkpoint_steps, self.total_steps}))

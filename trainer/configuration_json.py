@@ -1,0 +1,96 @@
+"""Configurations to JSON and back, strictly: unknown keys are errors, with a suggestion."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from trainer.configuration import ConfigurationError, TrainConfig
+
+_Config = TypeVar("_Config")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the nearest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def config_to_json(config: TrainConfig) -> str:
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def config_from_json(text: str) -> TrainConfig:
+    """Raises ConfigurationError for anything but a configuration, naming the field."""
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"configuration: not JSON: {error}") from error
+    return _read_dataclass(TrainConfig, fields, "")
+
+
+def config_differences(first: TrainConfig, second: TrainConfig) -> list[str]:
+    """`field: first's value, second's value` for each field that differs."""
+    before, after = _leaves(dataclasses.asdict(first)), _leaves(dataclasses.asdict(second))
+    return [
+        f"{name}: {before[name]!r}, now {after[name]!r}"
+        for name in before
+        if before[name] != after[name]
+    ]
+
+
+def _leaves(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
+    if not isinstance(fields, dict):
+        raise ConfigurationError(
+            f"{path or 'configuration'}: expected an object, got {fields!r:.80}"
+        )
+    hints = typing.get_type_hints(kind)
+    for name in fields:
+        if name not in hints:
+            raise ConfigurationError(
+                f"unknown configuration key {path + name!r}{did_you_mean(name, hints)}"
+            )
+    # Every key must be there: a default that changed since would make another run of this one.
+    missing = [path + name for name in hints if name not in fields]
+    if missing:
+        raise ConfigurationError(f"missing configuration keys {missing}")
+    return kind(**{name: _read(hints[name], fields[name], path + name) for name in hints})
+
+
+def _read(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _read_dataclass(typing.cast("type[Any]", hint), value, path + ".")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # only `X | None` occurs
+        return None if value is None else _read(arguments[0], value, path)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_read(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is typing.Literal and value in arguments:
+        return value
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    expected = (
+        f"one of {list(arguments)}"
+        if origin is typing.Literal
+        else getattr(hint, "__name__", str(hint))
+    )
+    raise ConfigurationError(f"{path}: expected {expected}, got {value!r:.80}")

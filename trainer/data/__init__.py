@@ -1,0 +1,1 @@
+"""Demonstrations in memory, windows of them, and the transforms around a model."""

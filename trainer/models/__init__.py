@@ -1,0 +1,1 @@
+"""Networks: images and robot states in, action chunks out."""

@@ -1,0 +1,146 @@
+"""A transformer that denoises action chunks, and the flow that it defines.
+
+Flow matching (Lipman et al. 2023, arXiv:2210.02747) along straight lines from noise e to a chunk a:
+x_t = (1 - t) e + t a, t = 0 being noise. The network predicts the clean chunk a from x_t; the
+velocity is (a - x_t) / (1 - t). Predicting the chunk and not the velocity matters: noise has to
+pass whole through a network that predicts velocities, a chunk lies on few dimensions.
+
+Axes: B sample, T timestep, A numbers an action, N token of the chunk, K conditioning token,
+S = K + N, P numbers a token, D width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.configuration import FlowHeadConfig
+
+# Below this remaining time 1 - t the loss weight 1 / (1 - t)^2 of a velocity error stops growing.
+_MIN_REMAINING_TIME = 0.25
+
+# Times in [0, 1] are spread over the sinusoids as if they were positions up to this number.
+_TIME_SCALE = 1000.0
+
+
+def _sinusoids(position_B: Tensor, width: int) -> Tensor:
+    """(B,) to (B, width): sines, then cosines, of geometrically falling frequencies."""
+    exponents = torch.arange(width // 2, device=position_B.device) / (width // 2)
+    angles = position_B[:, None].float() * torch.exp(-math.log(10_000.0) * exponents)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class _Block(nn.Module):
+    """Attention over all tokens, then an MLP, each scaled, shifted and gated by the conditioning.
+
+    The gates start at zero (Peebles & Xie 2023, arXiv:2212.09748): a block begins as the identity.
+    """
+
+    def __init__(self, config: FlowHeadConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.num_heads = config.num_heads
+        self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.from_attention = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, config.mlp_ratio * width),
+            nn.SiLU(),
+            nn.Linear(config.mlp_ratio * width, width),
+        )
+        self.to_modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.to_modulation.weight)
+        nn.init.zeros_(self.to_modulation.bias)
+
+    def forward(self, x_BSD: Tensor, conditioning_BD: Tensor) -> Tensor:
+        modulation = self.to_modulation(conditioning_BD)[:, None].chunk(6, dim=-1)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
+        attended = self._attend(self.norm_attention(x_BSD) * (1 + scale) + shift)
+        x_BSD = x_BSD + gate * attended
+        return x_BSD + mlp_gate * self.mlp(self.norm_mlp(x_BSD) * (1 + mlp_scale) + mlp_shift)
+
+    def _attend(self, x_BSD: Tensor) -> Tensor:
+        qkv = self.to_qkv(x_BSD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        out = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        return self.from_attention(out.transpose(1, 2).flatten(2))
+
+
+class FlowHead(nn.Module):
+    """Noisy chunk (B, T, A), time (B,), conditioning tokens (B, K, D) to the clean chunk."""
+
+    def __init__(self, config: FlowHeadConfig, *, chunk_length: int, action_size: int) -> None:
+        super().__init__()
+        width = config.width
+        self.chunk_length, self.action_size = chunk_length, action_size
+        self.timesteps_per_token = config.timesteps_per_token
+        numbers_per_token = config.timesteps_per_token * action_size
+        self.from_actions = nn.Linear(numbers_per_token, width)
+        self.positions = nn.Parameter(
+            0.02 * torch.randn(chunk_length // config.timesteps_per_token, width)
+        )
+        self.from_time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.from_conditioning = nn.Linear(width, width)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+        self.to_actions = nn.Linear(width, numbers_per_token)
+        # Starts by predicting the mean chunk, which is zero in normalised numbers.
+        nn.init.zeros_(self.to_actions.weight)
+        nn.init.zeros_(self.to_actions.bias)
+
+    def forward(self, noisy_BTA: Tensor, time_B: Tensor, conditioning_BKD: Tensor) -> Tensor:
+        num_conditioning = conditioning_BKD.shape[1]
+        tokens_BNP = noisy_BTA.reshape(
+            len(noisy_BTA), -1, self.timesteps_per_token * self.action_size
+        )
+        x_BND = self.from_actions(tokens_BNP) + self.positions
+        time_BD = self.from_time(_sinusoids(time_B * _TIME_SCALE, self.positions.shape[1]))
+        modulating_BD = functional.silu(
+            time_BD + self.from_conditioning(conditioning_BKD.mean(dim=1))
+        )
+        x_BSD = torch.cat([conditioning_BKD, x_BND], dim=1)
+        for block in self.blocks:
+            x_BSD = block(x_BSD, modulating_BD)
+        clean_BNP = self.to_actions(self.norm(x_BSD[:, num_conditioning:]))
+        return clean_BNP.reshape(noisy_BTA.shape).float()
+
+
+def flow_loss(
+    head: FlowHead,
+    conditioning_BKD: Tensor,
+    chunk_BTA: Tensor,
+    valid_BT: Tensor,
+    *,
+    noise_BTA: Tensor,
+    time_B: Tensor,
+) -> Tensor:
+    """The weighted squared error of the predicted chunk over its valid steps, a scalar.
+
+    The weight makes it the error of the velocity, but for the last quarter of the flow, where
+    that would outgrow everything else. Steps beyond an episode's end count nothing.
+    """
+    t_B11 = time_B[:, None, None]
+    noisy_BTA = (1 - t_B11) * noise_BTA + t_B11 * chunk_BTA
+    predicted_BTA = head(noisy_BTA, time_B, conditioning_BKD)
+    weight_B = (1 - time_B).clamp(min=_MIN_REMAINING_TIME).pow(-2)
+    error_BT = (predicted_BTA - chunk_BTA).square().mean(dim=-1)
+    return (weight_B[:, None] * error_BT * valid_BT).sum() / valid_BT.sum().clamp(min=1)
+
+
+def integrate_flow(
+    head: FlowHead, conditioning_BKD: Tensor, noise_BTA: Tensor, num_steps: int
+) -> Tensor:
+    """From noise to a chunk by exactly `num_steps` Euler steps of length 1 / num_steps.
+
+    The last step has 1 - t equal to its own length, so it lands on the prediction itself.
+    """
+    x_BTA = noise_BTA
+    for step in range(num_steps):
+        time_B = torch.full((len(x_BTA),), step / num_steps, device=x_BTA.device)
+        clean_BTA = head(x_BTA, time_B, conditioning_BKD)
+        # (1 / n) / (1 - step / n), without the rounding of the two fractions.
+        x_BTA = x_BTA + (clean_BTA - x_BTA) / (num_steps - step)
+    return x_BTA

@@ -1,0 +1,73 @@
+"""The whole network: cameras and proprioception to conditioning tokens, those to action chunks.
+
+The tokens are the seam between perceiving and acting: an instruction, or a vision-language
+model in the encoders' place, adds tokens and leaves the head as it is.
+
+Axes: B sample, K conditioning token, T timestep, A numbers an action, P proprioception, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trainer.configuration import ConfigurationError, ModelConfig
+from trainer.models.flow_head import FlowHead, integrate_flow
+from trainer.models.vision_encoder import MIN_IMAGE_SIDE, VisionEncoder
+
+
+class PolicyNetwork(nn.Module):
+    """cameras: name to (height, width). action_size: A. proprioception_size: P."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        cameras: Mapping[str, tuple[int, int]],
+        chunk_length: int,
+        action_size: int,
+        proprioception_size: int,
+    ) -> None:
+        super().__init__()
+        for name, size in cameras.items():
+            if min(size) < MIN_IMAGE_SIDE:
+                raise ConfigurationError(
+                    f"camera {name!r}: expected images of at least {MIN_IMAGE_SIDE} pixels a side, "
+                    f"got {size[1]}x{size[0]}"
+                )
+        width = config.flow_head.width
+        self.camera_names = tuple(cameras)
+        # A list, because a camera's name may hold dots, which a ModuleDict refuses.
+        self.encoders = nn.ModuleList(VisionEncoder(config.vision, width) for _ in cameras)
+        self.proprioception = nn.Sequential(
+            nn.Linear(proprioception_size, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.kinds = nn.Parameter(0.02 * torch.randn(len(cameras) + 1, width))
+        self.head = FlowHead(config.flow_head, chunk_length=chunk_length, action_size=action_size)
+
+    def encode(self, images: Mapping[str, Tensor], proprioception_BP: Tensor) -> Tensor:
+        """Images (B, 3, H, W) by camera, in [-1, 1], and states to tokens (B, K, D)."""
+        tokens = [
+            encoder(images[name])
+            for name, encoder in zip(self.camera_names, self.encoders, strict=True)
+        ]
+        tokens.append(self.proprioception(proprioception_BP))
+        return torch.stack(tokens, dim=1) + self.kinds
+
+    def sample(
+        self,
+        images: Mapping[str, Tensor],
+        proprioception_BP: Tensor,
+        noise_BTA: Tensor,
+        num_flow_steps: int,
+    ) -> Tensor:
+        """Chunks (B, T, A) in normalised numbers. The images are encoded once."""
+        conditioning_BKD = self.encode(images, proprioception_BP)
+        return integrate_flow(self.head, conditioning_BKD, noise_BTA, num_flow_steps)
+
+
+def images_to_input(image_BHWC: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float in [-1, 1], channels last in memory."""
+    return image_BHWC.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
