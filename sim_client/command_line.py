@@ -1,0 +1,152 @@
+"""The `sim-client` program: `demos`, `evaluate`, `tasks`.
+
+Each verb's modules are imported when it is asked for, so that `--help` is there at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+_Config = TypeVar("_Config")
+
+_WORK_FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksConfig:
+    """List the tasks: name, time limit and instruction."""
+
+    json: bool = False
+    """As a JSON list, for programs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """summary: its line in the overview. run: from its own arguments to an exit code."""
+
+    summary: str
+    run: Callable[[Sequence[str]], int]
+
+
+def _demos(arguments: Sequence[str]) -> int:
+    from sim_client.recording import RecordingConfig, record_demonstrations
+
+    config = _parsed(
+        RecordingConfig,
+        "demos",
+        arguments,
+        example="sim-client demos --task PickAndPlaceBox --num 100 --output demonstrations",
+    )
+    return record_demonstrations(config)
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    from sim_client.evaluation.config import EvaluationConfig
+
+    config = _parsed(
+        EvaluationConfig,
+        "evaluate",
+        arguments,
+        example=(
+            "sim-client evaluate --tasks PickAndPlaceBox --episodes 0:50 "
+            "--address 127.0.0.1:50051 --workers 2 --output rollouts"
+        ),
+    )
+    from sim_client.evaluation.runner import run
+
+    return run(config)
+
+
+def _tasks(arguments: Sequence[str]) -> int:
+    config = _parsed(TasksConfig, "tasks", arguments, example="sim-client tasks --json")
+    from sim_client.tasks.catalog import TASKS
+
+    if config.json:
+        listed = [
+            {"name": task.name, "instruction": task.instruction, "time_limit_s": task.time_limit_s}
+            for task in TASKS.values()
+        ]
+        print(json.dumps(listed, indent=2))
+    else:
+        width = max(len(name) for name in TASKS)
+        for task in TASKS.values():
+            print(f"{task.name:{width}}  {task.time_limit_s:4.0f} s  {task.instruction}")
+    return 0
+
+
+VERBS: Mapping[str, Verb] = {
+    "demos": Verb(summary="record demonstrations by a scripted expert", run=_demos),
+    "evaluate": Verb(summary="evaluate a served policy closed loop", run=_evaluate),
+    "tasks": Verb(summary="list the tasks", run=_tasks),
+}
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one verb and return the exit code: 0, 1 (the work failed), 2 (bad usage) or 130."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else _BAD_USAGE
+    verb = VERBS.get(arguments[0])
+    if verb is None:
+        close = difflib.get_close_matches(arguments[0], VERBS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return _complain(
+            f"unknown verb {arguments[0]!r}: expected one of {', '.join(VERBS)}.{hint}", _BAD_USAGE
+        )
+    try:
+        return verb.run(arguments[1:])
+    except KeyboardInterrupt:
+        return _complain("interrupted", _INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("sim_client", "step_analysis"):
+            raise
+        return _complain(
+            f"the module {error.name!r} is missing; install the simulator: "
+            "pip install 'assay[sim]'",
+            _BAD_USAGE,
+        )
+
+
+def _parsed(
+    config_type: type[_Config], verb: str, arguments: Sequence[str], *, example: str
+) -> _Config:
+    import tyro
+
+    return tyro.cli(
+        config_type,
+        prog=f"sim-client {verb}",
+        description=f"{(config_type.__doc__ or '').strip()}\n\nExample:\n  {example}",
+        args=list(arguments),
+    )
+
+
+def _overview() -> str:
+    width = max(len(name) for name in VERBS)
+    lines = [f"  {name:{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: sim-client VERB [OPTIONS]",
+            "",
+            "Simulate a two-arm station: record demonstrations, evaluate a served policy.",
+            "",
+            *lines,
+            "",
+            "Options of a verb: sim-client VERB --help",
+            "Example: sim-client evaluate --tasks PickAndPlaceBox --episodes 0:50",
+        ]
+    )
+
+
+def _complain(line: str, exit_code: int) -> int:
+    print(f"sim-client: {line}", file=sys.stderr)
+    return exit_code

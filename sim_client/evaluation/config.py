@@ -1,0 +1,137 @@
+"""What an evaluation is asked to do, checked before anything starts."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sim_client.evaluation.errors import UsageError
+
+# LBM Eval's rule: demonstrations take index + 100, evaluations lie this much higher, so that no
+# policy is ever judged on a scenario that it could have been trained on.
+FIRST_SEED = 100
+EVALUATION_SEED_OFFSET = 100_000_000
+# PolicyReset carries the seed as a uint32.
+_MAX_SCENARIO_INDEX = 2**32 - 1 - FIRST_SEED - EVALUATION_SEED_OFFSET
+
+
+def evaluation_seed(scenario_index: int) -> int:
+    """The seed of the policy's noise and of the scene, held out from all demonstrations."""
+    return scenario_index + FIRST_SEED + EVALUATION_SEED_OFFSET
+
+
+@dataclass(frozen=True)
+class EpisodeRange:
+    """Scenario indices from `start` up to, but without, `stop`; `0:50` on the command line."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop <= _MAX_SCENARIO_INDEX + 1:
+            raise ValueError(
+                f"episodes {self}: expected START:END with 0 <= START < END <= "
+                f"{_MAX_SCENARIO_INDEX + 1}, such as 0:50"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.start}:{self.stop}"
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @staticmethod
+    def parse(text: str) -> EpisodeRange:
+        match = re.fullmatch(r"([0-9]{1,12}):([0-9]{1,12})", text)
+        if match is None:
+            raise ValueError(f"episodes {text!r}: expected START:END, such as 0:50")
+        return EpisodeRange(int(match[1]), int(match[2]))
+
+
+# A dataclass of its own would become two flags; this reads it as the one word START:END.
+_ONE_WORD = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="START:END",
+    instance_from_str=lambda words: EpisodeRange.parse(words[0]),
+    is_instance=lambda value: isinstance(value, EpisodeRange),
+    str_from_instance=lambda value: [str(value)],
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Evaluate a served policy in simulation, episode by episode, resumable at any time."""
+
+    tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[,TASK]")]
+    """Names, separated by commas: PickAndPlaceBox,PutMugOnSaucer. `sim-client tasks` lists them."""
+    episodes: Annotated[EpisodeRange, _ONE_WORD] = EpisodeRange(0, 50)
+    """Scenarios of each task, START:END without END."""
+    address: str = "127.0.0.1:50051"
+    """HOST:PORT of the policy server."""
+    workers: int = 2
+    """Simulator processes."""
+    output: Path = Path("rollouts")
+    """Folder that results go to, below a folder named after the policy."""
+    policy_name: str | None = None
+    """Name in results and reports; by default the one that the server states."""
+    max_sample_size: int | None = None
+    """Budget of episodes a task that the statistics may ever see, fixed at the first run; by
+    default the number of episodes. Up to it, an evaluation can be extended later."""
+    save_recordings: bool = False
+    """Keep a video of what the policy saw, and its trajectory, for each episode."""
+    max_attempts: int = 3
+    """Attempts at an episode in this run while it ends in infrastructure errors."""
+    wait_for_server_s: Annotated[float, tyro.conf.arg(name="wait-for-server")] = 60.0
+    """Seconds to wait for the server, at the start and whenever it is gone."""
+    step_timeout_s: float = 30.0
+    """Deadline of each call to the policy server."""
+    stall_timeout_s: float = 180.0
+    """A worker without a control step for so long is replaced."""
+    time_limit_s: float | None = None
+    """Simulated seconds an episode may take, instead of each task's own limit."""
+
+    def __post_init__(self) -> None:
+        words = [word.strip() for item in self.tasks for word in item.split(",")]
+        object.__setattr__(self, "tasks", tuple(word for word in words if word))
+        if not self.tasks:
+            raise UsageError("--tasks: expected at least one task; `sim-client tasks` lists them")
+        _check_address(self.address)
+        for name in ("workers", "max_attempts"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{_flag(name)}: expected at least 1, got {getattr(self, name)}")
+        for name in ("step_timeout_s", "stall_timeout_s", "time_limit_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"--{_flag(name)}: expected a positive number, got {value}")
+        if not 0 <= self.wait_for_server_s < math.inf:
+            raise UsageError(
+                f"--wait-for-server: expected 0 or more seconds, got {self.wait_for_server_s}"
+            )
+        if self.stall_timeout_s <= max(self.step_timeout_s, self.wait_for_server_s):
+            raise UsageError(
+                f"--stall-timeout-s {self.stall_timeout_s:g}: expected more than --step-timeout-s "
+                f"{self.step_timeout_s:g} and --wait-for-server {self.wait_for_server_s:g}, or "
+                "workers that wait for the server would be taken for hung"
+            )
+        if self.max_sample_size is not None and self.max_sample_size < len(self.episodes):
+            raise UsageError(
+                f"--max-sample-size {self.max_sample_size}: expected at least the "
+                f"{len(self.episodes)} episodes of --episodes {self.episodes}"
+            )
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _check_address(address: str) -> None:
+    if address.startswith("unix:"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise UsageError(f"--address {address!r}: expected HOST:PORT, such as 127.0.0.1:50051")

@@ -1,0 +1,128 @@
+"""Meeting the policy: is it there, which one is it, and does the station fit it?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from policy_interface.client import (
+    PolicyClient,
+    PolicyServerRefusedError,
+    PolicyServerUnreachableError,
+)
+from policy_interface.contract import (
+    CONTRACT_KEY,
+    Contract,
+    ContractError,
+    ImageSize,
+    differences,
+)
+from policy_interface.types import PolicyMetadata
+
+from sim_client.evaluation.errors import EvaluationStoppedError
+
+# Where our own server states the digest of its checkpoint, in PolicyMetadata.runtime_information.
+CHECKPOINT_DIGEST_KEY = "assay.checkpoint_digest"
+
+_RETRY_PAUSE_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedPolicy:
+    """The policy behind an address. contract: None from a server that is not ours."""
+
+    name: str
+    digest: str
+    contract: Contract | None
+
+
+def await_metadata(client: PolicyClient, *, timeout_s: float) -> PolicyMetadata:
+    """The server's metadata, as soon as it serves.
+
+    Raises PolicyServerUnreachableError where it does not within timeout_s, and
+    PolicyServerRefusedError where it answers with an error of its own.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            _await_health(client, timeout_s=max(deadline - time.monotonic(), 0.1))
+            return client.metadata()
+        except PolicyServerUnreachableError:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise
+            # A server that is going down, or a proxy in front of none, says so at once: there is
+            # no event to wait for, and asking again without a pause would be a busy loop.
+            time.sleep(min(remaining_s, _RETRY_PAUSE_S))
+
+
+def _await_health(client: PolicyClient, *, timeout_s: float) -> None:
+    try:
+        client.wait_until_serving(timeout_s=timeout_s)
+    except PolicyServerRefusedError:
+        # LBM Eval's sample server has no Health.Watch. It answered, so it is there.
+        return
+
+
+def served_policy(metadata: PolicyMetadata, *, name: str | None) -> ServedPolicy:
+    """Raises EvaluationStoppedError for metadata that no evaluation can be filed under."""
+    contract_json = metadata.runtime_information.get(CONTRACT_KEY)
+    try:
+        contract = None if contract_json is None else Contract.from_json(contract_json)
+    except ContractError as error:
+        raise EvaluationStoppedError(f"the server states no readable contract: {error}") from error
+    return ServedPolicy(
+        name=metadata.name if name is None else name,
+        digest=policy_digest(metadata),
+        contract=contract,
+    )
+
+
+def policy_digest(metadata: PolicyMetadata) -> str:
+    """What tells this policy from another: its checkpoint's digest, or all that it says of itself.
+
+    A foreign server states no digest; two of its checkpoints then differ at least by path.
+    """
+    stated = metadata.runtime_information.get(CHECKPOINT_DIGEST_KEY)
+    if stated:
+        return stated
+    described = {
+        "name": metadata.name,
+        "skill_type": metadata.skill_type,
+        "checkpoint_path": metadata.checkpoint_path,
+        "git_repo": metadata.git_repo,
+        "git_sha": metadata.git_sha,
+        "raw_policy_config": metadata.raw_policy_config,
+        "is_language_conditioned": metadata.is_language_conditioned,
+        "runtime_information": dict(metadata.runtime_information),
+    }
+    text = json.dumps(described, sort_keys=True)
+    return f"metadata-sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def agreed_contract(
+    policy: ServedPolicy,
+    *,
+    known_cameras: Mapping[str, ImageSize],
+) -> Contract:
+    """The contract of the station to build: it renders just what the policy looks at.
+
+    known_cameras: the station's, with the sizes that a policy without a contract gets.
+
+    Raises EvaluationStoppedError with every difference where the two do not fit.
+    """
+    if policy.contract is None:
+        return Contract(cameras=known_cameras, uses_language=True)
+    required = policy.contract.cameras
+    # A camera that the station lacks must be reported against all that it has.
+    cameras = required if required.keys() <= known_cameras.keys() else known_cameras
+    station = Contract(cameras=cameras, uses_language=True)
+    found = differences(policy=policy.contract, station=station)
+    if found:
+        raise EvaluationStoppedError(
+            f"the policy {policy.name!r} does not fit the station: {'; '.join(found)}"
+        )
+    return station

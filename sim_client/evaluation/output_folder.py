@@ -1,0 +1,231 @@
+"""OUT/<policy>: the design, the ledger and the results.json of one evaluation.
+
+evaluation.json                          what the evaluation set out to do
+ledger.jsonl                             one line an attempt; the only source of truth
+<Task>/rollouts/<timestamp>/results.json the same for LBM Eval's and VLA Foundry's tools
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sim_client.evaluation.config import evaluation_seed
+from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
+from sim_client.evaluation.errors import UsageError
+from step_analysis.ledger import (
+    DESIGN_FILE_NAME,
+    LEDGER_FILE_NAME,
+    Ledger,
+    LedgerError,
+    read_design,
+    write_design,
+)
+from step_analysis.results_json import RESULTS_FILE_NAME, write_results
+from step_analysis.rollouts import EvaluationDesign, RolloutKey, RolloutRecord
+from step_analysis.strict_json import FormatError
+
+_TIMESTAMP_FORMAT = "%Y-%m-%dT%H-%M-%S"
+_PLAIN_COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_MAX_READABLE_LENGTH = 60
+
+
+def folder_name(policy: str) -> str:
+    """A policy's name as one component of a path, and never another one's.
+
+    A plain name stays as it is. Any other, which may hold slashes, dots alone or anything that
+    a server sends, is reduced to plain characters and told apart by a hash of the whole name.
+    """
+    if _PLAIN_COMPONENT.fullmatch(policy):
+        return policy
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", policy).strip("_-")[:_MAX_READABLE_LENGTH]
+    digest = hashlib.sha256(policy.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    return f"{readable or 'policy'}-{digest}"
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UsageError unless files can be made in `folder`, which is created if missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"--output {folder}: can't be written to: {error.strerror}") from error
+
+
+class OutputFolder:
+    """An evaluation's folder, open for writing by one process at a time."""
+
+    def __init__(
+        self,
+        root: Path,
+        design: EvaluationDesign,
+        *,
+        budget_is_given: bool,
+        num_workers: int,
+    ) -> None:
+        """budget_is_given: whether the design's max_sample_size was asked for explicitly; if not,
+        an earlier run's stands."""
+        self.path = root / folder_name(design.policy)
+        self.design = design
+        self._root = root
+        self._budget_is_given = budget_is_given
+        self._num_workers = num_workers
+        self._ledger = Ledger(self.path / LEDGER_FILE_NAME)
+        self._timestamp = ""
+
+    def __enter__(self) -> Self:
+        """Lock the folder, and begin or resume the evaluation in it.
+
+        Raises:
+            UsageError: another evaluation is there, running or of another design; says which.
+            OSError: the folder can't be written to.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._ledger.__enter__()
+        except LedgerError as error:
+            raise UsageError(str(error)) from error
+        try:
+            self.design = self._agreed_design()
+            self._timestamp = self._earlier_timestamp() or datetime.now(UTC).strftime(
+                _TIMESTAMP_FORMAT
+            )
+            for task in self.design.tasks:
+                self._results_folder(task).mkdir(parents=True, exist_ok=True)
+                self.write_results(task)
+        except BaseException:
+            self._ledger.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ledger.__exit__(kind, error, traceback)
+
+    @property
+    def records(self) -> Sequence[RolloutRecord]:
+        return self._ledger.records
+
+    def unfinished(self) -> list[RolloutKey]:
+        """The episodes of the design that have no verdict yet, in order."""
+        finished = self._ledger.finished_keys()
+        return [
+            key for task in self.design.tasks for key in self._keys(task) if key not in finished
+        ]
+
+    def record(self, request: EpisodeRequest, report: EpisodeReport) -> RolloutRecord:
+        """Put one attempt on the disk: in the ledger, then in its task's results.json."""
+        key = RolloutKey(self.design.policy, request.task, request.scenario_index)
+        record = RolloutRecord(
+            policy=key.policy,
+            task=key.task,
+            scenario_index=key.scenario_index,
+            seed=request.seed,
+            outcome=report.outcome,
+            duration_s=report.duration_s,
+            num_control_steps=report.num_control_steps,
+            message=report.message,
+            attempt=self._ledger.next_attempt(key),
+            started_at=report.started_at,
+            wall_s=report.wall_s,
+            detail=report.detail,
+        )
+        self._ledger.append(record)
+        self.write_results(request.task)
+        return record
+
+    def write_results(self, task: str) -> None:
+        """Rewrite one task's results.json from the ledger."""
+        records = [record for record in self._ledger.records if record.task == task]
+        write_results(
+            self._results_folder(task) / RESULTS_FILE_NAME,
+            records,
+            requested=[(task, key.scenario_index) for key in self._keys(task)],
+            max_sample_size=self.design.max_sample_size,
+            num_processes=self._num_workers,
+            # Over all runs of a resumed evaluation, and without the time between them.
+            elapsed_s=round(sum(record.wall_s or 0.0 for record in records), 3),
+        )
+
+    def request(self, key: RolloutKey, *, max_control_steps: int, record: bool) -> EpisodeRequest:
+        """What a worker must know to run one episode."""
+        name = f"demonstration_{key.scenario_index}"
+        return EpisodeRequest(
+            task=key.task,
+            scenario_index=key.scenario_index,
+            seed=evaluation_seed(key.scenario_index),
+            max_control_steps=max_control_steps,
+            recording_folder=self._results_folder(key.task).absolute() / name if record else None,
+        )
+
+    def _keys(self, task: str) -> list[RolloutKey]:
+        first = self.design.first_episode
+        return [
+            RolloutKey(self.design.policy, task, index)
+            for index in range(first, first + self.design.num_episodes)
+        ]
+
+    def _results_folder(self, task: str) -> Path:
+        return self.path / task / "rollouts" / self._timestamp
+
+    def _earlier_timestamp(self) -> str | None:
+        """When the evaluation began, by the folder that its first run made."""
+        for path in sorted(self.path.glob(f"*/rollouts/*/{RESULTS_FILE_NAME}")):
+            try:
+                datetime.strptime(path.parent.name, _TIMESTAMP_FORMAT)
+            except ValueError:
+                continue
+            return path.parent.name
+        return None
+
+    def _agreed_design(self) -> EvaluationDesign:
+        """The design to follow, on the disk. Raises UsageError if another one was begun here."""
+        path = self.path / DESIGN_FILE_NAME
+        if not path.exists():
+            if self._ledger.records:
+                raise UsageError(
+                    f"{self.path} holds a ledger but no {DESIGN_FILE_NAME}; use another --output"
+                )
+            write_design(path, self.design)
+            return self.design
+        try:
+            begun = read_design(path)
+        except LedgerError as error:
+            raise UsageError(f"{error}; use another --output") from error
+        wanted = self._within_budget_of(begun)
+        if replace(begun, num_episodes=wanted.num_episodes) == wanted:
+            if wanted.num_episodes > begun.num_episodes:
+                write_design(path, wanted)
+                return wanted
+            if wanted == begun:
+                return begun
+        raise UsageError(
+            f"{self.path} holds another evaluation, and results of two must not mix; use another "
+            f"--output, or ask for the same (here: that evaluation, there: this command): "
+            f"{'; '.join(begun.differences(wanted))}"
+        )
+
+    def _within_budget_of(self, begun: EvaluationDesign) -> EvaluationDesign:
+        if self._budget_is_given:
+            return self.design
+        try:
+            return replace(self.design, max_sample_size=begun.max_sample_size)
+        except FormatError:
+            raise UsageError(
+                f"{self.path} was begun with a budget of {begun.max_sample_size} episodes a task, "
+                f"and {self.design.num_episodes} are asked for: looking at the results and then "
+                "going on voids a sequential test; use a new --output, with --max-sample-size as "
+                "large as you may ever want"
+            ) from None

@@ -1,0 +1,215 @@
+"""Evaluate a served policy: meet it, agree on a contract, run the episodes, leave the results."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from policy_interface.client import (
+    PolicyClient,
+    PolicyServerRefusedError,
+    PolicyServerUnreachableError,
+)
+from policy_interface.contract import Contract, ImageSize
+
+from sim_client.evaluation.config import EvaluationConfig
+from sim_client.evaluation.episode import EpisodeRequest
+from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
+from sim_client.evaluation.handshake import (
+    ServedPolicy,
+    agreed_contract,
+    await_metadata,
+    served_policy,
+)
+from sim_client.evaluation.interruption import Interruption, sigterm_like_ctrl_c
+from sim_client.evaluation.output_folder import OutputFolder, check_writable
+from sim_client.evaluation.progress import Progress, summary
+from sim_client.evaluation.scheduler import run_episodes
+from sim_client.evaluation.worker import WorkerSettings
+from sim_client.evaluation.worker_pool import WorkerPool
+from step_analysis.ledger import LedgerError
+from step_analysis.rollouts import EvaluationDesign
+from step_analysis.strict_json import FormatError
+
+OUR_STATION = "sim_client.evaluation.worker:build_station"
+
+DONE, WORK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(config: EvaluationConfig, *, station_factory: str = OUR_STATION) -> int:
+    """Evaluate, tell the user how it went, and return the process's exit code.
+
+    0: every episode has a verdict. 1: some have none. 2: asked for something impossible.
+    130: interrupted; the same command goes on from there.
+    """
+    try:
+        with sigterm_like_ctrl_c():
+            return _evaluate(config, station_factory)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    except UsageError as error:
+        _complain(str(error))
+        return BAD_USAGE
+    except (EvaluationStoppedError, LedgerError) as error:
+        _complain(str(error))
+        return WORK_FAILED
+    except OSError as error:
+        _complain(f"can't write the results: {error}")
+        return WORK_FAILED
+
+
+def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
+    time_limits_s = _time_limits(config)
+    check_writable(config.output)
+    policy = _meet(config)
+    contract = agreed_contract(policy, known_cameras=_known_cameras())
+    if policy.contract is None:
+        cameras = ", ".join(f"{name} {size}" for name, size in contract.cameras.items())
+        _say(f"{config.address} states no contract; it gets the station's default: {cameras}")
+    folder = OutputFolder(
+        config.output,
+        _design(config, policy, contract, time_limits_s),
+        budget_is_given=config.max_sample_size is not None,
+        num_workers=config.workers,
+    )
+    settings = WorkerSettings(
+        address=config.address,
+        policy_digest=policy.digest,
+        contract_json=contract.to_json(),
+        station_factory=station_factory,
+        wait_for_server_s=config.wait_for_server_s,
+        step_timeout_s=config.step_timeout_s,
+    )
+    with folder:
+        unfinished = folder.unfinished()
+        num_episodes = len(folder.design.tasks) * folder.design.num_episodes
+        _say(f"policy {policy.name!r}, {num_episodes} episodes, results in {folder.path}")
+        if len(unfinished) < num_episodes:
+            _say(f"resuming: {num_episodes - len(unfinished)} of {num_episodes} are done already")
+        requests = [
+            folder.request(
+                key,
+                max_control_steps=max(1, round(time_limits_s[key.task] * contract.control_rate_hz)),
+                record=config.save_recordings,
+            )
+            for key in unfinished
+        ]
+        try:
+            _run(requests, folder, settings, config)
+        finally:
+            for line in summary(folder.design, folder.records):
+                _say(line)
+            num_unfinished = len(folder.unfinished())
+            if num_unfinished:
+                _say(
+                    f"{num_unfinished} of {num_episodes} episodes are still to do; "
+                    "the same command goes on from here"
+                )
+    if num_unfinished:
+        raise EvaluationStoppedError(f"{num_unfinished} episodes ended in errors, see above")
+    _say(f"report: step-analysis report {config.output}")
+    return DONE
+
+
+def _run(
+    requests: Sequence[EpisodeRequest],
+    folder: OutputFolder,
+    settings: WorkerSettings,
+    config: EvaluationConfig,
+) -> None:
+    with (
+        Interruption() as interruption,
+        WorkerPool(
+            settings, num_workers=config.workers, stall_timeout_s=config.stall_timeout_s
+        ) as pool,
+        Progress(folder.design, folder.records) as progress,
+    ):
+        run_episodes(
+            requests,
+            pool=pool,
+            folder=folder,
+            progress=progress,
+            interruption=interruption,
+            max_attempts=config.max_attempts,
+        )
+
+
+def _time_limits(config: EvaluationConfig) -> dict[str, float]:
+    """Seconds by the full name of each task, in the order asked for."""
+    from sim_client.tasks.catalog import UnknownTaskError, get_task
+
+    try:
+        tasks = [get_task(name) for name in config.tasks]
+    except UnknownTaskError as error:
+        raise UsageError(f"--tasks: {error}") from error
+    limits_s = {
+        task.name: task.time_limit_s if config.time_limit_s is None else config.time_limit_s
+        for task in tasks
+    }
+    if len(limits_s) < len(tasks):
+        raise UsageError(f"--tasks: a task is named twice in {','.join(config.tasks)}")
+    return limits_s
+
+
+def _known_cameras() -> Mapping[str, ImageSize]:
+    from sim_client.station.cameras import DEFAULT_CAMERAS
+
+    return DEFAULT_CAMERAS
+
+
+def _meet(config: EvaluationConfig) -> ServedPolicy:
+    with PolicyClient(config.address, timeout_s=config.step_timeout_s) as client:
+        try:
+            metadata = await_metadata(client, timeout_s=config.wait_for_server_s)
+        except PolicyServerUnreachableError as error:
+            raise EvaluationStoppedError(
+                f"no policy server serves at {config.address} within "
+                f"{config.wait_for_server_s:g} s; start one with `policy-server serve`, or name "
+                f"another --address ({error})"
+            ) from error
+        except PolicyServerRefusedError as error:
+            raise EvaluationStoppedError(str(error)) from error
+    return served_policy(metadata, name=config.policy_name)
+
+
+def _design(
+    config: EvaluationConfig,
+    policy: ServedPolicy,
+    contract: Contract,
+    time_limits_s: Mapping[str, float],
+) -> EvaluationDesign:
+    num_episodes = len(config.episodes)
+    try:
+        return EvaluationDesign(
+            policy=policy.name,
+            policy_digest=policy.digest,
+            tasks=tuple(time_limits_s),
+            first_episode=config.episodes.start,
+            num_episodes=num_episodes,
+            max_sample_size=config.max_sample_size or num_episodes,
+            station={
+                "contract": json.loads(contract.to_json()),
+                "time_limits_s": dict(time_limits_s),
+            },
+            software={name: _version(name) for name in ("assay", "drake")},
+        )
+    except FormatError as error:
+        raise UsageError(f"{error}; give the policy another name with --policy-name") from error
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _complain(line: str) -> None:
+    print(f"sim-client: {line}", file=sys.stderr, flush=True)

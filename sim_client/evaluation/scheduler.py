@@ -1,0 +1,55 @@
+"""Which episode runs next, how often it is tried, and when to give up."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from sim_client.evaluation.episode import EpisodeRequest
+from sim_client.evaluation.errors import EvaluationStoppedError
+from sim_client.evaluation.interruption import Interruption
+from sim_client.evaluation.output_folder import OutputFolder
+from sim_client.evaluation.progress import Progress
+from sim_client.evaluation.worker_pool import WorkerPool
+from step_analysis.rollouts import Outcome
+
+# So many errors in a row, with no episode decided between them, are no accident of one scenario.
+MAX_CONSECUTIVE_ERRORS = 10
+
+
+def run_episodes(
+    requests: Iterable[EpisodeRequest],
+    *,
+    pool: WorkerPool,
+    folder: OutputFolder,
+    progress: Progress,
+    interruption: Interruption,
+    max_attempts: int,
+) -> None:
+    """Run every episode until it is decided or has been tried `max_attempts` times.
+
+    Each attempt is on the disk before the next one of its episode begins. Raises
+    KeyboardInterrupt when interrupted, between two records, and EvaluationStoppedError where
+    going on would only make more errors.
+    """
+    waiting = deque(requests)
+    attempts: Counter[EpisodeRequest] = Counter()
+    consecutive_errors = 0
+    while waiting or pool.is_busy:
+        while waiting and pool.has_room:
+            pool.submit(waiting.popleft())
+        for request, report in pool.wait(interruption):
+            record = folder.record(request, report)
+            attempts[request] += 1
+            retry = record.outcome is Outcome.ERROR and attempts[request] < max_attempts
+            if retry:
+                waiting.append(request)
+            progress.note(record, will_retry=retry)
+            consecutive_errors = 0 if record.outcome.counts else consecutive_errors + 1
+            if consecutive_errors >= MAX_CONSECUTIVE_ERRORS:
+                raise EvaluationStoppedError(
+                    f"the last {consecutive_errors} attempts all ended in errors, "
+                    f"the latest, {request}: {record.message}"
+                )
+        if interruption.requested:
+            raise KeyboardInterrupt

@@ -1,0 +1,220 @@
+"""A worker process: one station, one connection to the policy, one episode after another.
+
+It reads `EpisodeRequest`s from a pipe and answers each with `Heartbeat`s and then one
+`EpisodeReport` or `Halt`. It ends when the pipe does: with its parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import cast
+
+from policy_interface.client import (
+    PolicyClient,
+    PolicyServerError,
+    PolicyServerRefusedError,
+    PolicyServerUnreachableError,
+)
+from policy_interface.contract import Contract, ContractError, ImageSize
+from policy_interface.types import InvalidValueError
+
+from sim_client.evaluation.episode import (
+    DecidedBeforeStartError,
+    EpisodeReport,
+    EpisodeRequest,
+    Station,
+    Stopwatch,
+    run_episode,
+)
+from sim_client.evaluation.handshake import await_metadata, policy_digest
+from step_analysis.rollouts import Outcome
+
+StationFactory = Callable[[str, Mapping[str, ImageSize]], Station]
+"""Builds the station of a task, by name, with exactly these cameras."""
+
+_MAX_MESSAGE_LENGTH = 1000
+
+# Errors that leave the station as good as it was: the fault is the policy's server's, or the
+# scenario's. After any other the worker ends, and a fresh process takes its place.
+_STATION_IS_SOUND = (
+    PolicyServerError,
+    InvalidValueError,
+    ContractError,
+    DecidedBeforeStartError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What a worker needs to know for all its episodes.
+
+    contract_json: what the station must give, as agreed with the policy.
+    station_factory: import string `module:callable` of a StationFactory.
+    """
+
+    address: str
+    policy_digest: str
+    contract_json: str
+    station_factory: str
+    wait_for_server_s: float
+    step_timeout_s: float
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The worker is about to do the next piece of work."""
+
+
+@dataclass(frozen=True)
+class Halt:
+    """No episode can be run, and trying others would not help; the message says why."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The report of an episode; `worker_is_spent` where the process ends after it."""
+
+    report: EpisodeReport
+    worker_is_spent: bool = False
+
+
+def build_station(task_name: str, cameras: Mapping[str, ImageSize]) -> Station:
+    """The project's own two-arm station."""
+    from sim_client.station.station import Station as DrakeStation
+    from sim_client.tasks.catalog import get_task
+
+    return DrakeStation(get_task(task_name), cameras=cameras)
+
+
+def serve_episodes(connection: Connection, settings: WorkerSettings) -> None:
+    """The worker's whole life."""
+    _leave_signals_to_parent()
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    try:
+        with PolicyClient(settings.address, timeout_s=settings.step_timeout_s) as client:
+            worker = _Worker(connection, settings, client)
+            while not worker.is_spent:
+                worker.serve(connection.recv())
+    except (EOFError, ConnectionError):
+        # The parent has closed the pipe, or is gone: nobody is left to tell.
+        return
+
+
+def _leave_signals_to_parent() -> None:
+    """Ctrl-C reaches the whole process group; only the parent knows what to do with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def _end_with_parent() -> None:
+    """End even in the middle of a step, when the parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _Worker:
+    def __init__(
+        self, connection: Connection, settings: WorkerSettings, client: PolicyClient
+    ) -> None:
+        self.is_spent = False
+        self._connection = connection
+        self._settings = settings
+        self._client = client
+        self._contract = Contract.from_json(settings.contract_json)
+        # One at a time: a scene with its renderer holds much memory, and episodes come by task.
+        self._task_name: str | None = None
+        self._station: Station | None = None
+
+    def serve(self, request: EpisodeRequest) -> None:
+        self._heartbeat()
+        obstacle = self._missing_policy()
+        self._connection.send(self._attempt(request) if obstacle is None else obstacle)
+
+    def _heartbeat(self) -> None:
+        self._connection.send(Heartbeat())
+
+    def _missing_policy(self) -> Halt | None:
+        """Why there is no policy to evaluate, or None if it is there and still the same."""
+        settings = self._settings
+        try:
+            metadata = await_metadata(self._client, timeout_s=settings.wait_for_server_s)
+        except PolicyServerUnreachableError as error:
+            return Halt(
+                f"the policy server has been gone for {settings.wait_for_server_s:g} s: {error}"
+            )
+        except PolicyServerRefusedError as error:
+            return Halt(str(error))
+        digest = policy_digest(metadata)
+        if digest != settings.policy_digest:
+            return Halt(
+                f"{settings.address} now serves another policy (digest {digest}) than the one "
+                f"under evaluation ({settings.policy_digest}); serve that one again, or evaluate "
+                "the new one into a new --output"
+            )
+        return None
+
+    def _attempt(self, request: EpisodeRequest) -> Ended | Halt:
+        stopwatch = Stopwatch()
+        try:
+            try:
+                station = self._station_of(request.task)
+            except (ImportError, ContractError) as error:
+                return Halt(f"the station of {request.task} can't be built: {error}")
+            report = run_episode(
+                request, station=station, policy=self._client, heartbeat=self._heartbeat
+            )
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 (an episode's edge: recorded, never a verdict)
+            self.is_spent = not isinstance(error, _STATION_IS_SOUND)
+            report = EpisodeReport(
+                outcome=Outcome.ERROR,
+                started_at=stopwatch.started_at,
+                wall_s=stopwatch.wall_s,
+                message=_described(error),
+            )
+        return Ended(report, worker_is_spent=self.is_spent)
+
+    def _station_of(self, task_name: str) -> Station:
+        if self._station is None or self._task_name != task_name:
+            self._station = None
+            factory = cast(StationFactory, _imported(self._settings.station_factory))
+            station = factory(task_name, self._contract.cameras)
+            if station.contract != self._contract:
+                raise ContractError(
+                    f"its contract {station.contract} is not the one agreed on with the policy, "
+                    f"{self._contract}"
+                )
+            self._station, self._task_name = station, task_name
+        return self._station
+
+
+def _imported(import_string: str) -> object:
+    module_name, _, name = import_string.partition(":")
+    return getattr(importlib.import_module(module_name), name)
+
+
+def _described(error: Exception) -> str:
+    """One line: what, and for an error that is not the server's, where."""
+    text = " ".join(str(error).split())[:_MAX_MESSAGE_LENGTH]
+    described = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, _STATION_IS_SOUND):
+        return described
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return described
+    return f"{described} ({Path(frames[-1].filename).name}:{frames[-1].lineno})"

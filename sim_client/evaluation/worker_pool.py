@@ -1,0 +1,215 @@
+"""Worker processes as their parent sees them: started, watched, replaced.
+
+Where episodes run is known here and nowhere else: the scheduler asks for `has_room`, `submit`s
+requests, and `wait`s for what became of them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Self
+
+from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwatch
+from sim_client.evaluation.errors import EvaluationStoppedError
+from sim_client.evaluation.interruption import Interruption
+from sim_client.evaluation.worker import Ended, Halt, Heartbeat, WorkerSettings, serve_episodes
+from step_analysis.rollouts import Outcome
+
+# gRPC and Drake both keep threads; forking a process that runs them is undefined.
+_CONTEXT = multiprocessing.get_context("spawn")
+
+# A closed pipe ends an idle worker at once; the kill is for one that is stuck in its libraries.
+_GOODBYE_S = 5.0
+
+
+@dataclass
+class _Running:
+    """An episode in a worker, and when the worker last gave a sign of life."""
+
+    request: EpisodeRequest
+    stopwatch: Stopwatch
+    last_sign_s: float
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    running: _Running | None = None
+
+
+class WorkerPool:
+    """Up to `num_workers` processes, started when first needed.
+
+    A worker that dies, or gives no sign of life for `stall_timeout_s`, makes its episode an
+    error; another worker takes its place at the next episode. Leaving the `with` block ends all.
+    """
+
+    def __init__(
+        self, settings: WorkerSettings, *, num_workers: int, stall_timeout_s: float
+    ) -> None:
+        self._settings = settings
+        self._num_workers = num_workers
+        self._stall_timeout_s = stall_timeout_s
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for worker in self._workers:
+            worker.connection.close()
+            if worker.running is not None:
+                worker.process.kill()
+        deadline = time.monotonic() + _GOODBYE_S
+        for worker in self._workers:
+            worker.process.join(timeout=max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._workers.clear()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any episode is running."""
+        return any(worker.running is not None for worker in self._workers)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another episode can start now."""
+        return sum(worker.running is not None for worker in self._workers) < self._num_workers
+
+    def submit(self, request: EpisodeRequest) -> None:
+        """Start an episode in an idle worker, or in a new one."""
+        for worker in [worker for worker in self._workers if worker.running is None]:
+            try:
+                worker.connection.send(request)
+            except OSError:
+                # It died while it had nothing to do; no episode is lost by that.
+                self._discard(worker)
+                continue
+            break
+        else:
+            worker = self._start()
+            worker.connection.send(request)
+        worker.running = _Running(request, Stopwatch(), time.monotonic())
+
+    def wait(self, interruption: Interruption) -> list[tuple[EpisodeRequest, EpisodeReport]]:
+        """Block until an episode has ended, or the interruption; what has ended until then.
+
+        Raises EvaluationStoppedError where a worker finds that no episode can be run.
+        """
+        ended: list[tuple[EpisodeRequest, EpisodeReport]] = []
+        while not ended and not interruption.requested:
+            busy = {w.connection: w.running for w in self._workers if w.running is not None}
+            if not busy:
+                break
+            deadline = min(running.last_sign_s for running in busy.values()) + self._stall_timeout_s
+            ready = wait(
+                [*busy, interruption.readable], timeout=max(0.0, deadline - time.monotonic())
+            )
+            for worker in list(self._workers):
+                running = worker.running
+                if running is None:
+                    continue
+                if worker.connection in ready:
+                    report = self._read(worker, running)
+                else:
+                    report = self._stalled(worker, running)
+                if report is not None:
+                    ended.append((running.request, report))
+        return ended
+
+    def _start(self) -> _Worker:
+        ours, theirs = _CONTEXT.Pipe(duplex=True)
+        process = _CONTEXT.Process(
+            target=serve_episodes, args=(theirs, self._settings), name="sim-worker", daemon=True
+        )
+        with _signals_blocked():
+            process.start()
+        # Ours must be the only copy left here, or the worker's end would go unnoticed.
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _read(self, worker: _Worker, running: _Running) -> EpisodeReport | None:
+        """Handle one message; the episode's report, if it has ended."""
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            self._discard(worker)
+            return _lost(running, f"the worker process {_exit_description(worker.process)}")
+        match message:
+            case Heartbeat():
+                running.last_sign_s = time.monotonic()
+                return None
+            case Halt(text):
+                raise EvaluationStoppedError(text)
+            case Ended(report, worker_is_spent):
+                worker.running = None
+                if worker_is_spent:
+                    self._discard(worker)
+                return report
+        raise AssertionError(f"unknown message from a worker: {message!r}")
+
+    def _stalled(self, worker: _Worker, running: _Running) -> EpisodeReport | None:
+        if time.monotonic() - running.last_sign_s < self._stall_timeout_s:
+            return None
+        # A heartbeat may have come between the wait and now.
+        if worker.connection.poll():
+            return None
+        worker.process.kill()
+        self._discard(worker)
+        return _lost(
+            running, f"the worker gave no sign of life for {self._stall_timeout_s:g} s: killed"
+        )
+
+    def _discard(self, worker: _Worker) -> None:
+        worker.connection.close()
+        worker.process.join(timeout=_GOODBYE_S)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        self._workers.remove(worker)
+
+
+def _lost(running: _Running, message: str) -> EpisodeReport:
+    return EpisodeReport(
+        outcome=Outcome.ERROR,
+        started_at=running.stopwatch.started_at,
+        wall_s=running.stopwatch.wall_s,
+        message=message,
+    )
+
+
+def _exit_description(process: BaseProcess) -> str:
+    code = process.exitcode
+    if code is None or code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+    return f"was ended by {name}{hint}"
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """So that a Ctrl-C finds no child that is still importing and would print a traceback."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
