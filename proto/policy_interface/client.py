@@ -169,7 +169,7 @@ class PolicyClient:
     def _translated(self, error: grpc.RpcError, name: str) -> PolicyServerError:
         # Every RpcError raised by a call is also a grpc.Call; the stubs do not say so.
         status: grpc.StatusCode = error.code()  # pyright: ignore[reportAttributeAccessIssue]
-        details: str = error.details()  # pyright: ignore[reportAttributeAccessIssue]
+        details = error.details()  # pyright: ignore[reportAttributeAccessIssue]
         if status in _UNREACHABLE:
             return PolicyServerUnreachableError(
                 f"no answer to {name} from a policy server at {self.address} "

@@ -84,7 +84,8 @@ def decode_pose(message: PolicyStep_pb2.RigidTransform, name: str) -> Pose:
         )
     try:
         return Pose(
-            rotation=np.reshape(message.rotation, (3, 3)), translation_m=list(message.translation)
+            rotation=np.reshape(message.rotation, (3, 3)),
+            translation_m=np.array(message.translation),
         )
     except InvalidValueError as error:
         raise InvalidValueError(f"{name}: {error}") from error

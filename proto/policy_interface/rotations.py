@@ -31,16 +31,16 @@ def rotation_from_6d(rotation_6d: npt.ArrayLike) -> FloatArray:
     rows = np.asarray(rotation_6d, dtype=np.float64)
     if rows.shape[-1:] != (6,):
         raise InvalidValueError(f"rotation_6d: expected (..., 6), got {rows.shape}")
-    first, second = rows[..., :3], rows[..., 3:]
-    first = _normalized(first)
+    # Both rows are scaled first, so that "parallel" is an angle, whatever their lengths.
+    first, second = _normalized(rows[..., :3]), _normalized(rows[..., 3:])
     second = _normalized(second - (first * second).sum(-1, keepdims=True) * first)
     return np.stack([first, second, np.cross(first, second)], axis=-2)
 
 
 def _normalized(row: FloatArray) -> FloatArray:
     norm = np.linalg.norm(row, axis=-1, keepdims=True)
-    # Written so that a NaN is refused too.
-    if not (norm > _MIN_ROW_NORM).all():
+    # Written so that NaN and overflow are refused too.
+    if not ((norm > _MIN_ROW_NORM) & (norm < np.inf)).all():
         raise InvalidValueError(
             f"rotation_6d: expected two independent finite rows, got one of length {norm.min()}"
         )

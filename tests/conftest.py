@@ -1,0 +1,61 @@
+"""Observations and actions that the tests of several packages need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from policy_interface.contract import LEFT_ARM, LEFT_GRIPPER, RIGHT_ARM, RIGHT_GRIPPER, ImageSize
+from policy_interface.types import CameraView, Observation, Pose, RobotState
+
+MakeObservation = Callable[..., Observation]
+
+
+def _pose(generator: np.random.Generator) -> Pose:
+    rotation, _ = np.linalg.qr(generator.normal(size=(3, 3)))
+    rotation *= np.linalg.det(rotation)
+    return Pose(rotation=rotation, translation_m=generator.uniform(-0.5, 0.5, size=3))
+
+
+def _state(generator: np.random.Generator) -> RobotState:
+    return RobotState(
+        poses={arm: _pose(generator) for arm in (RIGHT_ARM, LEFT_ARM)},
+        gripper_widths_m={
+            gripper: float(generator.uniform(0, 0.08)) for gripper in (RIGHT_GRIPPER, LEFT_GRIPPER)
+        },
+        joint_positions_rad={
+            arm: generator.uniform(-1, 1, size=7) for arm in (RIGHT_ARM, LEFT_ARM)
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def make_observation() -> MakeObservation:
+    """A two-armed observation with random poses and pixels: make(seed, cameras, instruction)."""
+
+    def make(
+        seed: int = 0,
+        cameras: dict[str, ImageSize] | None = None,
+        instruction: str | None = None,
+        time_s: float | None = 0.0,
+    ) -> Observation:
+        generator = np.random.default_rng(seed)
+        if cameras is None:
+            cameras = {"scene_right_0": ImageSize(height=8, width=12)}
+        return Observation(
+            actual=_state(generator),
+            desired=_state(generator),
+            cameras={
+                name: CameraView(
+                    rgb=generator.integers(0, 256, (size.height, size.width, 3), dtype=np.uint8),
+                    intrinsics=np.array([[50.0, 0, 6], [0, 50, 4], [0, 0, 1]]),
+                    X_TC=_pose(generator),
+                )
+                for name, size in cameras.items()
+            },
+            language_instruction=instruction,
+            time_s=time_s,
+        )
+
+    return make

@@ -1,0 +1,105 @@
+"""Values that cannot be are refused at construction, and nothing changes after it."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from policy_interface.rotations import rotation_from_6d, rotation_to_6d
+from policy_interface.types import Action, CameraView, InvalidValueError, Pose
+
+finite = st.floats(-10, 10, allow_nan=False)
+quaternions = st.lists(finite, min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-3)
+
+
+def rotation_of(quaternion: list[float]) -> np.ndarray:
+    """Euler-Rodrigues."""
+    w, x, y, z = np.array(quaternion) / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+poses = st.builds(
+    lambda q, p: Pose(rotation=rotation_of(q), translation_m=np.array(p)),
+    quaternions,
+    st.lists(finite, min_size=3, max_size=3),
+)
+
+
+@given(poses, poses)
+def test_poses_compose_and_invert_as_matrices_do(X_AB: Pose, X_BC: Pose) -> None:
+    assert np.allclose((X_AB @ X_BC).matrix(), X_AB.matrix() @ X_BC.matrix())
+    assert np.allclose((X_AB.inverse() @ X_AB).matrix(), np.eye(4), atol=1e-9)
+
+
+@given(quaternions)
+def test_six_numbers_give_the_rotation_back(quaternion: list[float]) -> None:
+    rotation = rotation_of(quaternion)
+    assert np.allclose(rotation_from_6d(rotation_to_6d(rotation)), rotation, atol=1e-9)
+
+
+@given(st.lists(st.floats(), min_size=6, max_size=6))
+def test_any_six_numbers_give_a_rotation_or_an_error(numbers: list[float]) -> None:
+    with np.errstate(all="ignore"):
+        try:
+            rotation = rotation_from_6d(numbers)
+        except InvalidValueError:
+            return
+    assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)
+    assert np.linalg.det(rotation) > 0
+
+
+def test_six_numbers_are_the_first_two_rows() -> None:
+    # As LBM Eval and VLA Foundry have it; Zhou et al. take columns.
+    rotation = rotation_of([1, 2, 3, 4])
+    assert np.array_equal(rotation_to_6d(rotation), np.concatenate([rotation[0], rotation[1]]))
+
+
+@pytest.mark.parametrize(
+    ("rotation", "complaint"),
+    [
+        (np.eye(4), "shape"),
+        (np.full((3, 3), np.nan), "finite"),
+        (np.diag([1.0, 1.0, -1.0]), "right-handed"),
+        (np.eye(3) * 1.01, "orthonormal"),
+        ([["a"] * 3] * 3, "numbers"),
+    ],
+)
+def test_a_pose_needs_a_rotation(rotation: np.ndarray, complaint: str) -> None:
+    with pytest.raises(InvalidValueError, match=complaint):
+        Pose(rotation=rotation, translation_m=np.zeros(3))
+
+
+def test_an_action_with_a_width_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InvalidValueError, match="right::panda_hand"):
+        Action(poses={}, gripper_widths_m={"right::panda_hand": float("nan")})
+
+
+@pytest.mark.parametrize(
+    "rgb",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_a_camera_view_needs_colour_pixels(rgb: np.ndarray) -> None:
+    with pytest.raises(InvalidValueError, match="rgb"):
+        CameraView(rgb=rgb, intrinsics=np.eye(3), X_TC=Pose.identity())
+
+
+def test_values_do_not_change_after_construction() -> None:
+    translation_m = np.zeros(3)
+    pose = Pose(rotation=np.eye(3), translation_m=translation_m)
+    translation_m[0] = 1.0
+    assert pose.translation_m[0] == 0.0
+    with pytest.raises(ValueError, match="read-only"):
+        pose.translation_m[0] = 1.0
+    action = Action(poses={"right::panda": pose}, gripper_widths_m={})
+    with pytest.raises(TypeError):
+        action.poses["left::panda"] = pose  # type: ignore[index]
