@@ -73,7 +73,7 @@ def merged(surfaces: Sequence[Surface]) -> Surface:
     )
 
 
-def lathe(profile: Sequence[tuple[float, float]], *, segments: int = 40) -> Surface:
+def lathe(profile: Sequence[tuple[float, float]], *, segments: int = 32) -> Surface:
     """The profile's (radius, z) points turned about z.
 
     Go up the outside for normals that point outward. Corners stay sharp: each piece of the profile
@@ -120,7 +120,7 @@ def lathe(profile: Sequence[tuple[float, float]], *, segments: int = 40) -> Surf
 
 
 def _quarter(
-    radius: float, centre: tuple[float, float], start: float, *, steps: int = 5
+    radius: float, centre: tuple[float, float], start: float, *, steps: int = 3
 ) -> list[tuple[float, float]]:
     angles = start + np.linspace(0.0, np.pi / 2.0, steps)
     return [
@@ -129,7 +129,7 @@ def _quarter(
     ]
 
 
-def rounded_cylinder(radius: float, length: float, fillet: float, *, segments: int = 40) -> Surface:
+def rounded_cylinder(radius: float, length: float, fillet: float, *, segments: int = 20) -> Surface:
     """About z, centred; a fillet as long as the radius makes it a capsule."""
     half = length / 2.0
     profile = [(0.0, -half)]
@@ -143,7 +143,7 @@ def rounded_cylinder(radius: float, length: float, fillet: float, *, segments: i
     return lathe(distinct, segments=segments)
 
 
-def rounded_box(size: tuple[float, float, float], fillet: float, *, steps: int = 4) -> Surface:
+def rounded_box(size: tuple[float, float, float], fillet: float, *, steps: int = 2) -> Surface:
     """Centred, with rounded edges and corners."""
     half = np.array(size) / 2.0
     core = half - fillet
@@ -185,13 +185,13 @@ def capsule_between(
     radius: float,
     *,
     end_radius: float | None = None,
-    segments: int = 36,
+    segments: int = 20,
 ) -> Surface:
     """A round-ended body from one point to another, tapering to `end_radius` when given."""
     a, b = np.array(start, dtype=np.float64), np.array(end, dtype=np.float64)
     length = float(np.linalg.norm(b - a))
     final = radius if end_radius is None else end_radius
-    low, high = np.linspace(-np.pi / 2, 0.0, 8), np.linspace(0.0, np.pi / 2, 8)
+    low, high = np.linspace(-np.pi / 2, 0.0, 5), np.linspace(0.0, np.pi / 2, 5)
     profile = [(radius * float(np.cos(t)), radius * float(np.sin(t))) for t in low]
     profile += [(final * float(np.cos(t)), length + final * float(np.sin(t))) for t in high]
     z = (b - a) / length
@@ -203,7 +203,7 @@ def capsule_between(
     return lathe(profile, segments=segments).moved(X)
 
 
-def tube(path: Array, radius: float, *, segments: int = 16) -> Surface:
+def tube(path: Array, radius: float, *, segments: int = 12) -> Surface:
     """A round tube along a planar path (N, 3) in the xz plane, such as a mug's handle."""
     path = np.asarray(path, dtype=np.float64)
     tangents = np.gradient(path, axis=0)

@@ -64,24 +64,24 @@ class CameraMount:
     vertical_field_of_view_rad: float
 
 
-_WRIST = _on_hand(0.075, 0.0, np.deg2rad(24.0))
+_WRIST = _on_hand(0.072, 0.035, np.deg2rad(22.0))
 
 CAMERA_MOUNTS: Mapping[str, CameraMount] = {
     "scene_right_0": CameraMount(
         parent="table",
-        X_PC=looking_at((0.50, -0.42, 0.62), (-0.06, -0.10, 0.04)),
+        X_PC=looking_at((0.46, -0.44, 0.70), (-0.13, -0.11, 0.10)),
         vertical_field_of_view_rad=np.deg2rad(46.0),
     ),
     "scene_left_0": CameraMount(
         parent="table",
-        X_PC=looking_at((0.50, 0.42, 0.62), (-0.06, 0.10, 0.04)),
+        X_PC=looking_at((0.46, 0.44, 0.70), (-0.13, 0.11, 0.10)),
         vertical_field_of_view_rad=np.deg2rad(46.0),
     ),
     "wrist_right_minus": CameraMount(
-        parent="right", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(68.0)
+        parent="right", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(74.0)
     ),
     "wrist_left_plus": CameraMount(
-        parent="left", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(68.0)
+        parent="left", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(74.0)
     ),
 }
 
@@ -121,26 +121,45 @@ def render_camera(size: ImageSize, vertical_field_of_view_rad: float) -> ColorRe
     return ColorRenderCamera(core, False)
 
 
-def make_renderer(*, shadows: bool) -> RenderEngine:
+def _lights() -> list[LightParameter]:
+    """One key light that casts shadows, and soft ones without, so that no side is black.
+
+    VTK's phong shading has no ambient term, and point lights cast no shadows in Drake.
+    """
+    key = LightParameter(
+        type="spot",
+        color=Rgba(1.0, 0.97, 0.92),
+        intensity=0.78,
+        position=np.array([0.75, -0.85, 2.1]),
+        direction=np.array([-0.85, 0.80, -2.1]),
+        cone_angle=42.0,
+        frame="world",
+    )
+    fills = (
+        ((1.9, -1.1, 1.0), 0.40),
+        ((0.0, 2.2, 1.2), 0.34),
+    )
+    return [
+        key,
+        *(
+            LightParameter(
+                type="point",
+                color=Rgba(0.95, 0.97, 1.0),
+                intensity=intensity,
+                position=np.array(position),
+                frame="world",
+            )
+            for position, intensity in fills
+        ),
+    ]
+
+
+def make_renderer() -> RenderEngine:
     """Drake's VTK engine, off screen, with the station's lights."""
     params = RenderEngineVtkParams(
         default_clear_color=np.array(BACKGROUND),
-        lights=[
-            LightParameter(
-                type="directional",
-                color=Rgba(1.0, 0.97, 0.92, 1.0),
-                intensity=0.85,
-                direction=np.array([-0.45, 0.35, -1.0]),
-                frame="world",
-            ),
-            LightParameter(
-                type="directional",
-                color=Rgba(0.90, 0.95, 1.0, 1.0),
-                intensity=0.45,
-                direction=np.array([0.6, -0.7, -0.7]),
-                frame="world",
-            ),
-        ],
-        cast_shadows=shadows,
+        lights=_lights(),
+        cast_shadows=True,
+        shadow_map_size=1024,
     )
     return MakeRenderEngineVtk(params)

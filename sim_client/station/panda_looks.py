@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from pydrake.math import RigidTransform
@@ -36,79 +37,84 @@ def add_visual(
     )
 
 
-def _barrel(axis: str, radius: float, length: float, fillet: float = 0.012) -> Surface:
-    return rounded_cylinder(radius, length, fillet).along(axis)
 
 
-def _link_surfaces() -> tuple[tuple[list[Surface], list[Surface]], ...]:
+def _link_surfaces(segments: int) -> tuple[tuple[list[Surface], list[Surface]], ...]:
     """White and dark surfaces of links 0 to 7, each in its link's frame."""
+    cylinder = partial(rounded_cylinder, segments=segments)
+    capsule = partial(capsule_between, segments=segments)
+
+    def barrel(axis: str, radius: float, length: float, fillet: float) -> Surface:
+        return cylinder(radius, length, fillet).along(axis)
+
     return (
         (
             [
-                rounded_cylinder(0.072, 0.10, 0.02).at(0.0, 0.0, 0.055),
+                cylinder(0.072, 0.10, 0.02).at(0.0, 0.0, 0.055),
                 rounded_box((0.15, 0.13, 0.075), 0.03).at(-0.075, 0.0, 0.042),
             ],
             [
                 rounded_box((0.24, 0.17, 0.014), 0.006).at(-0.05, 0.0, 0.007),
-                rounded_cylinder(0.066, 0.04, 0.006).at(0.0, 0.0, 0.118),
+                cylinder(0.066, 0.04, 0.006).at(0.0, 0.0, 0.118),
             ],
         ),
         (
             [
                 lathe(
-                    [(0.0, -0.195), (0.064, -0.195), (0.066, -0.188), (0.066, -0.05), (0.05, 0.0)]
+                    [(0.0, -0.195), (0.064, -0.195), (0.066, -0.188), (0.066, -0.05), (0.05, 0.0)],
+                    segments=segments,
                 ),
-                _barrel("y", 0.066, 0.125, 0.02),
+                barrel("y", 0.066, 0.125, 0.02),
             ],
-            [_barrel("y", 0.054, 0.15, 0.008)],
+            [barrel("y", 0.054, 0.15, 0.008)],
         ),
         (
             [
-                capsule_between((0.0, -0.02, 0.0), (0.0, -0.13, 0.0), 0.060, end_radius=0.062),
-                _barrel("y", 0.063, 0.11, 0.01).at(0.0, -0.135, 0.0),
+                capsule((0.0, -0.02, 0.0), (0.0, -0.13, 0.0), 0.060, end_radius=0.062),
+                barrel("y", 0.063, 0.11, 0.01).at(0.0, -0.135, 0.0),
             ],
-            [_barrel("y", 0.058, 0.02, 0.004).at(0.0, -0.197, 0.0)],
+            [barrel("y", 0.058, 0.02, 0.004).at(0.0, -0.197, 0.0)],
         ),
         (
             [
-                rounded_cylinder(0.062, 0.09, 0.012).at(0.0, 0.0, -0.065),
-                capsule_between((0.01, 0.0, -0.03), (0.075, 0.0, 0.0), 0.056, end_radius=0.05),
-                _barrel("y", 0.056, 0.115, 0.018).at(0.0825, 0.0, 0.0),
+                cylinder(0.062, 0.09, 0.012).at(0.0, 0.0, -0.065),
+                capsule((0.01, 0.0, -0.03), (0.075, 0.0, 0.0), 0.056, end_radius=0.05),
+                barrel("y", 0.056, 0.115, 0.018).at(0.0825, 0.0, 0.0),
             ],
-            [_barrel("y", 0.046, 0.138, 0.008).at(0.0825, 0.0, 0.0)],
+            [barrel("y", 0.046, 0.138, 0.008).at(0.0825, 0.0, 0.0)],
         ),
         (
             [
-                capsule_between((-0.006, 0.006, 0.0), (-0.0825, 0.075, 0.0), 0.048, end_radius=0.056),
-                _barrel("y", 0.060, 0.075, 0.014).at(-0.0825, 0.092, 0.0),
+                capsule((-0.006, 0.006, 0.0), (-0.0825, 0.075, 0.0), 0.048, end_radius=0.056),
+                barrel("y", 0.060, 0.075, 0.014).at(-0.0825, 0.092, 0.0),
             ],
-            [_barrel("y", 0.055, 0.02, 0.004).at(-0.0825, 0.137, 0.0)],
+            [barrel("y", 0.055, 0.02, 0.004).at(-0.0825, 0.137, 0.0)],
         ),
         (
             [
-                rounded_cylinder(0.058, 0.07, 0.014).at(0.0, 0.0, -0.205),
-                capsule_between((0.0, 0.012, -0.20), (0.0, 0.055, -0.06), 0.052, end_radius=0.036),
-                capsule_between((0.0, 0.055, -0.06), (0.0, 0.05, 0.0), 0.036, end_radius=0.042),
-                _barrel("y", 0.047, 0.10, 0.016).at(0.0, 0.025, 0.0),
+                cylinder(0.058, 0.07, 0.014).at(0.0, 0.0, -0.205),
+                capsule((0.0, 0.012, -0.20), (0.0, 0.055, -0.06), 0.052, end_radius=0.036),
+                capsule((0.0, 0.055, -0.06), (0.0, 0.05, 0.0), 0.036, end_radius=0.042),
+                barrel("y", 0.047, 0.10, 0.016).at(0.0, 0.025, 0.0),
             ],
-            [_barrel("y", 0.038, 0.018, 0.004).at(0.0, 0.078, 0.0)],
+            [barrel("y", 0.038, 0.018, 0.004).at(0.0, 0.078, 0.0)],
         ),
         (
             [
-                _barrel("z", 0.048, 0.085, 0.018).at(0.0, 0.0, -0.006),
-                capsule_between((0.0, 0.0, 0.0), (0.088, 0.0, 0.0), 0.045, end_radius=0.046),
-                _barrel("y", 0.049, 0.085, 0.014).at(0.088, 0.0, 0.0),
+                barrel("z", 0.048, 0.085, 0.018).at(0.0, 0.0, -0.006),
+                capsule((0.0, 0.0, 0.0), (0.088, 0.0, 0.0), 0.045, end_radius=0.046),
+                barrel("y", 0.049, 0.085, 0.014).at(0.088, 0.0, 0.0),
             ],
             [
-                _barrel("z", 0.038, 0.104, 0.006).at(0.0, 0.0, -0.006),
-                _barrel("y", 0.040, 0.104, 0.006).at(0.088, 0.0, 0.0),
+                barrel("z", 0.038, 0.104, 0.006).at(0.0, 0.0, -0.006),
+                barrel("y", 0.040, 0.104, 0.006).at(0.088, 0.0, 0.0),
             ],
         ),
         (
-            [rounded_cylinder(0.045, 0.03, 0.008).at(0.0, 0.0, 0.068)],
+            [cylinder(0.045, 0.03, 0.008).at(0.0, 0.0, 0.068)],
             [
-                rounded_cylinder(0.041, 0.05, 0.004).at(0.0, 0.0, 0.075),
-                rounded_cylinder(0.034, 0.03, 0.003).at(0.0, 0.0, 0.096),
+                cylinder(0.041, 0.05, 0.004).at(0.0, 0.0, 0.075),
+                cylinder(0.034, 0.03, 0.003).at(0.0, 0.0, 0.096),
             ],
         ),
     )
@@ -119,9 +125,14 @@ def add_looks(
     links: Sequence[RigidBody],
     hand: RigidBody,
     fingers: Sequence[RigidBody],
+    *,
+    segments: int,
 ) -> None:
-    """Give the links, the hand and the fingers (left, right) their surfaces."""
-    for i, (white, dark) in enumerate(_link_surfaces()):
+    """Give the links, the hand and the fingers (left, right) their surfaces.
+
+    segments: the corners of a round cross-section; each costs the renderer time.
+    """
+    for i, (white, dark) in enumerate(_link_surfaces(segments)):
         add_visual(plant, links[i], f"link{i}_white", merged(white), WHITE)
         add_visual(plant, links[i], f"link{i}_dark", merged(dark), DARK)
     shell = merged(

@@ -96,9 +96,14 @@ class PandaHandles:
 
 
 def add_panda(
-    plant: MultibodyPlant, scene_graph: SceneGraph, *, name: str, X_TB: RigidTransform
+    plant: MultibodyPlant,
+    scene_graph: SceneGraph,
+    *,
+    name: str,
+    X_TB: RigidTransform,
+    segments: int,
 ) -> PandaHandles:
-    """Add one arm with its hand, its base welded at X_TB."""
+    """Add one arm with its hand, its base welded at X_TB; `segments` is for its looks."""
     arm = plant.AddModelInstance(f"{name}_panda")
     fingers = plant.AddModelInstance(f"{name}_panda_fingers")
     links = [
@@ -155,7 +160,7 @@ def add_panda(
         for j, capsule in enumerate(capsules):
             _add_capsule(plant, links[i], f"link{i}_{j}", capsule)
     _add_capsule(plant, hand, "hand", _HAND_CAPSULE)
-    looks.add_looks(plant, links, hand, finger_bodies)
+    looks.add_looks(plant, links, hand, finger_bodies, segments=segments)
 
     # Joint limits keep an arm out of itself well enough; contact is for arm against arm, table
     # and objects.

@@ -56,18 +56,26 @@ class Scene:
     fixed_frames: Mapping[str, FixedOffsetFrame]
 
 
-def build_scene(objects: tuple[Manipuland, ...], *, with_renderer: bool, shadows: bool) -> Scene:
-    """with_renderer: False leaves out cameras and their engine, which needs GL libraries."""
+def build_scene(objects: tuple[Manipuland, ...], *, with_renderer: bool, arm_segments: int = 18) -> Scene:
+    """Build it all.
+
+    with_renderer: False leaves out the cameras' engine, which needs GL libraries.
+    arm_segments: the corners of the arms' round cross-sections; a large picture wants more.
+    """
     builder = DiagramBuilder()
     plant, scene_graph = AddMultibodyPlantSceneGraph(builder, TIME_STEP_S)
     plant.set_contact_model(ContactModel.kHydroelasticWithFallback)
     plant.set_discrete_contact_approximation(DiscreteContactApproximation.kLagged)
     if with_renderer:
-        scene_graph.AddRenderer(RENDERER_NAME, make_renderer(shadows=shadows))
+        scene_graph.AddRenderer(RENDERER_NAME, make_renderer())
     _add_furniture(plant)
     arms = {
         side: add_panda(
-            plant, scene_graph, name=side, X_TB=RigidTransform(np.array(BASE_POSITIONS_M[side]))
+            plant,
+            scene_graph,
+            name=side,
+            X_TB=RigidTransform(np.array(BASE_POSITIONS_M[side])),
+            segments=arm_segments,
         )
         for side in SIDES
     }

@@ -62,7 +62,6 @@ class Station:
         task: Task,
         *,
         cameras: Mapping[str, ImageSize] = DEFAULT_CAMERAS,
-        shadows: bool = True,
     ) -> None:
         unknown = sorted(set(cameras) - set(CAMERA_MOUNTS))
         if unknown:
@@ -71,7 +70,7 @@ class Station:
             )
         self.task = task
         self.contract = Contract(cameras=cameras, uses_language=True)
-        self._scene = build_scene(task.objects, with_renderer=bool(cameras), shadows=shadows)
+        self._scene = build_scene(task.objects, with_renderer=bool(cameras))
         self._render_cameras = {
             name: render_camera(size, CAMERA_MOUNTS[name].vertical_field_of_view_rad)
             for name, size in cameras.items()
@@ -163,8 +162,8 @@ class Station:
         """Everything a policy may know now; renders the cameras."""
         query = self._scene.scene_graph.get_query_output_port().Eval(self._graph_context)
         return Observation(
-            actual=self._actual(),
-            desired=self._desired(),
+            actual=self.actual(),
+            desired=self.desired(),
             cameras={
                 name: self._view(name, camera, query)
                 for name, camera in self._render_cameras.items()
@@ -241,7 +240,8 @@ class Station:
                 finger_contacts.add(names[0])
         return frozenset(finger_contacts - {"table"}), frozenset(contacts)
 
-    def _actual(self) -> RobotState:
+    def actual(self) -> RobotState:
+        """What the arms and grippers measure."""
         plant = self._scene.plant
         poses, widths, positions, velocities, torques = {}, {}, {}, {}, {}
         for side, arm in self._scene.arms.items():
@@ -263,7 +263,8 @@ class Station:
             joint_torques_nm=torques,
         )
 
-    def _desired(self) -> RobotState:
+    def desired(self) -> RobotState:
+        """What they were last asked for, within the workspace."""
         return RobotState(
             poses={
                 ARM_NAMES[side]: Pose.from_matrix(controller.X_TE_target)

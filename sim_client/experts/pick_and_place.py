@@ -1,0 +1,220 @@
+"""A feedback expert that picks an object up and puts it somewhere with one arm.
+
+Its motion is a function of the state more than of a clock: heights follow from the horizontal
+distance that is left (a funnel over the object, another over the target), so that the same sight
+asks for the same motion, which is what makes demonstrations easy to imitate. When a grasp fails or
+slips it opens and starts again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from policy_interface.types import Action, Pose, RobotState
+
+from sim_client.station import panda_kinematics as panda
+from sim_client.station.arm_controller import tool_down
+from sim_client.station.inverse_kinematics import rotation_from_vector, rotation_vector
+from sim_client.station.panda_kinematics import Array
+from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
+from sim_client.tasks.task import SceneState
+
+_MAX_STEP_M = 0.030
+_MAX_ACCELERATION_M = 0.012
+_MAX_TURN_RAD = 0.16
+_APPROACH_GAIN = 0.55
+
+_FUNNEL_SLOPE = 6.0
+_FUNNEL_RADIUS_M = 0.008
+_HOVER_M = 0.10
+_GRASP_TOLERANCE_M = 0.009
+_GRASP_TOLERANCE_RAD = 0.12
+_STILL_WIDTH_M = 0.0015
+_LOST_WIDTH_M = 0.012
+_RETREAT_M = 0.10
+
+
+class Phase(Enum):
+    APPROACH = "approach"
+    CLOSE = "close"
+    CARRY = "carry"
+    RELEASE = "release"
+    RETREAT = "retreat"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grasp:
+    """Where to close: the tool centre point in T (m), the hand's yaw, the width to come down with."""
+
+    position_m: Array
+    yaw_rad: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Placement:
+    """Where the object's origin should be when it is let go, and on the way there.
+
+    position_m: in T. carry_height_m: the origin's height while it travels. yaw_rad: the hand's.
+    tolerance_m: how near, horizontally, before it is let go.
+    """
+
+    position_m: Array
+    carry_height_m: float
+    yaw_rad: float
+    tolerance_m: float
+
+
+class PickAndPlaceTarget(Protocol):
+    """What differs between tasks."""
+
+    @property
+    def object_name(self) -> str: ...
+
+    def side(self, state: SceneState) -> str:
+        """Which arm, "right" or "left"; asked once, at an episode's first step."""
+        ...
+
+    def grasp(self, state: SceneState) -> Grasp: ...
+
+    def placement(self, state: SceneState) -> Placement: ...
+
+    def placed(self, state: SceneState) -> bool:
+        """Whether the object is where it belongs, held or not."""
+        ...
+
+
+class PickAndPlaceExpert:
+    """Drives one arm through grasp, carry, release and retreat; the other arm holds still."""
+
+    def __init__(self, target: PickAndPlaceTarget) -> None:
+        self._target = target
+        self.reset()
+
+    def reset(self) -> None:
+        self._side: str | None = None
+        self._held: Action | None = None
+        self._phase = Phase.APPROACH
+        self._velocity_m = np.zeros(3)
+        self._last_width_m = panda.MAX_GRIPPER_WIDTH_M
+        self._steps_in_phase = 0
+        self._retreat_from_m = np.zeros(3)
+        self._retreat_yaw_rad = 0.0
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    @property
+    def arm(self) -> str | None:
+        """The name of the arm at work, once the episode has begun."""
+        return None if self._side is None else ARM_NAMES[self._side]
+
+    @property
+    def finished(self) -> bool:
+        return self._phase is Phase.RETREAT and self._steps_in_phase >= 5
+
+    def act(self, state: SceneState, actual: RobotState, desired: RobotState) -> Action:
+        if self._side is None or self._held is None:
+            self._side = self._target.side(state)
+            self._held = Action(poses=desired.poses, gripper_widths_m=desired.gripper_widths_m)
+        arm, gripper = ARM_NAMES[self._side], GRIPPER_NAMES[self._side]
+        X_TC = actual.poses[arm].matrix() @ panda.X_EC
+        width_m = actual.gripper_widths_m[gripper]
+        self._switch_phase(state, X_TC, width_m)
+        goal_m, yaw_rad, goal_width_m = self._goal(state, X_TC)
+        X_TE = self._step_toward(X_TC, goal_m, yaw_rad)
+        self._last_width_m = width_m
+        self._steps_in_phase += 1
+        return Action(
+            poses={**self._held.poses, arm: Pose.from_matrix(X_TE)},
+            gripper_widths_m={**self._held.gripper_widths_m, gripper: goal_width_m},
+        )
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._steps_in_phase = 0
+
+    def _switch_phase(self, state: SceneState, X_TC: Array, width_m: float) -> None:
+        name = self._target.object_name
+        touched = name in state.finger_contacts
+        if self._phase is Phase.APPROACH:
+            grasp = self._target.grasp(state)
+            far = float(np.linalg.norm(grasp.position_m - X_TC[:3, 3]))
+            turn = _turn_to(X_TC, grasp.yaw_rad)
+            if far < _GRASP_TOLERANCE_M and np.linalg.norm(turn) < _GRASP_TOLERANCE_RAD:
+                self._enter(Phase.CLOSE)
+        elif self._phase is Phase.CLOSE:
+            still = abs(width_m - self._last_width_m) < _STILL_WIDTH_M
+            if touched and still and width_m > _LOST_WIDTH_M and self._steps_in_phase >= 2:
+                self._enter(Phase.CARRY)
+            elif self._steps_in_phase >= 8:
+                self._enter(Phase.APPROACH)
+        elif self._phase is Phase.CARRY:
+            place = self._target.placement(state)
+            offset = place.position_m - state.poses[name][:3, 3]
+            if not touched or width_m < _LOST_WIDTH_M:
+                self._enter(Phase.APPROACH)
+            elif (
+                np.linalg.norm(offset[:2]) < place.tolerance_m
+                and abs(offset[2]) < 0.008
+                and state.speed_m_s(name) < 0.15
+            ):
+                self._retreat_from_m = X_TC[:3, 3].copy()
+                self._retreat_yaw_rad = place.yaw_rad
+                self._enter(Phase.RELEASE)
+        elif self._phase is Phase.RELEASE:
+            if not touched and width_m > 0.9 * panda.MAX_GRIPPER_WIDTH_M:
+                self._enter(Phase.RETREAT)
+        elif not self._target.placed(state):
+            self._enter(Phase.APPROACH)
+
+    def _goal(self, state: SceneState, X_TC: Array) -> tuple[Array, float, float]:
+        """Where the tool centre point should head now (m), the hand's yaw, the gripper's width."""
+        if self._phase in (Phase.APPROACH, Phase.CLOSE):
+            grasp = self._target.grasp(state)
+            goal = grasp.position_m.copy()
+            if self._phase is Phase.CLOSE:
+                return goal, grasp.yaw_rad, 0.0
+            off = float(np.linalg.norm(goal[:2] - X_TC[:2, 3]))
+            off += 0.08 * float(np.linalg.norm(_turn_to(X_TC, grasp.yaw_rad)))
+            goal[2] += min(_HOVER_M, _FUNNEL_SLOPE * max(0.0, off - _FUNNEL_RADIUS_M))
+            return goal, grasp.yaw_rad, panda.MAX_GRIPPER_WIDTH_M
+        if self._phase is Phase.CARRY:
+            place = self._target.placement(state)
+            p_TO = state.poses[self._target.object_name][:3, 3]
+            offset = place.position_m - p_TO
+            off = float(np.linalg.norm(offset[:2]))
+            height = place.position_m[2] + _FUNNEL_SLOPE * max(0.0, off - place.tolerance_m)
+            offset[2] = min(place.carry_height_m, height) - p_TO[2]
+            if off > 0.05:
+                # First up, then across: sideways speed grows with the height gained.
+                raised = 1.0 - offset[2] / max(place.carry_height_m - place.position_m[2], 1e-6)
+                offset[:2] *= float(np.clip(raised, 0.05, 1.0))
+            return X_TC[:3, 3] + offset, place.yaw_rad, 0.0
+        goal = self._retreat_from_m.copy()
+        if self._phase is Phase.RETREAT:
+            goal[2] += _RETREAT_M
+        return goal, self._retreat_yaw_rad, panda.MAX_GRIPPER_WIDTH_M
+
+    def _step_toward(self, X_TC: Array, goal_m: Array, yaw_rad: float) -> Array:
+        """X_TE (4, 4): one smooth control step from where the hand is."""
+        wanted = _APPROACH_GAIN * (goal_m - X_TC[:3, 3])
+        wanted *= min(1.0, _MAX_STEP_M / max(float(np.linalg.norm(wanted)), 1e-9))
+        change = wanted - self._velocity_m
+        change *= min(1.0, _MAX_ACCELERATION_M / max(float(np.linalg.norm(change)), 1e-9))
+        self._velocity_m = self._velocity_m + change
+        turn = _turn_to(X_TC, yaw_rad)
+        turn *= min(_APPROACH_GAIN, _MAX_TURN_RAD / max(float(np.linalg.norm(turn)), 1e-9))
+        X = np.eye(4)
+        X[:3, :3] = rotation_from_vector(turn) @ X_TC[:3, :3]
+        X[:3, 3] = X_TC[:3, 3] + self._velocity_m
+        return X @ np.linalg.inv(panda.X_EC)
+
+
+def _turn_to(X_TC: Array, yaw_rad: float) -> Array:
+    """The rotation vector (rad, in T) from the hand's orientation to tool down at this yaw."""
+    R_goal = (tool_down(np.zeros(3), yaw_rad) @ panda.X_EC)[:3, :3]
+    return rotation_vector(R_goal @ X_TC[:3, :3].T)
