@@ -1,0 +1,36 @@
+# make demo     the whole loop on this machine: demonstrations, training, evaluation, report
+# make test     every test
+# make check    what .ci/run checks besides the tests: lint, format, types, imports, stubs
+# make stubs    the gRPC stubs anew from proto/
+# make clean    what the demo and the tests wrote; not .venv
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check stubs install clean
+
+demo: $(INSTALLED)
+	@$(BIN)/python examples/demo.py
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+stubs: $(INSTALLED)
+	$(BIN)/python -m policy_interface.generate
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt install.sh
+	@sh install.sh $(PYTHON) $(VENV)
+	@touch $@
+
+clean:
+	rm -rf runs report results .pytest_cache .ruff_cache .hypothesis
