@@ -1,0 +1,1 @@
+"""Serves a policy over gRPC, on the wire that LBM Eval speaks."""

@@ -1,0 +1,92 @@
+"""What the server asks of a policy: plan a chunk of actions for each of several episodes at once.
+
+A policy keeps no state between calls. What an episode needs to remember (its past
+observations, its source of noise) comes with each call, so any episodes can share a forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from policy_interface.contract import Contract
+from policy_interface.types import Action, Observation, PolicyMetadata
+
+
+class InvalidPolicyError(ValueError):
+    """An object that cannot be served; the text lists everything that is wrong with it."""
+
+
+class Policy(Protocol):
+    """A trained, scripted or user-written policy.
+
+    contract: what it expects of the observations and commands in the actions.
+    chunk_length: how many actions it plans at once.
+    open_loop_steps: how many of these to execute before planning again, at most chunk_length.
+    num_observations: how many of the latest observations it looks at, the current one included.
+    """
+
+    @property
+    def contract(self) -> Contract: ...
+
+    @property
+    def metadata(self) -> PolicyMetadata: ...
+
+    @property
+    def chunk_length(self) -> int: ...
+
+    @property
+    def open_loop_steps(self) -> int: ...
+
+    @property
+    def num_observations(self) -> int: ...
+
+    def plan(
+        self,
+        histories: Sequence[Sequence[Observation]],
+        noise: Sequence[np.random.Generator],
+        /,
+    ) -> Sequence[Sequence[Action]]:
+        """One chunk for each history, in order; the first action is for the latest observation.
+
+        histories: by episode, num_observations each, the newest last. Where an episode
+            has had fewer, its first one is repeated.
+        noise: by episode, the only source of randomness that the plan may use.
+
+        Called from one thread, always the same. Whatever it raises fails the step concerned
+        and no other episode.
+        """
+        ...
+
+
+def require_policy(candidate: object) -> None:
+    """Raises InvalidPolicyError where `candidate` does not have what a Policy has."""
+    name = type(candidate).__name__
+    defects = []
+    for attribute, expected in (("contract", Contract), ("metadata", PolicyMetadata)):
+        value = getattr(candidate, attribute, None)
+        if not isinstance(value, expected):
+            defects.append(f"{attribute}: expected a {expected.__name__}, got {value!r:.80}")
+    for attribute in ("chunk_length", "open_loop_steps", "num_observations"):
+        value = getattr(candidate, attribute, None)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            defects.append(f"{attribute}: expected a positive integer, got {value!r:.80}")
+    if not callable(getattr(candidate, "plan", None)):
+        defects.append("plan: expected a method plan(histories, noise), got none")
+    if defects:
+        raise InvalidPolicyError(f"{name} is not a policy: {'; '.join(defects)}")
+
+
+def resolve_open_loop_steps(policy: Policy, wanted: int | None) -> int:
+    """The user's choice, or else the policy's own.
+
+    Raises InvalidPolicyError where a chunk does not have so many actions.
+    """
+    open_loop_steps = policy.open_loop_steps if wanted is None else wanted
+    if not 1 <= open_loop_steps <= policy.chunk_length:
+        raise InvalidPolicyError(
+            f"open-loop steps: expected 1 to {policy.chunk_length} (the policy's chunk length), "
+            f"got {open_loop_steps}"
+        )
+    return open_loop_steps

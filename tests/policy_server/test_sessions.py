@@ -1,0 +1,106 @@
+"""Which sessions are forgotten when; time is the test's own."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from policy_server.sessions import (
+    Session,
+    SessionBusyError,
+    SessionTable,
+    TooManySessionsError,
+    UnknownSessionError,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def _session() -> Session:
+    return Session(seed=0, open_loop_steps=1, num_observations=1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def table(clock: Clock) -> SessionTable:
+    return SessionTable(max_sessions=3, idle_s=100.0, presumed_live_s=10.0, clock=clock)
+
+
+def _begin(table: SessionTable) -> tuple[uuid.UUID, Session]:
+    client, session = uuid.uuid4(), _session()
+    table.begin(client, session)
+    return client, session
+
+
+def test_a_session_unused_for_long_is_forgotten(table, clock) -> None:
+    client, session = _begin(table)
+    clock.now_s = 99
+    assert table.find(client) is session
+    clock.now_s = 99 + 99
+    assert table.find(client) is session
+    clock.now_s += 100
+    with pytest.raises(UnknownSessionError, match=str(client)):
+        table.find(client)
+    assert len(table) == 0
+
+
+def test_a_full_table_forgets_the_longest_unused(table, clock) -> None:
+    first, _ = _begin(table)
+    second, _ = _begin(table)
+    third, _ = _begin(table)
+    clock.now_s = 5
+    table.find(first)
+    clock.now_s = 12
+    fourth, _ = _begin(table)
+    assert len(table) == 3
+    with pytest.raises(UnknownSessionError):
+        table.find(second)
+    for client in (first, third, fourth):
+        table.find(client)
+
+
+def test_a_full_table_refuses_rather_than_forget_a_live_session(table, clock) -> None:
+    clients = [_begin(table)[0] for _ in range(3)]
+    clock.now_s = 9
+    with pytest.raises(TooManySessionsError):
+        _begin(table)
+    for client in clients:
+        table.find(client)
+
+
+def test_a_session_with_a_step_under_way_is_not_forgotten(table, clock) -> None:
+    client, session = _begin(table)
+    with session.stepping():
+        clock.now_s = 1000
+        other, _ = _begin(table)
+        assert table.find(client) is session
+        table.find(other)
+
+
+def test_a_client_that_resets_takes_no_second_place(table) -> None:
+    client, old = _begin(table)
+    new = _session()
+    for _ in range(5):
+        table.begin(client, new)
+    assert len(table) == 1
+    assert table.is_current(client, new)
+    assert not table.is_current(client, old)
+
+
+def test_one_step_at_a_time() -> None:
+    session = _session()
+    with session.stepping(), pytest.raises(SessionBusyError), session.stepping():
+        pass
+    with session.stepping():
+        pass
