@@ -75,7 +75,7 @@ class Demo:
                 stage(
                     number, f"evaluating the {name} policy on {self.num_episodes} held-out seeds"
                 ),
-                served(checkpoint) as address,
+                served(checkpoint, log=self.runs / f"server_of_{name}.log") as address,
             ):
                 call(
                     *("sim-client", "evaluate", "--tasks", self.task),
@@ -118,20 +118,23 @@ def call(program: str, *arguments: object) -> None:
 
 
 @contextmanager
-def served(checkpoint: Path) -> Iterator[str]:
+def served(checkpoint: Path, *, log: Path) -> Iterator[str]:
     """A policy server on a free port of the loopback interface, for as long as it is needed."""
     arguments = ("serve", checkpoint, "--address", "127.0.0.1:0")
     # In a session of its own: Ctrl-C is for the evaluation, which then ends the server.
-    server = subprocess.Popen(
-        command_line("policy-server", arguments),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with log.open("a") as log_file:
+        server = subprocess.Popen(
+            command_line("policy-server", arguments),
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+            start_new_session=True,
+        )
     try:
         assert server.stdout is not None
         ready = next((match for line in server.stdout if (match := READY_LINE.search(line))), None)
         if ready is None:
+            print(log.read_text(), file=sys.stderr)
             raise StageFailedError(server.wait())
         yield ready[1]
     finally:
