@@ -45,6 +45,15 @@ class LaiTest:
         first = int(stops.argmax())
         return Verdict(1 if 2 * for_arm1[first] > m[first] else -1, int(times[first]) + 1)
 
+    def leads_to_stop(
+        self, arm0: Sequence[int], arm1: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
+        m = np.cumsum(outcomes0 != outcomes1)
+        majority = self._stop_at[m].astype(float)
+        lead = np.where(majority <= m, 2.0 * majority - m, np.nan)
+        return lead, lead
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaiCharacteristics:

@@ -46,6 +46,16 @@ class PairwiseTest(Protocol):
         """The verdict on two sequences of 0 and 1, of one length up to `n_max`."""
         ...
 
+    def leads_to_stop(
+        self, arm0: Sequence[int], arm1: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """The leads, in successes, at which each time 1..len(arm0) would decide for arm 1, arm 0.
+
+        Given the other counts as they were; NaN where no lead is enough. None for a test that
+        does not decide by leads.
+        """
+        ...
+
 
 def check_design(n_max: int, alpha_per_side: float) -> None:
     """Raises ValueError unless n_max is at least 1 and alpha lies in (0, 1/2)."""

@@ -38,6 +38,9 @@ class SaviTest:
                 return Verdict(-1, seen + 1)
         return Verdict(0, len(x))
 
+    def leads_to_stop(self, arm0: Sequence[int], arm1: Sequence[int]) -> None:
+        """None: the wealth depends on the order of the outcomes, not on the lead alone."""
+
 
 def _log_bet(seen: int, s_worse: int, s_better: int, x_worse: int, x_better: int) -> float:
     """Log of the wealth's factor from one pair, for the bet that `better` succeeds more often."""

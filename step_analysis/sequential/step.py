@@ -45,6 +45,17 @@ class StepTest:
         first = int(stops.argmax())
         return Verdict(1 if y[first] > x[first] else -1, first + 1)
 
+    def leads_to_stop(
+        self, arm0: Sequence[int], arm1: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
+        return self._lead(np.cumsum(outcomes0)), self._lead(np.cumsum(outcomes1))
+
+    def _lead(self, trailing: np.ndarray) -> np.ndarray:
+        t = np.arange(1, len(trailing) + 1)
+        stop_at = self.boundary.stop_at[t, trailing].astype(float)
+        return np.where(stop_at <= t, stop_at - trailing, np.nan)
+
 
 def cache_folder() -> Path:
     """$ASSAY_CACHE_DIR, or the platform's cache folder for this project."""

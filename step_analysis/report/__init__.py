@@ -1,0 +1,1 @@
+"""The report on an evaluation: one page, its figures, and all numbers."""

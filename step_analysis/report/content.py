@@ -1,0 +1,298 @@
+"""What a report says, worked out once: the page, the Markdown and the JSON only lay it out."""
+
+import platform
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+
+from step_analysis.comparison import Comparison, Count, PairResult, Panel
+from step_analysis.intervals import BetaPosterior, Interval, clopper_pearson, wilson
+from step_analysis.loading import PolicyRollouts
+from step_analysis.report.wording import headline, pair_sentence
+
+CONTENT_VERSION = 1
+DEFAULT_TITLE = "Policy evaluation"
+
+_SOFTWARE = ("assay", "numpy", "scipy", "matplotlib")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateRow:
+    """One policy's success rate in one panel; intervals are None without a counted episode."""
+
+    policy: str
+    letters: str
+    successes: int
+    num_counted: int
+    rate: float | None
+    clopper_pearson: Interval | None
+    wilson: Interval | None
+    posterior_mean: float | None
+    posterior_interval: Interval | None
+    num_timeouts: int
+    num_errors: int
+    num_missing: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRow:
+    """One pairwise verdict."""
+
+    arm0: str
+    arm1: str
+    winner: str | None
+    method: str
+    time: int
+    num_available: int
+    n_max: int
+    alpha_per_side: float
+    successes0: int
+    """Of arm 0 among the episodes that the test looked at."""
+    successes1: int
+    stopped_because: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelContent:
+    title: str
+    tasks: tuple[str, ...]
+    is_overall: bool
+    rates: tuple[RateRow, ...]
+    pairs: tuple[PairRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorRow:
+    """An episode without an outcome: its attempts so far all ended in errors."""
+
+    policy: str
+    task: str
+    scenario_index: int
+    attempt: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyProvenance:
+    policy: str
+    sources: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    """Label and value, in reading order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    version: int
+    title: str
+    headline: str
+    created_at: str
+    alpha: float
+    confidence: float
+    method: str
+    panels: tuple[PanelContent, ...]
+    """The overall panel first, then the tasks by name."""
+    cautions: tuple[str, ...]
+    errors: tuple[ErrorRow, ...]
+    provenance: tuple[PolicyProvenance, ...]
+    command: str
+    software: tuple[tuple[str, str], ...]
+
+    @property
+    def overall(self) -> PanelContent | None:
+        return next((panel for panel in self.panels if panel.is_overall), None)
+
+    @property
+    def task_panels(self) -> tuple[PanelContent, ...]:
+        return tuple(panel for panel in self.panels if len(panel.tasks) == 1)
+
+
+def build_content(
+    comparison: Comparison,
+    *,
+    title: str = DEFAULT_TITLE,
+    confidence: float,
+    arguments: Sequence[str],
+) -> ReportContent:
+    """Everything that a report says; `arguments` are those that made it, to be repeated."""
+    panels = [] if comparison.aggregate is None else [comparison.aggregate]
+    panels += comparison.task_panels
+    overall = comparison.overall
+    return ReportContent(
+        version=CONTENT_VERSION,
+        title=title,
+        headline=headline(comparison, confidence),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        alpha=comparison.alpha,
+        confidence=confidence,
+        method=comparison.method,
+        panels=tuple(
+            _panel(panel, confidence, is_overall=panel is overall, alpha=comparison.alpha)
+            for panel in panels
+        ),
+        cautions=tuple(_cautions(comparison)),
+        errors=tuple(_errors(comparison.policies)),
+        provenance=tuple(map(_provenance, comparison.policies)),
+        command=shlex.join(["step-analysis", *arguments]),
+        software=tuple(_software()),
+    )
+
+
+def _panel(panel: Panel, confidence: float, *, is_overall: bool, alpha: float) -> PanelContent:
+    return PanelContent(
+        title=panel.title,
+        tasks=panel.tasks,
+        is_overall=is_overall,
+        rates=tuple(
+            _rate(count, panel.letters[count.policy], confidence) for count in panel.counts
+        ),
+        pairs=tuple(_pair(pair, panel, alpha) for pair in panel.pairs),
+    )
+
+
+def _rate(count: Count, letters: str, confidence: float) -> RateRow:
+    successes, n = count.successes, count.num_counted
+    posterior = BetaPosterior(successes=successes, num_episodes=n)
+    return RateRow(
+        policy=count.policy,
+        letters=letters,
+        successes=successes,
+        num_counted=n,
+        rate=count.rate,
+        clopper_pearson=clopper_pearson(successes, n, confidence) if n else None,
+        wilson=wilson(successes, n, confidence) if n else None,
+        posterior_mean=posterior.mean if n else None,
+        posterior_interval=posterior.interval(confidence) if n else None,
+        num_timeouts=count.num_timeouts,
+        num_errors=count.num_errors,
+        num_missing=count.num_missing,
+    )
+
+
+def _pair(pair: PairResult, panel: Panel, alpha: float) -> PairRow:
+    return PairRow(
+        arm0=pair.arm0,
+        arm1=pair.arm1,
+        winner=pair.winner,
+        method=pair.test.name,
+        time=pair.time,
+        num_available=pair.num_available,
+        n_max=pair.test.n_max,
+        alpha_per_side=pair.test.alpha_per_side,
+        successes0=sum(pair.outcomes0[: pair.time]),
+        successes1=sum(pair.outcomes1[: pair.time]),
+        stopped_because=pair.stopped_because,
+        sentence=pair_sentence(pair, panel, alpha),
+    )
+
+
+def _cautions(comparison: Comparison) -> Iterable[str]:
+    """What keeps the numbers from meaning what a reader could think they mean."""
+    for policy in comparison.policies:
+        missing = sum(task.num_missing for task in policy.tasks.values())
+        if missing:
+            yield (
+                f"{policy.policy}: {missing} episodes asked for have no outcome yet. The rates "
+                "cover what is finished, which may favour quick episodes; the tests use only "
+                "the scenarios before the first gap."
+            )
+        errors = sum(len(task.errors) for task in policy.tasks.values())
+        if errors:
+            yield (
+                f"{policy.policy}: {errors} episodes ended in an infrastructure error. They are "
+                "not counted, neither as failures nor as successes; running the evaluation "
+                "again repeats them with the same seeds."
+            )
+        assumed = [task.task for task in policy.tasks.values() if not task.budget_is_recorded]
+        if assumed:
+            yield (
+                f"{policy.policy}: no budget was recorded for {_listed(assumed)}. It is taken to "
+                "be the number of episodes there; the verdicts hold if that number was fixed "
+                "before the first episode."
+            )
+    if comparison.aggregate is not None:
+        yield from _aggregate_cautions(comparison.aggregate, comparison.policies)
+
+
+def _aggregate_cautions(aggregate: Panel, policies: Sequence[PolicyRollouts]) -> Iterable[str]:
+    unequal = [
+        policy.policy
+        for policy in policies
+        if len({len(policy.tasks[task].counted) for task in aggregate.tasks}) > 1
+    ]
+    if unequal:
+        yield (
+            f"{_listed(unequal)}: the common tasks have unequal numbers of counted episodes, "
+            "so the pooled rate gives them unequal weight; the test does not."
+        )
+    elsewhere = sorted({task for policy in policies for task in policy.tasks} - {*aggregate.tasks})
+    if elsewhere:
+        yield f"Not every policy has {_listed(elsewhere)}: left out of the aggregate."
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _errors(policies: Sequence[PolicyRollouts]) -> Iterable[ErrorRow]:
+    for policy in policies:
+        for task in policy.tasks.values():
+            for record in task.errors:
+                yield ErrorRow(
+                    policy=record.policy,
+                    task=record.task,
+                    scenario_index=record.scenario_index,
+                    attempt=record.attempt,
+                    message=record.message or "no message",
+                )
+
+
+def _provenance(policy: PolicyRollouts) -> PolicyProvenance:
+    facts: list[tuple[str, str]] = []
+    design = policy.design
+    if design is not None:
+        last = design.first_episode + design.num_episodes - 1
+        facts += [
+            ("Checkpoint digest", design.policy_digest),
+            ("Tasks", ", ".join(design.tasks)),
+            ("Scenarios of each task", f"{design.first_episode} to {last}"),
+            ("Budget of each task", f"{design.max_sample_size} episodes, fixed beforehand"),
+            ("Seeds", design.seed_range),
+        ]
+        facts += [(f"Station: {name}", _fact(value)) for name, value in design.station.items()]
+        facts += [("Software", ", ".join(f"{k} {v}" for k, v in sorted(design.software.items())))]
+    else:
+        facts += [
+            ("Tasks", ", ".join(policy.tasks)),
+            ("Design", "not recorded with these results"),
+        ]
+    records = [r for task in policy.tasks.values() for r in task.outcomes.values()]
+    started = [record.started_at for record in records if record.started_at is not None]
+    if started:
+        facts.append(("Run", f"{min(started)} to {max(started)}"))
+    wall = [record.wall_s for record in records if record.wall_s is not None]
+    if wall:
+        facts.append(("Mean wall time of an episode", f"{sum(wall) / len(wall):.1f} s"))
+    return PolicyProvenance(
+        policy=policy.policy, sources=tuple(map(str, policy.sources)), facts=tuple(facts)
+    )
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name} {_fact(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_fact, value))
+    return str(value)
+
+
+def _software() -> Iterable[tuple[str, str]]:
+    yield "Python", platform.python_version()
+    for name in _SOFTWARE:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue

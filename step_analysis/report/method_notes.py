@@ -1,0 +1,92 @@
+"""How the numbers of a report are made, with sources, for whoever reads it later."""
+
+from typing import NamedTuple
+
+from step_analysis.report.content import ReportContent
+from step_analysis.report.wording import percent
+
+
+class Note(NamedTuple):
+    heading: str
+    text: str
+
+
+def method_notes(content: ReportContent) -> list[Note]:
+    """Each note that applies to this report."""
+    confidence = percent(content.confidence)
+    notes = [
+        Note(
+            "Rates and intervals",
+            f"Clopper-Pearson covers the true rate in at least {confidence} of evaluations "
+            "(Clopper and Pearson, Biometrika 26, 1934). Wilson's score interval is narrower and "
+            f"covers about {confidence} (Wilson, JASA 22, 1927). The posterior is Beta, from a "
+            f"uniform prior Beta(1, 1): its mean and central {confidence} interval. Each interval "
+            "is for one rate; none of them compares two policies.",
+        ),
+        Note(
+            "What is counted",
+            "Success, failure and timeout count; a timeout is no success. An error is a fault of "
+            "the infrastructure: it says nothing of the policy and is counted as neither.",
+        ),
+    ]
+    used = {pair.method for panel in content.panels for pair in panel.pairs}
+    if used:
+        notes.append(
+            Note(
+                "Which policy is better",
+                "Both policies meet the same scenarios in the same order, and the test looks after "
+                "each pair of episodes; it may stop early without raising its error. The order is "
+                "that of the scenarios, never that of finishing; a gap ends what may be looked "
+                "at. A wrong verdict in either direction has a chance of at most "
+                f"alpha = {content.alpha:g} within a panel, half of it for each direction, divided "
+                "by the number of pairs (Bonferroni). Nothing is corrected across panels. The "
+                "tests take outcomes as independent between the policies; shared seeds tend "
+                "to make them alike, which costs power rather than validity.",
+            )
+        )
+    if "STEP" in used:
+        notes.append(
+            Note(
+                "STEP",
+                "Snyder et al., Is Your Imitation Learning Policy Better than Mine?, RSS 2025 "
+                "(arXiv 2503.10966). The boundary is made by one linear programme for each "
+                "episode, for the budget fixed beforehand; ours is monotone and needs no random "
+                "numbers.",
+            )
+        )
+    if "Lai" in used:
+        notes.append(
+            Note(
+                "Lai",
+                "Lai, Nearly optimal sequential tests of composite hypotheses, Annals of "
+                "Statistics 16, 1988; on discordant pairs, with the constant solved for the "
+                "exact size. Used for budgets over 500 episodes unless chosen.",
+            )
+        )
+    if "SAVI" in used:
+        notes.append(
+            Note(
+                "SAVI",
+                "The e-process of Turner and Grünwald for two proportions: valid whenever one "
+                "stops, at the price of power.",
+            )
+        )
+    if any(len(panel.rates) > 2 for panel in content.panels):
+        notes.append(
+            Note(
+                "Letters",
+                "Policies that share a letter are not shown to differ (compact letter display, "
+                "Piepho, JCGS 13, 2004). Sharing none means that the test told them apart.",
+            )
+        )
+    if any(len(panel.tasks) > 1 for panel in content.panels):
+        notes.append(
+            Note(
+                "Several tasks",
+                "The aggregate takes the tasks that all policies have, in blocks of one episode "
+                "of each, shuffled within the block by a fixed seed, so that every task weighs "
+                "the same at any time. Outcomes then are a stratified sample, not identically "
+                "distributed: the stated error is approximate there.",
+            )
+        )
+    return notes
