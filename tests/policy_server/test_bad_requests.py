@@ -11,7 +11,8 @@ import pytest
 from policy_interface.codec import MAX_MESSAGE_BYTES, encode_observation
 from policy_interface.contract import Contract, ImageSize, violations
 from policy_interface.generated.lbm_policy_interface import PolicyReset_pb2, PolicyStep_pb2
-from policy_interface.types import InvalidValueError, Observation
+from policy_interface.types import Observation
+
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import NoisePolicy, running_server
 
@@ -233,11 +234,3 @@ def test_times_that_nobody_gave_are_accepted(client, make_observation, good) -> 
     message.robot.actual.timestamp_data.sec = -1
     message.robot.desired.ClearField("timestamp_data")
     assert client.begin_step(message).result().success
-
-
-def test_a_rotation_is_checked_by_the_values_it_becomes(good) -> None:
-    with pytest.raises(InvalidValueError):
-        type(good.actual.poses["right::panda"])(
-            rotation=[[1, 0, 0], [0, 1, 0], [0, 0, -1]],  # type: ignore[arg-type]
-            translation_m=[0, 0, 0],  # type: ignore[arg-type]
-        )

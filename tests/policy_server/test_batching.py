@@ -11,6 +11,7 @@ from policy_interface.client import PolicyClient, PolicyServerRefusedError
 from policy_interface.codec import decode_action
 from policy_interface.contract import RIGHT_ARM
 from policy_interface.types import Action, Observation
+
 from policy_server.server import ServerOptions
 from policy_server.testing import GatedPolicy, NoisePolicy, running_server
 
@@ -232,11 +233,11 @@ def test_a_failure_inside_a_shared_batch_leaves_its_mates_their_own_noise(
 
 
 def test_the_traceback_stays_in_the_log(make_observation, caplog) -> None:
-    with running_server(FaultyPolicy(chunk_length=4)) as server:
-        with PolicyClient(server.address) as client:
-            client.reset(seed=0)
-            with pytest.raises(PolicyServerRefusedError) as refusal:
-                client.step(make_observation(instruction="raise"))
+    policy = FaultyPolicy(chunk_length=4)
+    with running_server(policy) as server, PolicyClient(server.address) as client:
+        client.reset(seed=0)
+        with pytest.raises(PolicyServerRefusedError) as refusal:
+            client.step(make_observation(instruction="raise"))
     assert "Traceback" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert "Traceback" in caplog.text

@@ -1,0 +1,193 @@
+"""A real checkpoint, small and randomly initialised, from its folder to a robot's actions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from policy_interface.client import PolicyClient, PolicyServerRefusedError
+from policy_interface.contract import Contract, ImageSize
+from policy_interface.types import Action, Observation
+
+from policy_server.command_line import main
+from policy_server.server import ServerOptions
+from policy_server.targets import TargetError, TargetOptions, resolve
+from policy_server.testing import running_server
+
+torch = pytest.importorskip("torch")
+
+from trainer.checkpoint import Checkpoint, build_network, write_checkpoint  # noqa: E402
+from trainer.configuration import (  # noqa: E402
+    FlowHeadConfig,
+    ModelConfig,
+    NormalizationConfig,
+    ServingConfig,
+    TrainConfig,
+    VisionConfig,
+)
+from trainer.data.robot_transform import RobotTransform  # noqa: E402
+from trainer.inference import load_policy  # noqa: E402
+
+_CONTRACT = Contract(cameras={"scene_right_0": ImageSize(height=32, width=32)})
+_CHUNK_LENGTH, _OPEN_LOOP_STEPS = 8, 3
+
+MakeStationObservation = Callable[[int], Observation]
+
+
+@pytest.fixture(scope="module")
+def station(make_observation) -> MakeStationObservation:
+    return lambda seed: make_observation(seed, cameras=dict(_CONTRACT.cameras))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, station) -> Path:
+    observations = [station(seed) for seed in range(20)]
+    poses = np.stack(
+        [[each.actual.poses[arm].matrix() for arm in _CONTRACT.arms] for each in observations]
+    )
+    widths_m = np.stack(
+        [
+            [each.actual.gripper_widths_m[name] for name in _CONTRACT.grippers]
+            for each in observations
+        ]
+    )
+    config = TrainConfig(
+        name="tiny",
+        num_steps=1,
+        chunk_length=_CHUNK_LENGTH,
+        model=ModelConfig(
+            vision=VisionConfig(stem_channels=8, channels=8, num_keypoints=4, pooled_size=2),
+            flow_head=FlowHeadConfig(width=96, depth=1, num_heads=2),
+        ),
+        serving=ServingConfig(num_flow_steps=2, open_loop_steps=_OPEN_LOOP_STEPS),
+    )
+    transform = RobotTransform.fit(
+        arms=_CONTRACT.arms,
+        grippers=_CONTRACT.grippers,
+        anchor_poses=poses,
+        anchor_widths_m=widths_m,
+        action_poses=np.repeat(poses[:, None], _CHUNK_LENGTH, axis=1),
+        action_widths_m=np.repeat(widths_m[:, None], _CHUNK_LENGTH, axis=1),
+        valid=np.ones((len(observations), _CHUNK_LENGTH), dtype=bool),
+        config=NormalizationConfig(),
+    )
+    torch.manual_seed(0)
+    network = build_network(config, _CONTRACT, transform)
+    path = tmp_path_factory.mktemp("run") / "final"
+    write_checkpoint(
+        Checkpoint(
+            weights={
+                # Some layers begin at zero; away from it, every input has its say.
+                name: tensor + 0.1 * torch.randn(tensor.shape)
+                for name, tensor in network.state_dict().items()
+            },
+            config=config,
+            transform=transform,
+            contract=_CONTRACT,
+            provenance={"optimizer_step": 1},
+        ),
+        path,
+    )
+    return path
+
+
+def _numbers(action: Action) -> np.ndarray:
+    return np.concatenate(
+        [action.poses[arm].matrix().ravel() for arm in _CONTRACT.arms]
+        + [[action.gripper_widths_m[gripper] for gripper in _CONTRACT.grippers]]
+    )
+
+
+def test_served_actions_are_those_of_the_checkpoint(folder, station) -> None:
+    direct = load_policy(folder)
+    generator = np.random.default_rng(11)
+    observations = [station(seed) for seed in range(7)]
+    expected = []
+    for start in range(0, len(observations), _OPEN_LOOP_STEPS):
+        (chunk,) = direct.plan([[observations[start]]], [generator])
+        expected += chunk[:_OPEN_LOOP_STEPS]
+    with (
+        running_server(resolve(str(folder), TargetOptions())()) as server,
+        PolicyClient(server.address) as client,
+    ):
+        metadata = client.metadata()
+        assert client.contract() == _CONTRACT
+        client.reset(seed=11)
+        got = [client.step(observation) for observation in observations]
+    np.testing.assert_array_equal(
+        [_numbers(action) for action in got],
+        [_numbers(action) for action in expected[: len(observations)]],
+    )
+    assert metadata.name == direct.metadata.name == "tiny@1"
+    assert metadata.checkpoint_path == str(folder)
+
+
+def test_batch_mates_change_no_more_than_rounding(folder, station) -> None:
+    observations = [station(seed) for seed in range(6)]
+
+    def episode(address: str, seed: int) -> np.ndarray:
+        with PolicyClient(address) as client:
+            client.reset(seed=seed)
+            return np.stack([_numbers(client.step(each)) for each in observations])
+
+    policy = resolve(str(folder), TargetOptions())()
+    options = ServerOptions(address="127.0.0.1:0", open_loop_steps=1)
+    with running_server(policy, options) as server, ThreadPoolExecutor(4) as threads:
+        alone = [episode(server.address, seed) for seed in range(4)]
+        together = list(threads.map(lambda seed: episode(server.address, seed), range(4)))
+        assert server.server.metrics.mean_batch_size > 1
+    np.testing.assert_allclose(alone, together, atol=1e-4)
+    assert np.abs(alone[0] - alone[1]).max() > 1e-2
+
+
+def test_a_station_without_its_camera_is_told_so(folder, make_observation) -> None:
+    with (
+        running_server(resolve(str(folder), TargetOptions())()) as server,
+        PolicyClient(server.address) as client,
+    ):
+        client.reset(seed=0)
+        with pytest.raises(PolicyServerRefusedError, match=r"INVALID_ARGUMENT.*'scene_right_0'"):
+            client.step(make_observation(0, cameras={"scene_left_0": ImageSize(height=3, width=4)}))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: (path / "model.safetensors").write_bytes(b"\x00" * 100),
+        lambda path: (path / "contract.json").unlink(),
+        lambda path: (path / "MANIFEST.json").write_text("{}"),
+        lambda path: (path / "MANIFEST.json").unlink(),
+    ],
+)
+def test_a_spoilt_checkpoint_gets_one_clear_line(folder, tmp_path, capfd, spoil) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    spoil(copy)
+    assert main(["serve", str(copy), "--address", "127.0.0.1:0"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"policy-server: {copy}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"device": "gpu"}, "--device: expected cpu, cuda"),
+        ({"num_flow_steps": 0}, "--num-flow-steps: expected at least 1"),
+        ({"num_threads": 0}, "--num-threads: expected at least 1"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(folder, options, said) -> None:
+    with pytest.raises(TargetError, match=said):
+        resolve(str(folder), TargetOptions(**options))()
+
+
+def test_cuda_without_a_device_is_refused(folder, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TargetError, match="no CUDA device"):
+        resolve(str(folder), TargetOptions(device="cuda:0"))()
