@@ -205,12 +205,13 @@ class OutputFolder:
         except LedgerError as error:
             raise UsageError(f"{error}; use another --output") from error
         wanted = self._within_budget_of(begun)
-        if replace(begun, num_episodes=wanted.num_episodes) == wanted:
-            if wanted.num_episodes > begun.num_episodes:
+        if wanted == begun:
+            return begun
+        if wanted.num_episodes > begun.num_episodes:
+            as_begun = replace(wanted, num_episodes=begun.num_episodes)
+            if as_begun == begun:
                 write_design(path, wanted)
                 return wanted
-            if wanted == begun:
-                return begun
         raise UsageError(
             f"{self.path} holds another evaluation, and results of two must not mix; use another "
             f"--output, or ask for the same (here: that evaluation, there: this command): "

@@ -109,7 +109,9 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
                     "the same command goes on from here"
                 )
     if num_unfinished:
-        raise EvaluationStoppedError(f"{num_unfinished} episodes ended in errors, see above")
+        raise EvaluationStoppedError(
+            f"{num_unfinished} of {num_episodes} episodes ended in errors, see above"
+        )
     _say(f"report: step-analysis report {config.output}")
     return DONE
 

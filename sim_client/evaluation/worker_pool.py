@@ -26,17 +26,20 @@ from step_analysis.rollouts import Outcome
 # gRPC and Drake both keep threads; forking a process that runs them is undefined.
 _CONTEXT = multiprocessing.get_context("spawn")
 
+# For a new process to import the simulator before its first sign of life, from a cold disk too.
+_START_ALLOWANCE_S = 120.0
+
 # A closed pipe ends an idle worker at once; the kill is for one that is stuck in its libraries.
 _GOODBYE_S = 5.0
 
 
 @dataclass
 class _Running:
-    """An episode in a worker, and when the worker last gave a sign of life."""
+    """An episode in a worker, and the moment at which the worker's silence means that it hangs."""
 
     request: EpisodeRequest
     stopwatch: Stopwatch
-    last_sign_s: float
+    deadline_s: float
 
 
 @dataclass(eq=False)
@@ -94,6 +97,7 @@ class WorkerPool:
 
     def submit(self, request: EpisodeRequest) -> None:
         """Start an episode in an idle worker, or in a new one."""
+        allowance_s = 0.0
         for worker in [worker for worker in self._workers if worker.running is None]:
             try:
                 worker.connection.send(request)
@@ -105,7 +109,9 @@ class WorkerPool:
         else:
             worker = self._start()
             worker.connection.send(request)
-        worker.running = _Running(request, Stopwatch(), time.monotonic())
+            allowance_s = _START_ALLOWANCE_S
+        deadline_s = time.monotonic() + self._stall_timeout_s + allowance_s
+        worker.running = _Running(request, Stopwatch(), deadline_s)
 
     def wait(self, interruption: Interruption) -> list[tuple[EpisodeRequest, EpisodeReport]]:
         """Block until an episode has ended, or the interruption; what has ended until then.
@@ -117,10 +123,9 @@ class WorkerPool:
             busy = {w.connection: w.running for w in self._workers if w.running is not None}
             if not busy:
                 break
-            deadline = min(running.last_sign_s for running in busy.values()) + self._stall_timeout_s
-            ready = wait(
-                [*busy, interruption.readable], timeout=max(0.0, deadline - time.monotonic())
-            )
+            deadline_s = min(running.deadline_s for running in busy.values())
+            timeout_s = max(0.0, deadline_s - time.monotonic())
+            ready = wait([*busy, interruption.readable], timeout=timeout_s)
             for worker in list(self._workers):
                 running = worker.running
                 if running is None:
@@ -155,7 +160,7 @@ class WorkerPool:
             return _lost(running, f"the worker process {_exit_description(worker.process)}")
         match message:
             case Heartbeat():
-                running.last_sign_s = time.monotonic()
+                running.deadline_s = time.monotonic() + self._stall_timeout_s
                 return None
             case Halt(text):
                 raise EvaluationStoppedError(text)
@@ -167,7 +172,7 @@ class WorkerPool:
         raise AssertionError(f"unknown message from a worker: {message!r}")
 
     def _stalled(self, worker: _Worker, running: _Running) -> EpisodeReport | None:
-        if time.monotonic() - running.last_sign_s < self._stall_timeout_s:
+        if time.monotonic() < running.deadline_s:
             return None
         # A heartbeat may have come between the wait and now.
         if worker.connection.poll():

@@ -1,0 +1,200 @@
+"""A real gRPC policy server on a loopback port, and evaluations against it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2_grpc
+from policy_interface import codec
+from policy_interface.contract import CONTRACT_KEY, Contract, ImageSize
+from policy_interface.generated.lbm_policy_interface import (
+    GetPolicyMetadata_pb2,
+    GetPolicyMetadata_pb2_grpc,
+    PolicyReset_pb2,
+    PolicyReset_pb2_grpc,
+    PolicyStep_pb2,
+    PolicyStep_pb2_grpc,
+)
+from policy_interface.types import Action, PolicyMetadata
+
+from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
+from sim_client.evaluation.runner import run
+
+CAMERAS = {"scene_right_0": ImageSize(height=8, width=12)}
+CONTRACT = Contract(cameras=CAMERAS, uses_language=True)
+FIRST_EVALUATION_SEED = 100_000_100
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyStep:
+    """A request for an action. number: 1 for the first of its episode. cut_off: set when the
+    call is over, by an answer or by the death of either side."""
+
+    scenario_index: int
+    number: int
+    cut_off: threading.Event
+
+
+StepHook = Callable[[PolicyStep], None]
+
+
+class LoopbackPolicy(
+    GetPolicyMetadata_pb2_grpc.GetPolicyMetadataServiceServicer,
+    PolicyReset_pb2_grpc.PolicyResetServiceServicer,
+    PolicyStep_pb2_grpc.PolicyStepServiceServicer,
+):
+    """Holds still. `before_step` may block or do harm."""
+
+    def __init__(self) -> None:
+        self.name = "hold"
+        self.runtime_information = {
+            CONTRACT_KEY: CONTRACT.to_json(),
+            "assay.checkpoint_digest": "sha256:one",
+        }
+        self.has_health = True
+        self.before_step: StepHook = lambda step: None
+        self.reset_indices: list[int] = []
+        self._episodes: dict[str, list[int]] = {}
+        self._port = 0
+        self._server: grpc.Server | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Serve, on the same port as before if there was one."""
+        server = grpc.server(futures.ThreadPoolExecutor(8))
+        GetPolicyMetadata_pb2_grpc.add_GetPolicyMetadataServiceServicer_to_server(self, server)
+        PolicyReset_pb2_grpc.add_PolicyResetServiceServicer_to_server(self, server)
+        PolicyStep_pb2_grpc.add_PolicyStepServiceServicer_to_server(self, server)
+        if self.has_health:
+            health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
+        self._port = server.add_insecure_port(f"127.0.0.1:{self._port}")
+        server.start()
+        self._server = server
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop(grace=None).wait()
+            self._server = None
+
+    def GetPolicyMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        metadata = PolicyMetadata(name=self.name, runtime_information=self.runtime_information)
+        return GetPolicyMetadata_pb2.GetPolicyMetadataResponse(
+            success=True, policy_metadata=codec.encode_metadata(metadata)
+        )
+
+    def PolicyReset(self, request: Any, context: grpc.ServicerContext) -> Any:
+        index = request.seed - FIRST_EVALUATION_SEED
+        self.reset_indices.append(index)
+        self._episodes[request.client_identifier] = [index, 0]
+        return PolicyReset_pb2.PolicyResetResponse(success=True)
+
+    def PolicyStep(self, request: Any, context: grpc.ServicerContext) -> Any:
+        episode = self._episodes[request.client_identifier]
+        episode[1] += 1
+        cut_off = threading.Event()
+        context.add_callback(cut_off.set)
+        self.before_step(PolicyStep(scenario_index=episode[0], number=episode[1], cut_off=cut_off))
+        actual = codec.decode_observation(request.observation).actual
+        action = Action(poses=actual.poses, gripper_widths_m=actual.gripper_widths_m)
+        return PolicyStep_pb2.PolicyStepResponse(success=True, action=codec.encode_action(action))
+
+
+class Gate:
+    """Holds the policy's answer to one scenario's step until it is opened."""
+
+    def __init__(self, scenario_index: int) -> None:
+        self._scenario_index = scenario_index
+        self._reached = threading.Event()
+        self._opened = threading.Event()
+
+    def __call__(self, step: PolicyStep) -> None:
+        if (step.scenario_index, step.number) == (self._scenario_index, 2):
+            self._reached.set()
+            self._opened.wait()
+
+    def wait_until_reached(self) -> None:
+        assert self._reached.wait(timeout=30), "the evaluation never came to the gate"
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@pytest.fixture
+def policy() -> Iterator[LoopbackPolicy]:
+    """Not started yet, so that a test may change it first."""
+    policy = LoopbackPolicy()
+    yield policy
+    policy.stop()
+
+
+@pytest.fixture
+def served(policy: LoopbackPolicy) -> LoopbackPolicy:
+    policy.start()
+    return policy
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[int, str]], None]:
+    """Write down what happens in which scenario of the fake station."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setenv("FAKE_STATION_MARKS", str(marks))
+    monkeypatch.setenv("FAKE_STATION_SCRIPT", "{}")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+    def write(fates: Mapping[int, str]) -> None:
+        monkeypatch.setenv("FAKE_STATION_SCRIPT", json.dumps(fates))
+
+    return write
+
+
+Evaluate = Callable[..., int]
+
+
+@pytest.fixture
+def evaluate(
+    policy: LoopbackPolicy, script: Callable[[Mapping[int, str]], None], tmp_path: Path
+) -> Evaluate:
+    """Evaluate in this process, with the fake station: the exit code."""
+
+    def evaluate(episodes: str = "0:4", **options: Any) -> int:
+        config = EvaluationConfig(
+            **{
+                "tasks": ("PickAndPlaceBox",),
+                "episodes": EpisodeRange.parse(episodes),
+                "address": policy.address,
+                "output": tmp_path / "rollouts",
+                "workers": 1,
+                "wait_for_server_s": 20.0,
+                "time_limit_s": 1.0,
+            }
+            | options
+        )
+        return run(config, station_factory="fake_station:build")
+
+    return evaluate
+
+
+@pytest.fixture
+def make_gate() -> Iterator[Callable[[int], Gate]]:
+    """Gates that are opened at the end, however the test ends, so that no server thread stays."""
+    gates: list[Gate] = []
+
+    def make(scenario_index: int) -> Gate:
+        gates.append(Gate(scenario_index))
+        return gates[-1]
+
+    yield make
+    for gate in gates:
+        gate.open()

@@ -1,0 +1,21 @@
+"""A process of its own that evaluates with the fake station: what tests interrupt and kill."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
+from sim_client.evaluation.runner import run
+
+if __name__ == "__main__":
+    options = json.loads(sys.argv[1])
+    config = EvaluationConfig(
+        tasks=tuple(options["tasks"]),
+        episodes=EpisodeRange.parse(options["episodes"]),
+        address=options["address"],
+        workers=options["workers"],
+        output=Path(options["output"]),
+    )
+    sys.exit(run(config, station_factory="fake_station:build"))
