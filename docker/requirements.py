@@ -1,0 +1,25 @@
+"""Print what the distribution, with the extras named as arguments, needs from others.
+
+Installed first, these make an image layer that a change of our own sources does not rebuild.
+`build-system` as an argument prints what building the wheel needs.
+"""
+
+import sys
+import tomllib
+from pathlib import Path
+
+
+def requirements(extra: str) -> list[str]:
+    """The requirement lines of one extra (with the base distribution's), or of the build."""
+    pyproject = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
+    if extra == "build-system":
+        return pyproject["build-system"]["requires"]
+    project = pyproject["project"]
+    extras = project["optional-dependencies"]
+    if extra not in extras:
+        sys.exit(f"no extra {extra!r} in pyproject.toml: it has {sorted(extras)}")
+    return project["dependencies"] + extras[extra]
+
+
+if __name__ == "__main__":
+    print("\n".join(line for extra in sys.argv[1:] for line in requirements(extra)))

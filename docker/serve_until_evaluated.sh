@@ -1,0 +1,38 @@
+#!/bin/sh
+# Serve a checkpoint until the last simulator has ended.
+#
+# CHECKPOINT: what the user asked for, mounted at /mounted. If empty, the project's folder is
+# mounted there, and the first of its checkpoints is served.
+# ADDRESS: HOST:PORT to bind.
+set -eu
+
+if [ -n "${CHECKPOINT:-}" ]; then
+    name=$CHECKPOINT
+    path=/mounted
+else
+    name=
+    for candidate in checkpoint runs/demo/checkpoint docker/quickstart-checkpoint; do
+        if [ -e "/mounted/$candidate" ]; then
+            name=./$candidate
+            path=/mounted/$candidate
+            break
+        fi
+    done
+    if [ -z "$name" ]; then
+        echo "no checkpoint to serve: expected one at ./checkpoint, ./runs/demo/checkpoint or" \
+            "./docker/quickstart-checkpoint, or its path as CHECKPOINT=..." >&2
+        exit 2
+    fi
+fi
+echo "serving the checkpoint $name"
+
+# Every simulator holds this pipe open for as long as it lives, so its end of file means that the
+# last one has ended, be it done, failed or killed.
+simulators=/run/assay/simulators
+[ -p "$simulators" ] || mkfifo -m 666 "$simulators"
+server=$$
+{
+    cat "$simulators"
+    kill -TERM "$server"
+} &
+exec policy-server serve "$path" --address "$ADDRESS"
