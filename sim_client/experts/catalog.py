@@ -19,7 +19,9 @@ def make_expert(task: Task) -> PickAndPlaceExpert:
         return PickAndPlaceExpert(_BoxIntoBin(task=task))
     if isinstance(task, PutMugOnSaucer):
         return PickAndPlaceExpert(_MugOntoSaucer(task=task))
-    raise ValueError(f"{task.name} has no scripted expert: add one in sim_client/experts/catalog.py")
+    raise ValueError(
+        f"{task.name} has no scripted expert: add one in sim_client/experts/catalog.py"
+    )
 
 
 def _yaw(X: Array) -> float:

@@ -69,13 +69,13 @@ _WRIST = _on_hand(0.072, 0.035, np.deg2rad(22.0))
 CAMERA_MOUNTS: Mapping[str, CameraMount] = {
     "scene_right_0": CameraMount(
         parent="table",
-        X_PC=looking_at((0.46, -0.44, 0.70), (-0.13, -0.11, 0.10)),
-        vertical_field_of_view_rad=np.deg2rad(46.0),
+        X_PC=looking_at((0.46, -0.44, 0.70), (-0.12, -0.10, 0.09)),
+        vertical_field_of_view_rad=np.deg2rad(44.0),
     ),
     "scene_left_0": CameraMount(
         parent="table",
-        X_PC=looking_at((0.46, 0.44, 0.70), (-0.13, 0.11, 0.10)),
-        vertical_field_of_view_rad=np.deg2rad(46.0),
+        X_PC=looking_at((0.46, 0.44, 0.70), (-0.12, 0.10, 0.09)),
+        vertical_field_of_view_rad=np.deg2rad(44.0),
     ),
     "wrist_right_minus": CameraMount(
         parent="right", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(74.0)
@@ -121,6 +121,25 @@ def render_camera(size: ImageSize, vertical_field_of_view_rad: float) -> ColorRe
     return ColorRenderCamera(core, False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RenderQuality:
+    """How much time a picture is worth.
+
+    Shadows cost two to three times the rest, since they are drawn anew whenever something moved.
+    arm_segments: the corners of the arms' round cross-sections.
+    """
+
+    shadows: bool = False
+    shadow_map_size: int = 2048
+    arm_segments: int = 12
+
+
+POLICY_QUALITY = RenderQuality()
+"""What policies see, in demonstrations and in evaluations alike."""
+PICTURE_QUALITY = RenderQuality(shadows=True, arm_segments=56)
+"""For people."""
+
+
 def _lights() -> list[LightParameter]:
     """One key light that casts shadows, and soft ones without, so that no side is black.
 
@@ -154,12 +173,12 @@ def _lights() -> list[LightParameter]:
     ]
 
 
-def make_renderer() -> RenderEngine:
+def make_renderer(quality: RenderQuality) -> RenderEngine:
     """Drake's VTK engine, off screen, with the station's lights."""
     params = RenderEngineVtkParams(
         default_clear_color=np.array(BACKGROUND),
         lights=_lights(),
-        cast_shadows=True,
-        shadow_map_size=1024,
+        cast_shadows=quality.shadows,
+        shadow_map_size=quality.shadow_map_size,
     )
     return MakeRenderEngineVtk(params)

@@ -132,7 +132,9 @@ class DifferentialInverseKinematics:
         return self.q
 
 
-def solve_pose(X_BE: Array, *, seed: Array, tolerance: float = 1e-4, iterations: int = 400) -> Array:
+def solve_pose(
+    X_BE: Array, *, seed: Array, tolerance: float = 1e-4, iterations: int = 400
+) -> Array:
     """Joint angles (7,) whose flange is at X_BE (4, 4), nearest to following from `seed` (7,).
 
     Raises ValueError where none is found within `tolerance` (m and rad): the pose is out of reach.

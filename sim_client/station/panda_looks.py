@@ -32,11 +32,7 @@ def add_visual(
     colour: np.ndarray,
 ) -> None:
     """One surface of one colour, in the body's frame, for the cameras."""
-    plant.RegisterVisualGeometry(
-        body, RigidTransform.Identity(), surface.mesh(name), name, colour
-    )
-
-
+    plant.RegisterVisualGeometry(body, RigidTransform.Identity(), surface.mesh(name), name, colour)
 
 
 def _link_surfaces(segments: int) -> tuple[tuple[list[Surface], list[Surface]], ...]:

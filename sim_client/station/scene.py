@@ -17,7 +17,12 @@ from pydrake.multibody.plant import (
 from pydrake.multibody.tree import FixedOffsetFrame, RigidBody
 from pydrake.systems.framework import Diagram, DiagramBuilder
 
-from sim_client.station.cameras import RENDERER_NAME, make_renderer
+from sim_client.station.cameras import (
+    POLICY_QUALITY,
+    RENDERER_NAME,
+    RenderQuality,
+    make_renderer,
+)
 from sim_client.station.panda_looks import add_visual
 from sim_client.station.panda_model import PandaHandles, add_panda
 from sim_client.surfaces import merged, rounded_box, rounded_cylinder
@@ -56,18 +61,14 @@ class Scene:
     fixed_frames: Mapping[str, FixedOffsetFrame]
 
 
-def build_scene(objects: tuple[Manipuland, ...], *, with_renderer: bool, arm_segments: int = 18) -> Scene:
-    """Build it all.
-
-    with_renderer: False leaves out the cameras' engine, which needs GL libraries.
-    arm_segments: the corners of the arms' round cross-sections; a large picture wants more.
-    """
+def build_scene(objects: tuple[Manipuland, ...], *, quality: RenderQuality | None) -> Scene:
+    """Build it all; quality None leaves out the cameras' engine, which needs GL libraries."""
     builder = DiagramBuilder()
     plant, scene_graph = AddMultibodyPlantSceneGraph(builder, TIME_STEP_S)
     plant.set_contact_model(ContactModel.kHydroelasticWithFallback)
     plant.set_discrete_contact_approximation(DiscreteContactApproximation.kLagged)
-    if with_renderer:
-        scene_graph.AddRenderer(RENDERER_NAME, make_renderer())
+    if quality is not None:
+        scene_graph.AddRenderer(RENDERER_NAME, make_renderer(quality))
     _add_furniture(plant)
     arms = {
         side: add_panda(
@@ -75,7 +76,7 @@ def build_scene(objects: tuple[Manipuland, ...], *, with_renderer: bool, arm_seg
             scene_graph,
             name=side,
             X_TB=RigidTransform(np.array(BASE_POSITIONS_M[side])),
-            segments=arm_segments,
+            segments=(quality or POLICY_QUALITY).arm_segments,
         )
         for side in SIDES
     }
@@ -135,7 +136,9 @@ def _add_furniture(plant: MultibodyPlant) -> None:
         bx, by, _ = BASE_POSITIONS_M[side]
         pedestals.append(rounded_box((0.28, 0.24, 0.03), 0.008).at(bx - 0.05, by, -0.0155))
         pedestals.append(rounded_cylinder(0.075, 0.70, 0.01).at(bx - 0.05, by, -0.38))
-        pedestals.append(rounded_box((0.36, 0.36, 0.03), 0.01).at(bx - 0.05, by, _FLOOR_Z_M + 0.015))
+        pedestals.append(
+            rounded_box((0.36, 0.36, 0.03), 0.01).at(bx - 0.05, by, _FLOOR_Z_M + 0.015)
+        )
     add_visual(plant, world, "pedestals", merged(pedestals), _METAL)
     floor = rounded_box((5.0, 5.0, 0.02), 0.004).at(0.0, 0.0, _FLOOR_Z_M - 0.01)
     add_visual(plant, world, "floor", floor, _FLOOR)

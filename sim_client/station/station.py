@@ -29,9 +29,12 @@ from sim_client.station.arm_controller import ArmController, sample_start
 from sim_client.station.cameras import (
     CAMERA_MOUNTS,
     DEFAULT_CAMERAS,
+    POLICY_QUALITY,
+    RenderQuality,
     intrinsics,
     render_camera,
 )
+from sim_client.station.headless_gl import require_rendering
 from sim_client.station.panda_kinematics import Array
 from sim_client.station.scene import BASE_POSITIONS_M, SIDES, build_scene
 from sim_client.tasks.task import SceneState, Task, TaskStatus
@@ -54,7 +57,8 @@ class Station:
     """One task's scene with two arms. Not to be shared between threads.
 
     cameras: the size of each camera's image, by semantic name; none makes a station without
-    rendering, which needs no GL libraries.
+    rendering, which needs no GL libraries. Raises RenderingUnavailableError where
+    this machine lacks them, ContractError for an unknown camera.
     """
 
     def __init__(
@@ -62,15 +66,18 @@ class Station:
         task: Task,
         *,
         cameras: Mapping[str, ImageSize] = DEFAULT_CAMERAS,
+        quality: RenderQuality = POLICY_QUALITY,
     ) -> None:
         unknown = sorted(set(cameras) - set(CAMERA_MOUNTS))
         if unknown:
             raise ContractError(
                 f"cameras {unknown} unknown: the station has {sorted(CAMERA_MOUNTS)}"
             )
+        if cameras:
+            require_rendering()
         self.task = task
         self.contract = Contract(cameras=cameras, uses_language=True)
-        self._scene = build_scene(task.objects, with_renderer=bool(cameras))
+        self._scene = build_scene(task.objects, quality=quality if cameras else None)
         self._render_cameras = {
             name: render_camera(size, CAMERA_MOUNTS[name].vertical_field_of_view_rad)
             for name, size in cameras.items()
@@ -236,7 +243,9 @@ class Station:
             )
             if len(names) == 2:
                 contacts.add((names[0], names[1]))
-            elif len(names) == 1 and (first in self._finger_bodies or second in self._finger_bodies):
+            elif len(names) == 1 and (
+                first in self._finger_bodies or second in self._finger_bodies
+            ):
                 finger_contacts.add(names[0])
         return frozenset(finger_contacts - {"table"}), frozenset(contacts)
 
@@ -288,7 +297,9 @@ class Station:
         plant = self._scene.plant
         mount = CAMERA_MOUNTS[name]
         body = (
-            plant.world_body() if mount.parent == "table" else self._scene.arms[mount.parent].hand_body
+            plant.world_body()
+            if mount.parent == "table"
+            else self._scene.arms[mount.parent].hand_body
         )
         image = query.RenderColorImage(
             camera, plant.GetBodyFrameIdOrThrow(body.index()), RigidTransform(mount.X_PC)

@@ -75,7 +75,9 @@ def _add_body(plant: MultibodyPlant, name: str, inertia: SpatialInertia) -> Rigi
     return plant.AddRigidBody(name, plant.AddModelInstance(name), inertia)
 
 
-def _show(plant: MultibodyPlant, body: RigidBody, parts: dict[str, tuple[Surface, np.ndarray]]) -> None:
+def _show(
+    plant: MultibodyPlant, body: RigidBody, parts: dict[str, tuple[Surface, np.ndarray]]
+) -> None:
     for label, (surface, colour) in parts.items():
         name = f"{body.name()}_{label}"
         plant.RegisterVisualGeometry(
@@ -174,7 +176,9 @@ class MugManipuland:
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m
         spin = UnitInertia.SolidCylinder(r, h, np.array([0.0, 0.0, 1.0]))
-        inertia = SpatialInertia(self.mass_kg, np.zeros(3), spin).Shift(np.array([0.0, 0.0, -h / 2]))
+        inertia = SpatialInertia(self.mass_kg, np.zeros(3), spin).Shift(
+            np.array([0.0, 0.0, -h / 2])
+        )
         body = _add_body(plant, self.name, inertia)
         handle_size = (self.handle_reach_m, 0.009, 0.044)
         _collide(
@@ -234,7 +238,9 @@ class SaucerManipuland:
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m
         spin = UnitInertia.SolidCylinder(r, h, np.array([0.0, 0.0, 1.0]))
-        inertia = SpatialInertia(self.mass_kg, np.zeros(3), spin).Shift(np.array([0.0, 0.0, -h / 2]))
+        inertia = SpatialInertia(self.mass_kg, np.zeros(3), spin).Shift(
+            np.array([0.0, 0.0, -h / 2])
+        )
         body = _add_body(plant, self.name, inertia)
         _collide(
             plant,

@@ -70,8 +70,7 @@ class PickAndPlaceBox:
         X_TN = state.poses[self.bin.name]
         p_bin = np.linalg.inv(X_TN) @ X_TO[:, 3]
         inside = bool(
-            np.abs(p_bin[:2]).max() < self.bin.inner_m / 2
-            and 0.0 < p_bin[2] < self.bin.height_m
+            np.abs(p_bin[:2]).max() < self.bin.inner_m / 2 and 0.0 < p_bin[2] < self.bin.height_m
         )
         lifted = bool(X_TO[2, 3] > self.box.size_m[2] / 2 + 0.03)
         released = self.box.name not in state.finger_contacts

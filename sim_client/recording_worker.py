@@ -1,0 +1,130 @@
+"""The process that records demonstrations: one station, one expert, one episode after another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+from policy_interface.contract import ImageSize
+from policy_interface.demonstration import Demonstration, demonstration_path, save_demonstration
+
+from sim_client.experts.catalog import make_expert
+from sim_client.experts.expert import CommandNoise, NoiseInjector
+from sim_client.experts.pick_and_place import PickAndPlaceExpert
+from sim_client.station.station import SimulationError, Station
+from sim_client.tasks.catalog import get_task
+
+FIRST_SEED = 100
+"""As in LBM Eval: the seed of scenario i is i + 100; evaluations lie 100 million higher."""
+TEACHER = "scripted expert"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    task: str
+    cameras: Mapping[str, ImageSize]
+    noise: CommandNoise
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What came of one scenario; `failure` is None where a demonstration was saved."""
+
+    scenario_index: int
+    num_steps: int
+    failure: str | None
+
+
+class EpisodeFailedError(RuntimeError):
+    """The expert did not succeed; the text says how it ended."""
+
+
+def record_episode(
+    station: Station, expert: PickAndPlaceExpert, *, scenario_index: int, noise: CommandNoise
+) -> Demonstration:
+    """Let the expert do the task once, under noise.
+
+    What is kept of each step is the observation and the action that the expert intended there; what
+    was executed differs during bursts of noise. Raises EpisodeFailedError.
+    """
+    task = station.task
+    seed = scenario_index + FIRST_SEED
+    station.reset(seed)
+    expert.reset()
+    # A stream of its own, apart from the layout's and the start's.
+    injector = NoiseInjector(noise, np.random.default_rng([seed, 1]))
+    observations, actions = [], []
+    status = station.status()
+    while not (expert.finished and status.success):
+        if station.time_s >= task.time_limit_s:
+            raise EpisodeFailedError(f"no success within {task.time_limit_s:g} s")
+        observation = station.observe()
+        action = expert.act(station.scene_state(), observation.actual, observation.desired)
+        observations.append(observation)
+        actions.append(action)
+        try:
+            status = station.step(injector.perturb(action, arm=expert.arm))
+        except SimulationError as error:
+            raise EpisodeFailedError(str(error)) from error
+        if status.failed:
+            raise EpisodeFailedError(f"unrecoverable at {station.time_s:.1f} s")
+    return Demonstration.from_steps(
+        observations,
+        actions,
+        task=task.name,
+        scenario_index=scenario_index,
+        seed=seed,
+        success=True,
+        teacher=TEACHER,
+        contract=station.contract,
+        provenance={
+            "noise": repr(noise),
+            "simulator": f"drake {version('drake')}",
+        },
+    )
+
+
+def serve_recordings(connection: Connection, settings: WorkerSettings) -> None:
+    """The worker's whole life: scenario indices come in, `Recorded` go out, files are written."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Ctrl-C reaches the whole process group; the parent decides what it means.
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        task = get_task(settings.task)
+        station = Station(task, cameras=settings.cameras)
+        expert = make_expert(task)
+        while True:
+            index = connection.recv()
+            connection.send(_record(station, expert, index, settings))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _record(
+    station: Station, expert: PickAndPlaceExpert, index: int, settings: WorkerSettings
+) -> Recorded:
+    try:
+        demonstration = record_episode(station, expert, scenario_index=index, noise=settings.noise)
+    except EpisodeFailedError as error:
+        return Recorded(scenario_index=index, num_steps=0, failure=str(error))
+    save_demonstration(demonstration, demonstration_path(settings.folder, index))
+    return Recorded(scenario_index=index, num_steps=demonstration.num_steps, failure=None)
+
+
+def _end_with_parent() -> None:
+    """End even in the middle of a step, when the parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
