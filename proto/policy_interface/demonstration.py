@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
+import uuid
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -284,17 +284,17 @@ def save_demonstration(demonstration: Demonstration, path: Path) -> None:
         arrays[f"camera/{name}/rgb"] = track.rgb
         arrays[f"camera/{name}/intrinsics"] = track.intrinsics
         arrays[f"camera/{name}/X_TC"] = track.X_TC
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".partial", delete=False
-    ) as partial:
-        try:
-            np.savez_compressed(partial, allow_pickle=False, **arrays)
-            partial.flush()
-            os.fsync(partial.fileno())
-            Path(partial.name).replace(path)
-        except BaseException:
-            Path(partial.name).unlink(missing_ok=True)
-            raise
+    # Not tempfile, whose files nobody but their owner may read.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_demonstration(path: Path) -> Demonstration:
