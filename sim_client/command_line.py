@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ def run(arguments: Sequence[str]) -> int:
         )
     try:
         return verb.run(arguments[1:])
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has gone; Python's own flush would complain too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _WORK_FAILED
     except KeyboardInterrupt:
         return _complain("interrupted", _INTERRUPTED)
     except ModuleNotFoundError as error:

@@ -24,18 +24,27 @@ from policy_interface.types import PolicyMetadata
 
 from sim_client.evaluation.errors import EvaluationStoppedError
 
-# Where our own server states the digest of its checkpoint, in PolicyMetadata.runtime_information.
-CHECKPOINT_DIGEST_KEY = "assay.checkpoint_digest"
+# In PolicyMetadata.runtime_information of our own server: the digest of its checkpoint, and
+# under the prefix how it executes it (open-loop steps and the like).
+CHECKPOINT_DIGEST_KEY = "assay.checkpoint_sha256"
+_SERVING_PREFIX = "assay."
+# How many episodes share a forward pass is no property of the policy.
+_BATCH_SIZE_KEY = "assay.max_batch_size"
 
 _RETRY_PAUSE_S = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedPolicy:
-    """The policy behind an address. contract: None from a server that is not ours."""
+    """The policy behind an address.
+
+    digest: of its checkpoint. serving: how the server executes it, by name. contract: None from
+    a server that is not ours.
+    """
 
     name: str
     digest: str
+    serving: Mapping[str, str]
     contract: Contract | None
 
 
@@ -77,6 +86,7 @@ def served_policy(metadata: PolicyMetadata, *, name: str | None) -> ServedPolicy
     return ServedPolicy(
         name=metadata.name if name is None else name,
         digest=policy_digest(metadata),
+        serving=serving_options(metadata),
         contract=contract,
     )
 
@@ -97,10 +107,28 @@ def policy_digest(metadata: PolicyMetadata) -> str:
         "git_sha": metadata.git_sha,
         "raw_policy_config": metadata.raw_policy_config,
         "is_language_conditioned": metadata.is_language_conditioned,
-        "runtime_information": dict(metadata.runtime_information),
+        "runtime_information": {
+            name: value
+            for name, value in metadata.runtime_information.items()
+            if name != _BATCH_SIZE_KEY
+        },
     }
     text = json.dumps(described, sort_keys=True)
     return f"metadata-sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def serving_options(metadata: PolicyMetadata) -> dict[str, str]:
+    """What our own server says of how it executes the checkpoint.
+
+    The same weights replanned twice as often are another policy, so this belongs to the
+    evaluation's design.
+    """
+    elsewhere = (CONTRACT_KEY, CHECKPOINT_DIGEST_KEY, _BATCH_SIZE_KEY)
+    return {
+        name: value
+        for name, value in metadata.runtime_information.items()
+        if name.startswith(_SERVING_PREFIX) and name not in elsewhere
+    }
 
 
 def agreed_contract(

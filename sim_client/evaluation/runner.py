@@ -78,6 +78,7 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
     settings = WorkerSettings(
         address=config.address,
         policy_digest=policy.digest,
+        serving_options=dict(policy.serving),
         contract_json=contract.to_json(),
         station_factory=station_factory,
         wait_for_server_s=config.wait_for_server_s,
@@ -196,7 +197,7 @@ def _design(
                 "contract": json.loads(contract.to_json()),
                 "time_limits_s": dict(time_limits_s),
             },
-            software={name: _version(name) for name in ("assay", "drake")},
+            software={name: _version(name) for name in ("assay", "drake")} | dict(policy.serving),
         )
     except FormatError as error:
         raise UsageError(f"{error}; give the policy another name with --policy-name") from error

@@ -7,10 +7,6 @@ It reads `EpisodeRequest`s from a pipe and answers each with `Heartbeat`s and th
 from __future__ import annotations
 
 import importlib
-import multiprocessing
-import os
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +31,9 @@ from sim_client.evaluation.episode import (
     Stopwatch,
     run_episode,
 )
-from sim_client.evaluation.handshake import await_metadata, policy_digest
+from sim_client.evaluation.handshake import await_metadata, policy_digest, serving_options
+from sim_client.evaluation.worker_process import become_worker
+from sim_client.station.headless_gl import RenderingUnavailableError
 from step_analysis.rollouts import Outcome
 
 StationFactory = Callable[[str, Mapping[str, ImageSize]], Station]
@@ -63,6 +61,7 @@ class WorkerSettings:
 
     address: str
     policy_digest: str
+    serving_options: Mapping[str, str]
     contract_json: str
     station_factory: str
     wait_for_server_s: float
@@ -99,8 +98,7 @@ def build_station(task_name: str, cameras: Mapping[str, ImageSize]) -> Station:
 
 def serve_episodes(connection: Connection, settings: WorkerSettings) -> None:
     """The worker's whole life."""
-    _leave_signals_to_parent()
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    become_worker()
     try:
         with PolicyClient(settings.address, timeout_s=settings.step_timeout_s) as client:
             worker = _Worker(connection, settings, client)
@@ -109,21 +107,6 @@ def serve_episodes(connection: Connection, settings: WorkerSettings) -> None:
     except (EOFError, ConnectionError):
         # The parent has closed the pipe, or is gone: nobody is left to tell.
         return
-
-
-def _leave_signals_to_parent() -> None:
-    """Ctrl-C reaches the whole process group; only the parent knows what to do with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-
-
-def _end_with_parent() -> None:
-    """End even in the middle of a step, when the parent was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 class _Worker:
@@ -158,12 +141,13 @@ class _Worker:
             )
         except PolicyServerRefusedError as error:
             return Halt(str(error))
-        digest = policy_digest(metadata)
-        if digest != settings.policy_digest:
+        served = {"digest": policy_digest(metadata), **serving_options(metadata)}
+        expected = {"digest": settings.policy_digest, **settings.serving_options}
+        if served != expected:
             return Halt(
-                f"{settings.address} now serves another policy (digest {digest}) than the one "
-                f"under evaluation ({settings.policy_digest}); serve that one again, or evaluate "
-                "the new one into a new --output"
+                f"{settings.address} now serves another policy, {served}, than the one under "
+                f"evaluation, {expected}; serve that one again, or evaluate the new one into a "
+                "new --output"
             )
         return None
 
@@ -172,7 +156,7 @@ class _Worker:
         try:
             try:
                 station = self._station_of(request.task)
-            except (ImportError, ContractError) as error:
+            except (ImportError, ContractError, RenderingUnavailableError) as error:
                 return Halt(f"the station of {request.task} can't be built: {error}")
             report = run_episode(
                 request, station=station, policy=self._client, heartbeat=self._heartbeat

@@ -6,11 +6,8 @@ requests, and `wait`s for what became of them.
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,10 +18,8 @@ from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwat
 from sim_client.evaluation.errors import EvaluationStoppedError
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.worker import Ended, Halt, Heartbeat, WorkerSettings, serve_episodes
+from sim_client.evaluation.worker_process import start_worker
 from step_analysis.rollouts import Outcome
-
-# gRPC and Drake both keep threads; forking a process that runs them is undefined.
-_CONTEXT = multiprocessing.get_context("spawn")
 
 # For a new process to import the simulator before its first sign of life, from a cold disk too.
 _START_ALLOWANCE_S = 120.0
@@ -139,15 +134,8 @@ class WorkerPool:
         return ended
 
     def _start(self) -> _Worker:
-        ours, theirs = _CONTEXT.Pipe(duplex=True)
-        process = _CONTEXT.Process(
-            target=serve_episodes, args=(theirs, self._settings), name="sim-worker", daemon=True
-        )
-        with _signals_blocked():
-            process.start()
-        # Ours must be the only copy left here, or the worker's end would go unnoticed.
-        theirs.close()
-        worker = _Worker(process, ours)
+        process, connection = start_worker(serve_episodes, self._settings, name="sim-worker")
+        worker = _Worker(process, connection)
         self._workers.append(worker)
         return worker
 
@@ -208,13 +196,3 @@ def _exit_description(process: BaseProcess) -> str:
     name = signal.Signals(-code).name
     hint = " (out of memory?)" if -code == signal.SIGKILL else ""
     return f"was ended by {name}{hint}"
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """So that a Ctrl-C finds no child that is still importing and would print a traceback."""
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

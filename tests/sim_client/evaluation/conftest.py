@@ -57,7 +57,9 @@ class LoopbackPolicy(
         self.name = "hold"
         self.runtime_information = {
             CONTRACT_KEY: CONTRACT.to_json(),
-            "assay.checkpoint_digest": "sha256:one",
+            "assay.checkpoint_sha256": "one",
+            "assay.open_loop_steps": "8",
+            "assay.max_batch_size": "16",
         }
         self.has_health = True
         self.before_step: StepHook = lambda step: None

@@ -132,13 +132,21 @@ def test_refuses_to_mix_with_another_evaluation(
     assert after == before
 
 
-def test_refuses_another_checkpoint_under_the_same_name(
-    served: Any, evaluate: Any, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("key", "difference"),
+    [
+        ("assay.checkpoint_sha256", "policy_digest: 'one' here, 'two' there"),
+        # The same weights, replanned at another rate.
+        ("assay.open_loop_steps", "software.assay.open_loop_steps: '8' here, 'two' there"),
+    ],
+)
+def test_refuses_another_policy_under_the_same_name(
+    served: Any, evaluate: Any, capsys: pytest.CaptureFixture[str], key: str, difference: str
 ) -> None:
     assert evaluate("0:1") == 0
-    served.runtime_information["assay.checkpoint_digest"] = "sha256:two"
+    served.runtime_information[key] = "two"
     assert evaluate("0:1") == 2
-    assert "policy_digest: 'sha256:one' here, 'sha256:two' there" in capsys.readouterr().err
+    assert difference in capsys.readouterr().err
 
 
 def test_contract_mismatch_lists_every_difference_and_runs_nothing(
@@ -229,7 +237,7 @@ def test_recordings_hold_every_step(served: Any, evaluate: Any, rollouts: Path) 
 def test_the_design_says_what_was_evaluated(served: Any, evaluate: Any, rollouts: Path) -> None:
     assert evaluate("0:1") == 0
     design = json.loads((rollouts / "hold" / "evaluation.json").read_text())
-    assert design["policy_digest"] == "sha256:one"
+    assert design["policy_digest"] == "one"
     assert design["station"]["contract"]["cameras"] == {"scene_right_0": [8, 12]}
     assert design["station"]["time_limits_s"] == {"PickAndPlaceBox": 1.0}
-    assert set(design["software"]) == {"assay", "drake"}
+    assert set(design["software"]) == {"assay", "drake", "assay.open_loop_steps"}

@@ -191,11 +191,11 @@ def test_another_checkpoint_behind_the_address_stops_the_evaluation(
 ) -> None:
     def before_step(step: Any) -> None:
         if step.scenario_index == 1:
-            served.runtime_information["assay.checkpoint_digest"] = "sha256:two"
+            served.runtime_information["assay.checkpoint_sha256"] = "two"
 
     served.before_step = before_step
     assert evaluate("0:4") == 1
-    assert "now serves another policy (digest sha256:two)" in capsys.readouterr().err
+    assert "now serves another policy, {'digest': 'two'" in capsys.readouterr().err
     assert verdicts(rollouts) == {0: 1, 1: 1}
 
 
