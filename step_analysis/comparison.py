@@ -7,6 +7,7 @@ can't matter: a slow failure or a crash leaves a gap, and the test waits there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
@@ -243,9 +244,15 @@ def _episode_order(
     }
     order: list[tuple[str, int]] = []
     for block in range(min(map(len, common.values()))):
-        shuffle = np.random.default_rng((_BLOCK_ORDER_SEED, block)).permutation(len(tasks))
-        order.extend((tasks[i], common[tasks[i]][block]) for i in shuffle)
+        for i in _block_shuffle(len(tasks), block):
+            order.append((tasks[i], common[tasks[i]][block]))
     return order
+
+
+@lru_cache(maxsize=4096)
+def _block_shuffle(num_tasks: int, block: int) -> tuple[int, ...]:
+    shuffle = np.random.default_rng((_BLOCK_ORDER_SEED, block)).permutation(num_tasks)
+    return tuple(shuffle.tolist())
 
 
 def _gap(policy: PolicyRollouts, task: str, index: int) -> str | None:

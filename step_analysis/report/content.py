@@ -2,10 +2,11 @@
 
 import platform
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from typing import NamedTuple
 
 from step_analysis.comparison import Comparison, Count, PairResult, Panel
 from step_analysis.intervals import BetaPosterior, Interval, clopper_pearson, wilson
@@ -75,12 +76,22 @@ class ErrorRow:
     message: str
 
 
+class Fact(NamedTuple):
+    label: str
+    value: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class PolicyProvenance:
     policy: str
     sources: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-    """Label and value, in reading order."""
+    facts: tuple[Fact, ...]
+    """What only this policy has, in reading order."""
+
+    @property
+    def source(self) -> str:
+        first, more = self.sources[0], len(self.sources) - 1
+        return f"{first} and {more} more" if more else first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +107,8 @@ class ReportContent:
     """The overall panel first, then the tasks by name."""
     cautions: tuple[str, ...]
     errors: tuple[ErrorRow, ...]
+    shared_facts: tuple[Fact, ...]
+    """What all policies were run with; empty for a single policy."""
     provenance: tuple[PolicyProvenance, ...]
     command: str
     software: tuple[tuple[str, str], ...]
@@ -120,6 +133,7 @@ def build_content(
     panels = [] if comparison.aggregate is None else [comparison.aggregate]
     panels += comparison.task_panels
     overall = comparison.overall
+    shared, provenance = _provenance(comparison.policies)
     return ReportContent(
         version=CONTENT_VERSION,
         title=title,
@@ -134,7 +148,8 @@ def build_content(
         ),
         cautions=tuple(_cautions(comparison)),
         errors=tuple(_errors(comparison.policies)),
-        provenance=tuple(map(_provenance, comparison.policies)),
+        shared_facts=shared,
+        provenance=provenance,
         command=shlex.join(["step-analysis", *arguments]),
         software=tuple(_software()),
     )
@@ -190,30 +205,35 @@ def _pair(pair: PairResult, panel: Panel, alpha: float) -> PairRow:
 
 def _cautions(comparison: Comparison) -> Iterable[str]:
     """What keeps the numbers from meaning what a reader could think they mean."""
-    for policy in comparison.policies:
-        missing = sum(task.num_missing for task in policy.tasks.values())
-        if missing:
-            yield (
-                f"{policy.policy}: {missing} episodes asked for have no outcome yet. The rates "
-                "cover what is finished, which may favour quick episodes; the tests use only "
-                "the scenarios before the first gap."
-            )
-        errors = sum(len(task.errors) for task in policy.tasks.values())
-        if errors:
-            yield (
-                f"{policy.policy}: {errors} episodes ended in an infrastructure error. They are "
-                "not counted, neither as failures nor as successes; running the evaluation "
-                "again repeats them with the same seeds."
-            )
-        assumed = [task.task for task in policy.tasks.values() if not task.budget_is_recorded]
-        if assumed:
-            yield (
-                f"{policy.policy}: no budget was recorded for {_listed(assumed)}. It is taken to "
-                "be the number of episodes there; the verdicts hold if that number was fixed "
-                "before the first episode."
-            )
+    tasks = {policy.policy: list(policy.tasks.values()) for policy in comparison.policies}
+    missing = {name: sum(task.num_missing for task in of) for name, of in tasks.items()}
+    if any(missing.values()):
+        yield (
+            f"Incomplete: some episodes asked for have no outcome yet ({_tally(missing)}). Rates "
+            "cover what is finished, which may favour quick episodes; the tests use only the "
+            "scenarios before the first gap."
+        )
+    errors = {name: sum(len(task.errors) for task in of) for name, of in tasks.items()}
+    if any(errors.values()):
+        yield (
+            f"Infrastructure errors ended some episodes ({_tally(errors)}). They count neither as "
+            "failures nor as successes, and end what the tests may use; running the evaluation "
+            "again repeats them with the same seeds."
+        )
+    unrecorded = [
+        name for name, of in tasks.items() if not all(task.budget_is_recorded for task in of)
+    ]
+    if unrecorded:
+        yield (
+            f"No budget was recorded for {_listed(unrecorded)}. It is taken to be the number of "
+            "episodes there; the verdicts hold if that number was fixed before the first episode."
+        )
     if comparison.aggregate is not None:
         yield from _aggregate_cautions(comparison.aggregate, comparison.policies)
+
+
+def _tally(numbers: Mapping[str, int]) -> str:
+    return _listed([f"{name} {number}" for name, number in numbers.items() if number])
 
 
 def _aggregate_cautions(aggregate: Panel, policies: Sequence[PolicyRollouts]) -> Iterable[str]:
@@ -232,7 +252,7 @@ def _aggregate_cautions(aggregate: Panel, policies: Sequence[PolicyRollouts]) ->
         yield f"Not every policy has {_listed(elsewhere)}: left out of the aggregate."
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def _listed(names: Sequence[str], most: int = 12) -> str:
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
@@ -250,35 +270,46 @@ def _errors(policies: Sequence[PolicyRollouts]) -> Iterable[ErrorRow]:
                 )
 
 
-def _provenance(policy: PolicyRollouts) -> PolicyProvenance:
-    facts: list[tuple[str, str]] = []
+def _provenance(
+    policies: Sequence[PolicyRollouts],
+) -> tuple[tuple[Fact, ...], tuple[PolicyProvenance, ...]]:
+    """The facts that all policies share, and the others of each: differences then stand out."""
+    facts = {policy.policy: list(_facts(policy)) for policy in policies}
+    first, *others = facts.values()
+    shared = [fact for fact in first if others and all(fact in other for other in others)]
+    return tuple(shared), tuple(
+        PolicyProvenance(
+            policy=policy.policy,
+            sources=tuple(map(str, policy.sources)),
+            facts=tuple(fact for fact in facts[policy.policy] if fact not in shared),
+        )
+        for policy in policies
+    )
+
+
+def _facts(policy: PolicyRollouts) -> Iterable[Fact]:
     design = policy.design
-    if design is not None:
-        last = design.first_episode + design.num_episodes - 1
-        facts += [
-            ("Checkpoint digest", design.policy_digest),
-            ("Tasks", ", ".join(design.tasks)),
-            ("Scenarios of each task", f"{design.first_episode} to {last}"),
-            ("Budget of each task", f"{design.max_sample_size} episodes, fixed beforehand"),
-            ("Seeds", design.seed_range),
-        ]
-        facts += [(f"Station: {name}", _fact(value)) for name, value in design.station.items()]
-        facts += [("Software", ", ".join(f"{k} {v}" for k, v in sorted(design.software.items())))]
+    if design is None:
+        yield Fact("Tasks", ", ".join(policy.tasks))
+        yield Fact("Design", "not recorded with these results")
     else:
-        facts += [
-            ("Tasks", ", ".join(policy.tasks)),
-            ("Design", "not recorded with these results"),
-        ]
+        last = design.first_episode + design.num_episodes - 1
+        yield Fact("Checkpoint digest", design.policy_digest)
+        yield Fact("Tasks", ", ".join(design.tasks))
+        yield Fact("Scenarios of each task", f"{design.first_episode} to {last}")
+        yield Fact("Budget of each task", f"{design.max_sample_size} episodes, fixed beforehand")
+        yield Fact("Seeds", design.seed_range)
+        for name, value in design.station.items():
+            yield Fact(f"Station: {name}", _fact(value))
+        software = sorted(design.software.items())
+        yield Fact("Software", ", ".join(f"{name} {version}" for name, version in software))
     records = [r for task in policy.tasks.values() for r in task.outcomes.values()]
     started = [record.started_at for record in records if record.started_at is not None]
     if started:
-        facts.append(("Run", f"{min(started)} to {max(started)}"))
+        yield Fact("Episodes started", f"{min(started)} to {max(started)}")
     wall = [record.wall_s for record in records if record.wall_s is not None]
     if wall:
-        facts.append(("Mean wall time of an episode", f"{sum(wall) / len(wall):.1f} s"))
-    return PolicyProvenance(
-        policy=policy.policy, sources=tuple(map(str, policy.sources)), facts=tuple(facts)
-    )
+        yield Fact("Mean wall time of an episode", f"{sum(wall) / len(wall):.1f} s")
 
 
 def _fact(value: object) -> str:

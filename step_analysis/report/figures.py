@@ -33,8 +33,10 @@ _STYLE: Any = {
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
 }
+_SIDE_LABEL: Any = {"fontsize": 8.5, "fontweight": "bold"}
 _WIDTH_INCHES = 7.4
 _MAX_LABEL_LENGTH = 28
+_LEAST_LEAD_SHOWN = 8.0
 
 
 def posterior_figure(panel: PanelContent, colours: Mapping[str, str]) -> Figure:
@@ -67,7 +69,7 @@ def tasks_figure(
                 colour = colours[row.policy]
                 axes.plot(row.clopper_pearson, (at, at), color=colour, linewidth=2.0, alpha=0.45,
                           solid_capstyle="round")  # fmt: skip
-                axes.plot(row.rate, at, "o", color=colour, markersize=5.0)
+                axes.plot(row.rate, at, "o", color=colour, markersize=5.0, clip_on=False)
         for policy in policies:
             axes.plot([], [], "o", color=colours[policy], markersize=5.0, label=_short(policy))
         axes.set_ylim(-0.6, len(panels) - 0.4)
@@ -106,12 +108,12 @@ def _violin(axes: Axes, height: float, row: RateRow, rates: np.ndarray, colour: 
         axes.plot(row.posterior_interval, (height, height), color=colour, linewidth=2.2,
                   solid_capstyle="round")  # fmt: skip
         axes.plot(row.posterior_mean, height, "o", color=PAPER, markeredgecolor=colour,
-                  markeredgewidth=1.6, markersize=6.5)  # fmt: skip
+                  markeredgewidth=1.6, markersize=6.5, clip_on=False, zorder=5)  # fmt: skip
     beside = axes.get_yaxis_transform()
     axes.text(1.03, height + 0.13, percent(row.rate), transform=beside, fontsize=11.0,
               fontweight="bold", va="center")  # fmt: skip
     axes.text(1.03, height - 0.2, label, transform=beside, color=MUTED, va="center", fontsize=8.5)
-    axes.text(1.155, height, row.letters, transform=beside, va="center", fontsize=11.0,
+    axes.text(1.19, height, row.letters, transform=beside, va="center", fontsize=11.0,
               color=colour, fontweight="bold")  # fmt: skip
 
 
@@ -124,11 +126,12 @@ def _evidence(axes: Axes, pair: PairResult, panel: Panel, colours: Mapping[str, 
     lead = sign * np.concatenate([[0.0], np.cumsum(difference)])
     time = np.arange(len(lead))
     leads = pair.test.leads_to_stop(pair.outcomes0, pair.outcomes1)
-    reach = max(4.0, float(np.abs(lead).max()) + 2.0)
+    top = max(_LEAST_LEAD_SHOWN, float(lead.max()) + 2.0)
+    bottom = min(-_LEAST_LEAD_SHOWN, float(lead.min()) - 2.0)
     if leads is not None and len(time) > 1:
         for_upper, for_lower = leads[::sign]
-        _stopping_region(axes, time[1:], for_upper, reach, colours[upper])
-        _stopping_region(axes, time[1:], -for_lower, -reach, colours[lower])
+        _stopping_region(axes, time[1:], for_upper, top, colours[upper])
+        _stopping_region(axes, time[1:], -for_lower, bottom, colours[lower])
     axes.axhline(0.0, color=GRID, linewidth=0.8, zorder=0)
     decided = pair.time if pair.winner is not None else len(lead) - 1
     axes.step(time[decided:], lead[decided:], where="post", color=MUTED, linewidth=1.0, alpha=0.6)
@@ -139,14 +142,13 @@ def _evidence(axes: Axes, pair: PairResult, panel: Panel, colours: Mapping[str, 
         axes.annotate(f"decided after {decided}", (decided, lead[decided]), fontsize=8.5,
                       xytext=(-8 if right_half else 8, -13), textcoords="offset points",
                       ha="right" if right_half else "left", fontweight="bold")  # fmt: skip
-    axes.text(0.015, 0.97, f"{_short(upper)} better", transform=axes.transAxes, va="top",
-              color=colours[upper], fontweight="bold", fontsize=8.5)  # fmt: skip
-    axes.text(0.015, 0.03, f"{_short(lower)} better", transform=axes.transAxes, va="bottom",
-              color=colours[lower], fontweight="bold", fontsize=8.5)  # fmt: skip
+    axes.set_title(f"{_short(upper)} better", loc="left", color=colours[upper], **_SIDE_LABEL)
+    axes.text(0.99, 0.03, f"{_short(lower)} better", transform=axes.transAxes, va="bottom",
+              ha="right", color=colours[lower], **_SIDE_LABEL)  # fmt: skip
     axes.set_xlim(0, pair.test.n_max)
-    axes.set_ylim(-reach, reach)
+    axes.set_ylim(bottom, top)
     axes.set_xlabel("episodes of each policy")
-    axes.set_ylabel(f"lead of {_short(upper)}, in successes")
+    axes.set_ylabel("lead in successes")
     axes.tick_params(axis="y", colors=MUTED)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -169,7 +171,7 @@ def _figure(height_inches: float) -> tuple[Figure, Axes]:
 
 
 def _rate_axis(axes: Axes) -> None:
-    axes.set_xlim(0.0, 1.0)
+    axes.set_xlim(-0.005, 1.005)
     axes.set_xticks(np.linspace(0.0, 1.0, 6))
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1.0, symbol=" %"))
     axes.set_xlabel("success rate")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from step_analysis.report.content import PanelContent, ReportContent
+from step_analysis.report.content import Fact, PanelContent, ReportContent
 from step_analysis.report.method_notes import method_notes
 from step_analysis.report.rendering import RenderedFigure
 from step_analysis.report.wording import percent, range_text
@@ -30,12 +30,11 @@ def markdown(content: ReportContent, figures: Mapping[str, RenderedFigure]) -> s
         )
         lines.append("")
     lines += ["## Design and provenance", ""]
+    if content.shared_facts:
+        lines += ["### All policies", "", *_facts(content.shared_facts), ""]
     for entry in content.provenance:
-        lines += [f"### {_safe(entry.policy)}", ""]
-        lines += [f"- {_safe(label)}: {_safe(value)}" for label, value in entry.facts]
-        lines += [f"- Read from: {_safe(entry.sources[0])}"]
-        lines += [f"- and {len(entry.sources) - 1} more files"] * (len(entry.sources) > 1)
-        lines.append("")
+        lines += [f"### {_safe(entry.policy)}", "", *_facts(entry.facts)]
+        lines += [f"- Read from: {_safe(entry.source)}", ""]
     lines += ["## How this was worked out", ""]
     for heading, text in method_notes(content):
         lines += [f"**{_safe(heading)}.** {_safe(text)}", ""]
@@ -43,6 +42,10 @@ def markdown(content: ReportContent, figures: Mapping[str, RenderedFigure]) -> s
     software = ", ".join(f"{name} {version}" for name, version in content.software)
     lines += [f"Made {content.created_at} with {_safe(software)}.", ""]
     return "\n".join(lines)
+
+
+def _facts(facts: Iterable[Fact]) -> list[str]:
+    return [f"- {_safe(fact.label)}: {_safe(fact.value)}" for fact in facts]
 
 
 def _rates(panel: PanelContent, confidence: float) -> list[str]:

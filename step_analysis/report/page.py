@@ -44,7 +44,9 @@ def html_page(
 
 
 def _top(content: ReportContent, colours: Mapping[str, str]) -> str:
-    headline = content.headline[:1].upper() + content.headline[1:]
+    headline = content.headline
+    if not any(headline.startswith(entry.policy) for entry in content.provenance):
+        headline = headline[:1].upper() + headline[1:]
     parts = [
         "<header>",
         f'<h1 class="eyebrow">{escape(content.title)}</h1>',
@@ -92,8 +94,8 @@ def _rate_table(panel: PanelContent, content: ReportContent, colours: Mapping[st
     heads = [_text("Policy"), _number("Successes"), _number("Rate")]
     heads += [_number(f"Clopper-Pearson {confidence}"), _number(f"Wilson {confidence}")]
     heads += [_number(f"Posterior mean, {confidence}")]
-    heads += [_text("Letters")] * show_letters + [_number("Timeouts")] * show_timeouts
-    heads += [_number("Errors"), _number("Missing")] * show_left_out
+    heads += [_short("Letters")] * show_letters + [_number("Timeouts")] * show_timeouts
+    heads += [_number("Not counted")] * show_left_out
     rows = []
     for row in panel.rates:
         swatch = policy_variable(colours[row.policy])
@@ -105,11 +107,17 @@ def _rate_table(panel: PanelContent, content: ReportContent, colours: Mapping[st
             _number(range_text(row.wilson)),
             _number(_posterior(row)),
         ]
-        cells += [_text(escape(row.letters))] * show_letters
+        cells += [_short(escape(row.letters))] * show_letters
         cells += [_number(str(row.num_timeouts))] * show_timeouts
-        cells += [_number(str(row.num_errors)), _number(str(row.num_missing))] * show_left_out
+        cells += [_number(_left_out(row))] * show_left_out
         rows.append(cells)
     return _table(heads, rows)
+
+
+def _left_out(row: RateRow) -> str:
+    parts = [f"{row.num_errors} errors"] * bool(row.num_errors)
+    parts += [f"{row.num_missing} missing"] * bool(row.num_missing)
+    return ", ".join(parts) or "0"
 
 
 def _verdicts(content: ReportContent, figures: Mapping[str, RenderedFigure]) -> str:
@@ -132,7 +140,7 @@ def _verdicts(content: ReportContent, figures: Mapping[str, RenderedFigure]) -> 
 
 
 def _pair_table(panel: PanelContent) -> str:
-    heads = [_text("Policies"), _text("Better"), _text("Test"), _number("Episodes looked at")]
+    heads = [_text("Policies"), _text("Better"), _short("Test"), _number("Episodes looked at")]
     heads += [_number("Successes in them"), _number("Alpha a side")]
     rows = []
     for pair in panel.pairs:
@@ -140,9 +148,9 @@ def _pair_table(panel: PanelContent) -> str:
         if pair.stopped_because and pair.winner is None:
             verdict += f'<br><span class="aside">{escape(pair.stopped_because)}</span>'
         cells = [
-            _text(f'{escape(pair.arm0)} <span class="aside">and</span> {escape(pair.arm1)}'),
+            _pair(f'{escape(pair.arm0)} <span class="aside">and</span> {escape(pair.arm1)}'),
             _text(verdict),
-            _text(escape(pair.method)),
+            _short(escape(pair.method)),
             _number(f"{pair.time} of {pair.n_max}"),
             _number(f"{pair.successes0} and {pair.successes1}"),
             _number(f"{pair.alpha_per_side:.3g}"),
@@ -196,11 +204,12 @@ def _errors(content: ReportContent) -> str:
 
 def _provenance(content: ReportContent) -> str:
     parts = ["<section>", "<h2>Design and provenance</h2>"]
+    if content.shared_facts:
+        parts.append("<h3>All policies</h3>")
+        parts.append(_definitions(content.shared_facts))
     for entry in content.provenance:
         parts.append(f"<h3>{escape(entry.policy)}</h3>")
-        sources = f"{len(entry.sources)} files, first {entry.sources[0]}"
-        shown = entry.sources[0] if len(entry.sources) == 1 else sources
-        parts.append(_definitions([*entry.facts, ("Read from", shown)]))
+        parts.append(_definitions([*entry.facts, ("Read from", entry.source)]))
     return "\n".join([*parts, "</section>"])
 
 
@@ -241,6 +250,14 @@ def _text(html: str) -> _Cell:
 
 def _name(html: str) -> _Cell:
     return _Cell(html, "name")
+
+
+def _pair(html: str) -> _Cell:
+    return _Cell(html, "pair")
+
+
+def _short(html: str) -> _Cell:
+    return _Cell(html, "short")
 
 
 def _number(html: str) -> _Cell:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import betainc
 
 from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
 
@@ -71,8 +71,8 @@ def lai_characteristics(n_max: int, c: float, p0: float, p1: float) -> LaiCharac
         return LaiCharacteristics(arm1_better=0.0, arm0_better=0.0, expected_time=float(n_max))
     up, down = _crossings(_stopping_counts(n_max, c), p1 * (1.0 - p0) / discordant)
     m = np.arange(n_max + 1)
-    reached = binom.sf(m - 1, n_max, discordant)
-    stopped_by = [(up + down) @ binom.sf(m - 1, t, discordant) for t in range(n_max)]
+    reached = _at_least(m, n_max, discordant)
+    stopped_by = [(up + down) @ _at_least(m, t, discordant) for t in range(n_max)]
     return LaiCharacteristics(
         arm1_better=float(up @ reached),
         arm0_better=float(down @ reached),
@@ -84,7 +84,7 @@ def lai_characteristics(n_max: int, c: float, p0: float, p1: float) -> LaiCharac
 def solve_c(n_max: int, alpha_per_side: float) -> float:
     """The largest c whose exact size, at p0 = p1 = 1/2 where it is worst, is at most alpha."""
     check_design(n_max, alpha_per_side)
-    reached = binom.sf(np.arange(n_max + 1) - 1, n_max, 0.5)
+    reached = _at_least(np.arange(n_max + 1), n_max, 0.5)
     low, high = _LOG_C_RANGE
     while high - low > _LOG_C_TOLERANCE:
         middle = (low + high) / 2.0
@@ -94,6 +94,14 @@ def solve_c(n_max: int, alpha_per_side: float) -> float:
         else:
             high = middle
     return math.exp(low)
+
+
+def _at_least(m: np.ndarray, trials: int, probability: float) -> np.ndarray:
+    """The chance of m or more successes in `trials`."""
+    possible = (m > 0) & (m <= trials)
+    chance = np.where(m <= 0, 1.0, 0.0)
+    chance[possible] = betainc(m[possible], trials - m[possible] + 1, probability)
+    return chance
 
 
 def _stopping_counts(n_max: int, c: float) -> np.ndarray:
