@@ -34,9 +34,15 @@ def _require_positive(owner: object, *names: str) -> None:
 class NormalizationConfig:
     """How poses and widths become numbers of order one.
 
-    scope: one scale a field, or one for each timestep of the chunk.
-    lower_quantile, upper_quantile: these map to -1 and 1; nothing is clipped outside.
     The floors keep an arm that hardly moved from being scaled up into noise.
+
+    Attributes:
+        scope: One scale a number, or one for each timestep of the chunk.
+        lower_quantile: Maps to -1; what lies below is not clipped.
+        upper_quantile: Maps to 1; what lies above is not clipped.
+        translation_floor_m: Least scale of a translation.
+        rotation_floor: Least scale of a rotation's numbers.
+        width_floor_m: Least scale of a gripper's width.
     """
 
     scope: NormalizationScope = "global"
@@ -60,9 +66,11 @@ class NormalizationConfig:
 class AugmentationConfig:
     """Noise on what the policy sees, so that it does not lean on a pixel or a millimetre.
 
-    shift_pixels: each image moves by up to so many pixels each way, its edges repeated.
-    brightness, contrast: uniform relative jitter, one draw an image.
-    proprioception_noise: standard deviation in normalised units.
+    Attributes:
+        shift_pixels: Each image moves by up to so many pixels each way, its edges repeated.
+        brightness: Greatest offset of an image, whose values lie in -1 to 1.
+        contrast: Greatest relative change of an image's contrast.
+        proprioception_noise: Standard deviation in normalised units.
     """
 
     shift_pixels: int = 4
@@ -87,7 +95,11 @@ class AugmentationConfig:
 class VisionConfig:
     """One small convolutional encoder a camera.
 
-    pooled_size: side of the grid of averaged features that accompanies the keypoints.
+    Attributes:
+        stem_channels: Channels of the first, strided convolution.
+        channels: Channels of the feature map.
+        num_keypoints: Features whose place in the image is read.
+        pooled_size: Side of the grid of averaged features beside the keypoints.
     """
 
     stem_channels: int = 32
@@ -106,9 +118,13 @@ class VisionConfig:
 class FlowHeadConfig:
     """The transformer that denoises an action chunk.
 
-    timesteps_per_token: successive control steps that share one token; width must exceed the
-    numbers in a token, or noise could not pass through.
-    flow_times_per_image: noise levels trained for each encoded image; the encoder is the dear part.
+    Attributes:
+        width: Width of a token. It should exceed the numbers that a token stands for.
+        depth: Transformer blocks.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden units of a block's MLP, by its width.
+        timesteps_per_token: Successive control steps that share one token.
+        flow_times_per_image: Noise levels trained for each encoded image.
     """
 
     width: int = 192
@@ -146,7 +162,14 @@ class ModelConfig:
 class OptimizerConfig:
     """AdamW; the learning rate rises linearly, then falls along a cosine to its final fraction.
 
-    Weight decay acts on matrices and kernels alone, never on biases, norms or embeddings.
+    Attributes:
+        learning_rate: The greatest one, after the warm-up.
+        warmup_steps: Optimizer steps of linear rise.
+        final_learning_rate_fraction: Where the cosine ends, as a fraction of the greatest.
+        weight_decay: Acts on matrices and kernels alone, never on biases or norms.
+        beta1: Decay of the gradients' average.
+        beta2: Decay of the squared gradients' average.
+        max_gradient_norm: Gradients longer than this are shortened to it.
     """
 
     learning_rate: float = 1e-3
@@ -172,6 +195,9 @@ class EmaConfig:
 
     The decay grows with the steps taken, min(max_decay, (1 + k) / (10 + k)), so that an early
     checkpoint is an average of recent weights and not of the random first ones.
+
+    Attributes:
+        max_decay: What the decay grows to.
     """
 
     max_decay: float = 0.998
@@ -184,7 +210,9 @@ class EmaConfig:
 class ServingConfig:
     """How a checkpoint asks to be run.
 
-    num_flow_steps: Euler steps a chunk. open_loop_steps: actions executed before replanning.
+    Attributes:
+        num_flow_steps: Euler steps a chunk.
+        open_loop_steps: Actions executed before replanning.
     """
 
     num_flow_steps: int = 8
@@ -198,16 +226,31 @@ class ServingConfig:
 class TrainConfig:
     """One training run.
 
-    data: folder of demonstrations.
-    cameras: those the policy looks at; None takes all that were recorded.
-    chunk_length: control steps predicted at once, the anchor's own included.
-    num_steps, num_samples: the budget, in optimizer steps or in anchors seen; give one.
-    checkpoint_steps: optimizer steps whose checkpoints are kept; the last one always is.
-    validation_episodes: held out of training, the last ones by scenario index.
-    validation_every: optimizer steps between measurements on them.
-    save_state_every: optimizer steps between saves of what a resume needs.
-    weights_format: number format of a checkpoint's weights; training itself keeps float32.
-    device: `auto`, `cpu`, `cuda` or `cuda:N`. num_threads: CPU threads; None takes two at most.
+    The budget is num_steps or num_samples, whichever is given.
+
+    Attributes:
+        data: Folder of demonstrations.
+        name: The policy's name, in reports.
+        cameras: Those the policy looks at; None takes all that were recorded.
+        chunk_length: Control steps predicted at once, the anchor's own included.
+        batch_size: Windows an optimizer step.
+        num_steps: Budget in optimizer steps.
+        num_samples: Budget in windows seen.
+        checkpoint_steps: Optimizer steps whose checkpoints are kept; the last one always is.
+        validation_episodes: Held out of training, the last ones by scenario index.
+        validation_every: Optimizer steps between measurements on them.
+        save_state_every: Optimizer steps between saves of what a resume needs.
+        weights_format: Numbers of a checkpoint's weights; training itself keeps float32.
+        seed: Of initial weights, order, noise and augmentation.
+        device: auto, cpu, cuda or cuda:N.
+        precision: Of activations; auto takes bfloat16 where the hardware multiplies in it.
+        num_threads: CPU threads; None takes two where there are two.
+        normalization: How poses and widths become numbers of order one.
+        augmentation: Noise on what the policy sees.
+        model: The network.
+        optimizer: AdamW and its learning rate.
+        ema: The average of the weights that a checkpoint holds.
+        serving: How a checkpoint asks to be run.
     """
 
     data: str = ""

@@ -78,7 +78,7 @@ class Policy:
         }
         proprioception = self.transform.encode_proprioception(anchor_poses, anchor_widths_m)
         with torch.inference_mode():
-            chunk_BTA = self.network.sample(
+            chunk_BTA = self.network(
                 images,
                 torch.from_numpy(proprioception).float().to(self.device),
                 torch.from_numpy(noise_BTA).float().to(self.device),
@@ -140,7 +140,7 @@ def load_policy(
         num_flow_steps=steps,
         device=torch.device(device),
         transform=checkpoint.transform,
-        network=network.to(device=torch.device(device)).to(memory_format=torch.channels_last),
+        network=network.to(torch.device(device)),
     )
 
 

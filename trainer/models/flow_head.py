@@ -5,13 +5,14 @@ x_t = (1 - t) e + t a, t = 0 being noise. The network predicts the clean chunk a
 velocity is (a - x_t) / (1 - t). Predicting the chunk and not the velocity matters: noise has to
 pass whole through a network that predicts velocities, a chunk lies on few dimensions.
 
-Axes: B sample, T timestep, A numbers an action, N token of the chunk, K conditioning token,
-S = K + N, P numbers a token, D width.
+Axes: B sample, T timestep, A numbers an action, N token of the chunk, P numbers a token,
+K conditioning token, D width, H attention head, d width of a head.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +34,32 @@ def _sinusoids(position_B: Tensor, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-class _Block(nn.Module):
-    """Attention over all tokens, then an MLP, each scaled, shifted and gated by the conditioning.
+class Conditioning(NamedTuple):
+    """What the head knows of the scene, made once and used at every flow time.
 
-    The gates start at zero (Peebles & Xie 2023, arXiv:2212.09748): a block begins as the identity.
+    modulation: (B, D), a summary that scales, shifts and gates.
+    keys_values: for each block the keys and values (B, H, K, d) of the conditioning tokens.
+    """
+
+    modulation: Tensor
+    keys_values: tuple[tuple[Tensor, Tensor], ...]
+
+    def repeated(self, times: int) -> Conditioning:
+        """For `times` chunks a sample, samples varying fastest."""
+        return Conditioning(
+            modulation=self.modulation.repeat(times, 1),
+            keys_values=tuple(
+                (keys.repeat(times, 1, 1, 1), values.repeat(times, 1, 1, 1))
+                for keys, values in self.keys_values
+            ),
+        )
+
+
+class _Block(nn.Module):
+    """The chunk's tokens attend to each other and to the conditioning; then an MLP.
+
+    Both are scaled, shifted and gated by time and scene. The gates start at zero (Peebles & Xie
+    2023, arXiv:2212.09748): a block begins as the identity.
     """
 
     def __init__(self, config: FlowHeadConfig) -> None:
@@ -45,6 +68,7 @@ class _Block(nn.Module):
         self.num_heads = config.num_heads
         self.norm_attention = nn.LayerNorm(width, elementwise_affine=False)
         self.to_qkv = nn.Linear(width, 3 * width)
+        self.conditioning_to_kv = nn.Linear(width, 2 * width)
         self.from_attention = nn.Linear(width, width)
         self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
         self.mlp = nn.Sequential(
@@ -56,21 +80,37 @@ class _Block(nn.Module):
         nn.init.zeros_(self.to_modulation.weight)
         nn.init.zeros_(self.to_modulation.bias)
 
-    def forward(self, x_BSD: Tensor, conditioning_BD: Tensor) -> Tensor:
-        modulation = self.to_modulation(conditioning_BD)[:, None].chunk(6, dim=-1)
-        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
-        attended = self._attend(self.norm_attention(x_BSD) * (1 + scale) + shift)
-        x_BSD = x_BSD + gate * attended
-        return x_BSD + mlp_gate * self.mlp(self.norm_mlp(x_BSD) * (1 + mlp_scale) + mlp_shift)
+    def read(self, conditioning_BKD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, K, d) of the conditioning tokens."""
+        keys, values = self._split_heads(self.conditioning_to_kv(conditioning_BKD), 2)
+        return keys, values
 
-    def _attend(self, x_BSD: Tensor) -> Tensor:
-        qkv = self.to_qkv(x_BSD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        out = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
-        return self.from_attention(out.transpose(1, 2).flatten(2))
+    def forward(
+        self, x_BND: Tensor, modulating_BD: Tensor, keys_values: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        modulation = self.to_modulation(modulating_BD)[:, None].chunk(6, dim=-1)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
+        attended = self._attend(self.norm_attention(x_BND) * (1 + scale) + shift, keys_values)
+        x_BND = x_BND + gate * attended
+        return x_BND + mlp_gate * self.mlp(self.norm_mlp(x_BND) * (1 + mlp_scale) + mlp_shift)
+
+    def _attend(self, x_BND: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
+        query, keys, values = self._split_heads(self.to_qkv(x_BND), 3)
+        keys = torch.cat([keys_values[0], keys], dim=2)
+        values = torch.cat([keys_values[1], values], dim=2)
+        # Written out: with so few tokens torch's fused attention is 3 to 16 times slower in
+        # bfloat16 on a CPU.
+        weights = (query @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1)
+        attended_BHNd = weights.to(values.dtype) @ values
+        return self.from_attention(attended_BHNd.transpose(1, 2).flatten(2))
+
+    def _split_heads(self, x_BSF: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(B, S, parts D) to `parts` of (B, H, S, d)."""
+        return x_BSF.unflatten(-1, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class FlowHead(nn.Module):
-    """Noisy chunk (B, T, A), time (B,), conditioning tokens (B, K, D) to the clean chunk."""
+    """Noisy chunks (B, T, A) and times (B,) to clean ones, given what `read` made of a scene."""
 
     def __init__(self, config: FlowHeadConfig, *, chunk_length: int, action_size: int) -> None:
         super().__init__()
@@ -91,26 +131,27 @@ class FlowHead(nn.Module):
         nn.init.zeros_(self.to_actions.weight)
         nn.init.zeros_(self.to_actions.bias)
 
-    def forward(self, noisy_BTA: Tensor, time_B: Tensor, conditioning_BKD: Tensor) -> Tensor:
-        num_conditioning = conditioning_BKD.shape[1]
+    def read(self, conditioning_BKD: Tensor) -> Conditioning:
+        return Conditioning(
+            modulation=self.from_conditioning(conditioning_BKD.mean(dim=1)),
+            keys_values=tuple(block.read(conditioning_BKD) for block in self.blocks),
+        )
+
+    def forward(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: Conditioning) -> Tensor:
         tokens_BNP = noisy_BTA.reshape(
             len(noisy_BTA), -1, self.timesteps_per_token * self.action_size
         )
         x_BND = self.from_actions(tokens_BNP) + self.positions
         time_BD = self.from_time(_sinusoids(time_B * _TIME_SCALE, self.positions.shape[1]))
-        modulating_BD = functional.silu(
-            time_BD + self.from_conditioning(conditioning_BKD.mean(dim=1))
-        )
-        x_BSD = torch.cat([conditioning_BKD, x_BND], dim=1)
-        for block in self.blocks:
-            x_BSD = block(x_BSD, modulating_BD)
-        clean_BNP = self.to_actions(self.norm(x_BSD[:, num_conditioning:]))
-        return clean_BNP.reshape(noisy_BTA.shape).float()
+        modulating_BD = functional.silu(time_BD + conditioning.modulation)
+        for block, keys_values in zip(self.blocks, conditioning.keys_values, strict=True):
+            x_BND = block(x_BND, modulating_BD, keys_values)
+        return self.to_actions(self.norm(x_BND)).reshape(noisy_BTA.shape).float()
 
 
 def flow_loss(
     head: FlowHead,
-    conditioning_BKD: Tensor,
+    conditioning: Conditioning,
     chunk_BTA: Tensor,
     valid_BT: Tensor,
     *,
@@ -124,14 +165,14 @@ def flow_loss(
     """
     t_B11 = time_B[:, None, None]
     noisy_BTA = (1 - t_B11) * noise_BTA + t_B11 * chunk_BTA
-    predicted_BTA = head(noisy_BTA, time_B, conditioning_BKD)
+    predicted_BTA = head(noisy_BTA, time_B, conditioning)
     weight_B = (1 - time_B).clamp(min=_MIN_REMAINING_TIME).pow(-2)
     error_BT = (predicted_BTA - chunk_BTA).square().mean(dim=-1)
     return (weight_B[:, None] * error_BT * valid_BT).sum() / valid_BT.sum().clamp(min=1)
 
 
 def integrate_flow(
-    head: FlowHead, conditioning_BKD: Tensor, noise_BTA: Tensor, num_steps: int
+    head: FlowHead, conditioning: Conditioning, noise_BTA: Tensor, num_steps: int
 ) -> Tensor:
     """From noise to a chunk by exactly `num_steps` Euler steps of length 1 / num_steps.
 
@@ -140,7 +181,7 @@ def integrate_flow(
     x_BTA = noise_BTA
     for step in range(num_steps):
         time_B = torch.full((len(x_BTA),), step / num_steps, device=x_BTA.device)
-        clean_BTA = head(x_BTA, time_B, conditioning_BKD)
+        clean_BTA = head(x_BTA, time_B, conditioning)
         # (1 / n) / (1 - step / n), without the rounding of the two fractions.
         x_BTA = x_BTA + (clean_BTA - x_BTA) / (num_steps - step)
     return x_BTA

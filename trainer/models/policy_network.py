@@ -56,7 +56,7 @@ class PolicyNetwork(nn.Module):
         tokens.append(self.proprioception(proprioception_BP))
         return torch.stack(tokens, dim=1) + self.kinds
 
-    def sample(
+    def forward(
         self,
         images: Mapping[str, Tensor],
         proprioception_BP: Tensor,
@@ -64,8 +64,8 @@ class PolicyNetwork(nn.Module):
         num_flow_steps: int,
     ) -> Tensor:
         """Chunks (B, T, A) in normalised numbers. The images are encoded once."""
-        conditioning_BKD = self.encode(images, proprioception_BP)
-        return integrate_flow(self.head, conditioning_BKD, noise_BTA, num_flow_steps)
+        conditioning = self.head.read(self.encode(images, proprioception_BP))
+        return integrate_flow(self.head, conditioning, noise_BTA, num_flow_steps)
 
 
 def images_to_input(image_BHWC: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""The console script `trainer`: train, and inspect a checkpoint.
+
+Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+
+_USAGE = """\
+usage: trainer VERB ...
+
+Makes checkpoints of robot policies from demonstrations.
+
+  trainer train RECIPE --data FOLDER --output RUN    train a policy, or resume its training
+  trainer inspect CHECKPOINT                         say what a checkpoint is
+
+example:
+  trainer train pick_and_place_box --data demos/PickAndPlaceBox --output runs/box
+  trainer inspect runs/box/checkpoints/final
+
+`trainer VERB --help` lists a verb's options.
+"""
+
+_VERBS = ("train", "inspect")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_USAGE, end="", file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    verb, *rest = words
+    if verb not in _VERBS:
+        close = difflib.get_close_matches(verb, _VERBS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return _complain(f"unknown verb {verb!r}{hint}; there are {', '.join(_VERBS)}", 2)
+    try:
+        # Here and not above: they need torch, which a user may lack, and seconds to import.
+        from trainer.verbs import VerbError, run_verb
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.partition(".")[0] in ("trainer", "policy_interface"):
+            raise
+        return _complain(f"{missing} is not installed: pip install 'assay[train]'", 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    try:
+        run_verb(verb, rest)
+    except VerbError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    return 0
+
+
+def _complain(message: str, exit_code: int) -> int:
+    print(f"trainer: {message}", file=sys.stderr)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""A run's folder, and what a resume needs.
+
+config.json                        the resolved configuration
+checkpoints/step_000400/           as asked for; `final` links to the last
+training_state/step_000400/        weights, averages and moments of the newest save
+tensorboard/
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from trainer.atomic_directory import atomic_directory, remove_partial_directories
+from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.configuration_json import config_differences, config_from_json, config_to_json
+
+_TENSORS, _FACTS = "state.safetensors", "state.json"
+
+
+class RunError(ValueError):
+    """An output folder that holds another run, or one that cannot be continued."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingState:
+    """step: optimizer steps taken. tensors: a learner's state. training_s: time spent so far."""
+
+    step: int
+    data_digest: str
+    training_s: float
+    tensors: Mapping[str, Tensor]
+
+
+def step_name(step: int) -> str:
+    return f"step_{step:06d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDirectory:
+    root: Path
+
+    @property
+    def config_path(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def final_checkpoint(self) -> Path:
+        return self._checkpoints / "final"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    def checkpoint(self, step: int) -> Path:
+        return self._checkpoints / step_name(step)
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def _states(self) -> Path:
+        return self.root / "training_state"
+
+    def check(self, config: TrainConfig) -> None:
+        """Raises RunError where the folder holds something other than this resolved run."""
+        try:
+            if self.config_path.exists():
+                self._refuse_another_run(config)
+            elif self.root.exists() and any(self.root.iterdir()):
+                raise RunError(
+                    f"{self.root}: neither empty nor a run (it has no config.json); "
+                    "choose another --output"
+                )
+        except OSError as error:
+            raise RunError(f"{self.root}: cannot be read as a run: {error}") from error
+
+    def claim(self, config: TrainConfig) -> None:
+        """Make the folder this run's, or join it. Raises RunError where it cannot be written."""
+        self.check(config)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for parent in (self._states, self._checkpoints):
+                parent.mkdir(exist_ok=True)
+                remove_partial_directories(parent)
+            if not self.config_path.exists():
+                partial = self.config_path.with_suffix(".json.partial")
+                partial.write_text(config_to_json(config))
+                partial.replace(self.config_path)
+        except OSError as error:
+            raise RunError(f"{self.root}: cannot be written: {error}") from error
+
+    def _refuse_another_run(self, config: TrainConfig) -> None:
+        try:
+            stored = config_from_json(self.config_path.read_text())
+        except (ConfigurationError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.config_path}: {error}; choose another --output") from error
+        # Where the data lies may change; what it is may not, and its digest is compared.
+        differing = config_differences(replace(stored, data=config.data), config)
+        if differing:
+            raise RunError(
+                f"{self.root} holds a run of another configuration ({'; '.join(differing)}); "
+                "use the same one to resume it, or choose another --output"
+            )
+
+    def is_finished(self) -> bool:
+        return (self.final_checkpoint / "MANIFEST.json").is_file()
+
+    def link_final(self, step: int) -> None:
+        link = self.final_checkpoint.with_name(".final.partial")
+        link.unlink(missing_ok=True)
+        link.symlink_to(step_name(step), target_is_directory=True)
+        link.replace(self.final_checkpoint)
+
+    def save_state(self, state: TrainingState) -> None:
+        """The newest whole one is what a resume reads; older ones are removed after it."""
+        path = self._states / step_name(state.step)
+        if not path.exists():
+            facts = {
+                "step": state.step,
+                "data_digest": state.data_digest,
+                "training_s": state.training_s,
+            }
+            with atomic_directory(path) as directory:
+                tensors = {n: t.cpu().contiguous() for n, t in state.tensors.items()}
+                safetensors.torch.save_file(tensors, directory / _TENSORS)
+                (directory / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+        for older in self._states.glob("step_*"):
+            if older != path:
+                shutil.rmtree(older)
+
+    def load_state(self) -> TrainingState | None:
+        """The newest save, or None where there is none. Raises RunError if it is damaged."""
+        saved = sorted(self._states.glob("step_*"))
+        if not saved:
+            return None
+        try:
+            facts = json.loads((saved[-1] / _FACTS).read_text())
+            return TrainingState(
+                step=int(facts["step"]),
+                data_digest=str(facts["data_digest"]),
+                training_s=float(facts["training_s"]),
+                tensors=safetensors.torch.load_file(saved[-1] / _TENSORS),
+            )
+        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            raise RunError(
+                f"{saved[-1]}: damaged training state ({error}); remove it to start the run again"
+            ) from error

@@ -1,0 +1,98 @@
+"""How far planned actions are from the teacher's, on episodes that were held out.
+
+Axes: N window, T timestep, A arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from policy_interface.types import FloatArray
+from torch import Tensor
+from torch.func import functional_call
+
+from trainer.data.demonstrations import DemonstrationSet
+from trainer.data.robot_transform import RobotTransform
+from trainer.data.windows import make_windows
+from trainer.models.policy_network import PolicyNetwork, images_to_input
+
+# Enough for a stable mean, few enough to take about a second on a CPU.
+_MAX_WINDOWS = 96
+_NOISE_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionError:
+    """Means over held-out windows, the actions executed before replanning, and the arms."""
+
+    position_mm: float
+    rotation_deg: float
+    gripper_mm: float
+
+
+class Validator:
+    """Measures a network on held-out episodes, always with the same windows and noise."""
+
+    def __init__(
+        self,
+        demonstrations: DemonstrationSet,
+        episodes: Sequence[int],
+        transform: RobotTransform,
+        *,
+        open_loop_steps: int,
+        num_flow_steps: int,
+    ) -> None:
+        windows = make_windows(demonstrations.episode_starts, episodes, transform.chunk_length)
+        # Spread evenly over the episodes.
+        count = min(_MAX_WINDOWS, len(windows))
+        kept = np.linspace(0, len(windows) - 1, count).round().astype(int)
+        anchors, steps = windows.anchors[kept], windows.steps[kept]
+        self._transform = transform
+        self._num_flow_steps = num_flow_steps
+        executed_T = np.arange(transform.chunk_length) < open_loop_steps
+        self._executed_NT = windows.valid[kept] & executed_T
+        self._images = {n: torch.from_numpy(i[anchors]) for n, i in demonstrations.images.items()}
+        self._anchor_poses = demonstrations.actual_poses[anchors]
+        self._proprioception = transform.encode_proprioception(
+            self._anchor_poses, demonstrations.actual_widths_m[anchors]
+        )
+        self._action_poses = demonstrations.action_poses[steps]
+        self._action_widths_m = demonstrations.action_widths_m[steps]
+        shape = (count, transform.chunk_length, transform.num_numbers)
+        self._noise = np.random.default_rng(_NOISE_SEED).standard_normal(shape)
+
+    def measure(self, network: PolicyNetwork, weights: Mapping[str, Tensor]) -> ActionError:
+        """With `weights` in the network's place, in float32, as it will be served."""
+        device = next(network.parameters()).device
+        arguments = (
+            {name: images_to_input(images.to(device)) for name, images in self._images.items()},
+            torch.from_numpy(self._proprioception).float().to(device),
+            torch.from_numpy(self._noise).float().to(device),
+            self._num_flow_steps,
+        )
+        with torch.no_grad():
+            chunk = functional_call(network, dict(weights), arguments)
+        poses, widths_m = self._transform.decode_actions(
+            self._anchor_poses, chunk.cpu().double().numpy()
+        )
+        position_m = np.linalg.norm(poses[..., :3, 3] - self._action_poses[..., :3, 3], axis=-1)
+        angle_rad = _angle_between(poses[..., :3, :3], self._action_poses[..., :3, :3])
+        width_m = np.abs(widths_m - self._action_widths_m)
+        return ActionError(
+            position_mm=1e3 * self._mean(position_m),
+            rotation_deg=float(np.rad2deg(self._mean(angle_rad))),
+            gripper_mm=1e3 * self._mean(width_m) if width_m.shape[-1] else 0.0,
+        )
+
+    def _mean(self, error_NTX: npt.NDArray[np.float64]) -> float:
+        return float(error_NTX[self._executed_NT].mean())
+
+
+def _angle_between(first: FloatArray, second: FloatArray) -> FloatArray:
+    """(..., 3, 3) rotations to the angle from one to the other, in radians."""
+    trace = np.einsum("...ij,...ij->...", first, second)
+    return np.arccos(np.clip((trace - 1) / 2, -1, 1))
