@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import ipaddress
 import logging
 import os
 import socket
@@ -141,7 +142,11 @@ class PolicyServer:
     async def start(self) -> None:
         """Listen. Until `load` is done, health says NOT_SERVING. Raises AddressError."""
         host, port = split_address(self.options.address)
-        _require_free(host, port)
+        if not all(ipaddress.ip_address(ip).is_loopback for ip in _require_free(host, port)):
+            logger.warning(
+                "listening on %s: there is no authentication, so keep it behind a firewall",
+                self.options.address,
+            )
         try:
             self._port = self._grpc_server.add_insecure_port(self.options.address)
         except RuntimeError as error:
@@ -216,8 +221,8 @@ class PolicyServer:
         return is_clean
 
 
-def _require_free(host: str, port: int) -> None:
-    """Raises AddressError with the system's reason, which gRPC only logs."""
+def _require_free(host: str, port: int) -> set[str]:
+    """The host's IP addresses. Raises AddressError with the reason, which gRPC only logs."""
     try:
         candidates = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -239,3 +244,4 @@ def _require_free(host: str, port: int) -> None:
         )
     if len(failures) == len(candidates):
         raise AddressError(f"cannot listen on {host}:{port}: {failures[0].strerror}")
+    return {str(socket_address[0]) for *_, socket_address in candidates}

@@ -23,13 +23,15 @@ class TargetError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """How to load the policy; what does not apply to a target is ignored.
+    """How to load the policy.
 
-    device: where a checkpoint runs, as torch names it. num_flow_steps: denoising steps a chunk,
-    None takes the checkpoint's own. open_loop_steps: None takes the policy's own.
+    device: where a checkpoint runs, as torch names it; None takes the CPU.
+    num_flow_steps: a checkpoint's denoising steps a chunk; None takes its own.
+    num_threads: torch's threads on the CPU; None leaves the choice to torch.
+    open_loop_steps: actions executed before planning again; None takes the policy's own.
     """
 
-    device: str = "cpu"
+    device: str | None = None
     num_flow_steps: int | None = None
     num_threads: int | None = None
     open_loop_steps: int | None = None
@@ -47,15 +49,18 @@ def resolve(target: str, options: TargetOptions) -> Callable[[], Policy]:
 
     Raises TargetError, and so does the result.
     """
+    path = Path(target)
+    if target not in _SCRIPTED and path.is_dir():
+        return lambda: _load_checkpoint(path, options)
+    for flag, value in (("--device", options.device), ("--num-flow-steps", options.num_flow_steps)):
+        if value is not None:
+            raise TargetError(f"{target}: {flag} is for checkpoints, and this is no folder")
     if target == "hold":
         return HoldPolicy
     if target == "wave":
         return lambda: WavePolicy(period_steps=options.open_loop_steps or WAVE_PERIOD_STEPS)
-    path = Path(target)
-    if path.is_dir():
-        return lambda: _load_checkpoint(path, options)
     if _IMPORT_STRING.fullmatch(target):
-        return lambda: _make(target)
+        return lambda: _make(target, options)
     what = "is not a folder" if path.exists() else "no such folder"
     close = difflib.get_close_matches(target, _SCRIPTED, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -74,7 +79,7 @@ def _load_checkpoint(path: Path, options: TargetOptions) -> Policy:
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     try:
-        device = torch.device(options.device)
+        device = torch.device(options.device or "cpu")
     except RuntimeError as error:
         raise TargetError(
             f"--device: expected cpu, cuda or cuda:N, got {options.device!r}"
@@ -87,7 +92,7 @@ def _load_checkpoint(path: Path, options: TargetOptions) -> Policy:
         raise TargetError(str(error)) from error
 
 
-def _make(target: str) -> Policy:
+def _make(target: str, options: TargetOptions) -> Policy:
     """An instance of the class that MODULE:CLASS names, made without arguments."""
     module_name, class_name = target.split(":")
     # A console script has its own folder at the head of the path, not the user's.
@@ -105,6 +110,8 @@ def _make(target: str) -> Policy:
         close = difflib.get_close_matches(class_name, dir(module), n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise TargetError(f"{target}: module {module_name} has no class {class_name!r}{hint}")
+    if options.num_threads is not None and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(options.num_threads)
     policy = factory()
     try:
         require_policy(policy)

@@ -50,10 +50,10 @@ class Serve:
     """Actions to execute before planning again; the policy's own by default."""
     num_flow_steps: int | None = None
     """Denoising steps a chunk; the checkpoint's own by default."""
-    device: str = "cpu"
-    """Where a checkpoint runs: cpu, cuda or cuda:N."""
+    device: str | None = None
+    """Where a checkpoint runs: cpu (the default), cuda or cuda:N."""
     num_threads: int | None = None
-    """Threads of a checkpoint's forward pass on the CPU; torch's choice by default."""
+    """Torch's threads on the CPU; torch's own choice by default."""
     name: str | None = None
     """What clients are told that the policy is called; its own name by default."""
     drain_s: float = 10.0

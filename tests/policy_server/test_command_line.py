@@ -152,6 +152,8 @@ def test_an_interrupt_while_loading_ends_it(user_folder) -> None:
         (["serve", "hold", "--open-loop-steps", "0"], "--open-loop-steps: expected at least 1"),
         (["serve", "hold", "--open-loop-steps", "2"], "open-loop steps: expected 1 to 1"),
         (["serve", "hold", "--drain-s", "-1"], "--drain-s"),
+        (["serve", "hold", "--device", "cpu"], "--device is for checkpoints"),
+        (["serve", "wave", "--num-flow-steps", "3"], "--num-flow-steps is for checkpoints"),
         (["health", "--address", "nowhere"], "expected HOST:PORT"),
     ],
 )

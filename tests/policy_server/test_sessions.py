@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import uuid
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from policy_interface.types import Action
 
 from policy_server.sessions import (
+    Plan,
     Session,
     SessionBusyError,
     SessionTable,
@@ -104,3 +109,30 @@ def test_one_step_at_a_time() -> None:
         pass
     with session.stepping():
         pass
+
+
+@pytest.fixture(scope="module")
+def observations(make_observation) -> list:
+    return [make_observation(step, time_s=float(step)) for step in range(30)]
+
+
+@given(open_loop_steps=st.integers(1, 9), num_observations=st.integers(1, 9))
+def test_what_it_asks_for_is_what_the_next_plan_looks_at(
+    observations, open_loop_steps, num_observations
+) -> None:
+    """Whatever the two numbers: planned when due, from the latest, given only what it asks for."""
+    session = Session(seed=0, open_loop_steps=open_loop_steps, num_observations=num_observations)
+    chunk = [Action(poses={}, gripper_widths_m={"g": float(k)}) for k in range(open_loop_steps)]
+    for step, observation in enumerate(observations):
+        assert session.control_step == step
+        assert session.needs_plan == (step % open_loop_steps == 0)
+        if session.needs_plan:
+            seen = session.history(observation)
+            assert [each.time_s for each in seen] == [
+                max(step - back, 0) for back in reversed(range(num_observations))
+            ]
+            plan = Plan(chunk=chunk, generator=np.random.default_rng(0))
+            action = session.commit_plan(plan, observation)
+        else:
+            action = session.continue_chunk(observation if session.needs_observation else None)
+        assert action is chunk[step % open_loop_steps]
