@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from step_analysis.comparison import PairResult, Panel
 from step_analysis.intervals import BetaPosterior
@@ -149,6 +149,7 @@ def _evidence(axes: Axes, pair: PairResult, panel: Panel, colours: Mapping[str, 
     axes.set_ylim(bottom, top)
     axes.set_xlabel("episodes of each policy")
     axes.set_ylabel("lead in successes")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(axis="y", colors=MUTED)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -158,11 +159,12 @@ def _stopping_region(
     axes: Axes, time: np.ndarray, threshold: np.ndarray, edge: float, colour: str
 ) -> None:
     """Shade where the test stops; steps centred on their episode, gaps where it can't stop yet."""
-    # A threshold beyond the plot's edge would fill the wrong side of it.
-    shown = np.where(np.abs(threshold) <= abs(edge), threshold, edge)
-    shown = np.where(np.isnan(threshold), np.nan, shown)
-    axes.fill_between(time, shown, edge, step="mid", color=colour, alpha=0.13, linewidth=0.0)
-    axes.step(time, shown, where="mid", color=colour, linewidth=1.0, alpha=0.8)
+    inside = np.abs(threshold) <= abs(edge)
+    line = np.where(inside, threshold, np.nan)
+    # Beyond the plot's edge the fill must not turn to its other side.
+    fill = np.where(np.isnan(threshold) | inside, threshold, edge)
+    axes.fill_between(time, fill, edge, step="mid", color=colour, alpha=0.13, linewidth=0.0)
+    axes.step(time, line, where="mid", color=colour, linewidth=1.0, alpha=0.8)
 
 
 def _figure(height_inches: float) -> tuple[Figure, Axes]:

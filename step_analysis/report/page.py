@@ -79,21 +79,20 @@ def _rates(
     parts = ["<section>", "<h2>Success rates</h2>"]
     panels = [content.overall] if content.overall is not None else list(content.panels)
     for panel in panels:
-        parts.append(f'<p class="lead">{escape(panel.title)}</p>')
-        parts.append(_rate_table(panel, content, colours))
+        level = f"intervals at {percent(content.confidence)}"
+        parts.append(f'<p class="lead">{escape(panel.title)}, {level}</p>')
+        parts.append(_rate_table(panel, colours))
         if panel is content.overall:
             parts.append(_figure(figures, "posteriors"))
     return "\n".join([*parts, "</section>"])
 
 
-def _rate_table(panel: PanelContent, content: ReportContent, colours: Mapping[str, str]) -> str:
-    confidence = percent(content.confidence)
+def _rate_table(panel: PanelContent, colours: Mapping[str, str]) -> str:
     show_letters = len(panel.rates) > 1
     show_timeouts = any(row.num_timeouts for row in panel.rates)
     show_left_out = any(row.num_errors or row.num_missing for row in panel.rates)
     heads = [_text("Policy"), _number("Successes"), _number("Rate")]
-    heads += [_number(f"Clopper-Pearson {confidence}"), _number(f"Wilson {confidence}")]
-    heads += [_number(f"Posterior mean, {confidence}")]
+    heads += [_number("Clopper-Pearson"), _number("Wilson"), _number("Posterior")]
     heads += [_short("Letters")] * show_letters + [_number("Timeouts")] * show_timeouts
     heads += [_number("Not counted")] * show_left_out
     rows = []
