@@ -11,7 +11,7 @@ from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.output_folder import OutputFolder
 from sim_client.evaluation.progress import Progress
 from sim_client.evaluation.worker_pool import WorkerPool
-from step_analysis.rollouts import Outcome
+from step_analysis.rollouts import Outcome, RolloutRecord
 
 # So many errors in a row, with no episode decided between them, are no accident of one scenario.
 MAX_CONSECUTIVE_ERRORS = 10
@@ -34,7 +34,7 @@ def run_episodes(
     """
     waiting = deque(requests)
     attempts: Counter[EpisodeRequest] = Counter()
-    consecutive_errors = 0
+    errors_in_a_row: list[RolloutRecord] = []
     while waiting or pool.is_busy:
         while waiting and pool.has_room:
             pool.submit(waiting.popleft())
@@ -45,11 +45,12 @@ def run_episodes(
             if retry:
                 waiting.append(request)
             progress.note(record, will_retry=retry)
-            consecutive_errors = 0 if record.outcome.counts else consecutive_errors + 1
-            if consecutive_errors >= MAX_CONSECUTIVE_ERRORS:
-                raise EvaluationStoppedError(
-                    f"the last {consecutive_errors} attempts all ended in errors, "
-                    f"the latest, {request}: {record.message}"
-                )
+            errors_in_a_row = [] if record.outcome.counts else [*errors_in_a_row, record]
         if interruption.requested:
             raise KeyboardInterrupt
+        if len(errors_in_a_row) >= MAX_CONSECUTIVE_ERRORS:
+            latest = errors_in_a_row[-1]
+            raise EvaluationStoppedError(
+                f"the last {len(errors_in_a_row)} attempts all ended in errors, the latest, "
+                f"{latest.task} episode {latest.scenario_index}: {latest.message}"
+            )

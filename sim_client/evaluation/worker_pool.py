@@ -58,6 +58,7 @@ class WorkerPool:
         self._num_workers = num_workers
         self._stall_timeout_s = stall_timeout_s
         self._workers: list[_Worker] = []
+        self._halt: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +116,9 @@ class WorkerPool:
         """
         ended: list[tuple[EpisodeRequest, EpisodeReport]] = []
         while not ended and not interruption.requested:
+            # Only here, so that no episode that ended at the same time is lost.
+            if self._halt is not None:
+                raise EvaluationStoppedError(self._halt)
             busy = {w.connection: w.running for w in self._workers if w.running is not None}
             if not busy:
                 break
@@ -151,7 +155,8 @@ class WorkerPool:
                 running.deadline_s = time.monotonic() + self._stall_timeout_s
                 return None
             case Halt(text):
-                raise EvaluationStoppedError(text)
+                self._halt = text
+                return None
             case Ended(report, worker_is_spent):
                 worker.running = None
                 if worker_is_spent:

@@ -1,0 +1,51 @@
+"""The real pieces together: Drake's station, its cameras, and the project's own server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+from policy_interface.contract import Contract, ImageSize
+
+from policy_server.testing import NoisePolicy, running_server
+from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
+from sim_client.evaluation.runner import run
+from step_analysis.ledger import read_ledger
+
+
+def test_a_policy_that_does_nothing_useful_times_out_in_the_simulation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = Contract(
+        cameras={
+            "scene_right_0": ImageSize(height=96, width=96),
+            "wrist_right_minus": ImageSize(height=48, width=64),
+        },
+        uses_language=True,
+    )
+    with running_server(NoisePolicy(contract=contract)) as server:
+        config = EvaluationConfig(
+            tasks=("PickAndPlaceBox",),
+            episodes=EpisodeRange(0, 2),
+            address=server.address,
+            workers=1,
+            output=tmp_path / "rollouts",
+            time_limit_s=0.5,
+            save_recordings=True,
+        )
+        assert run(config) == 0
+    assert "PickAndPlaceBox: 0/2 succeeded (0.0%), 2 timed out" in capsys.readouterr().out
+    records = read_ledger(tmp_path / "rollouts" / "noise" / "ledger.jsonl")
+    assert [record.outcome for record in records] == ["timeout", "timeout"]
+    assert [record.duration_s for record in records] == pytest.approx([0.5, 0.5])
+    assert records[0].detail["box_in_bin"] is False
+    assert records[0].detail != records[1].detail
+    for index in range(2):
+        (video,) = (tmp_path / "rollouts").glob(f"**/demonstration_{index}/cameras.mp4")
+        read, frame = cv2.VideoCapture(str(video)).read()
+        assert read
+        assert frame.shape == (96, 96 + 128, 3)
+        # A picture of something in both halves, not a blank.
+        assert frame[:, :96].std() > 10
+        assert frame[:, 96:].std() > 10
