@@ -1,0 +1,111 @@
+"""Records and evaluations that several tests need."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
+from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
+from step_analysis.sequential.step import CACHE_FOLDER_VARIABLE
+
+DATA = Path(__file__).parent / "data"
+TASK = "PickAndPlaceBox"
+
+_OUTCOMES = {"1": Outcome.SUCCESS, "0": Outcome.FAILURE, "t": Outcome.TIMEOUT, "e": Outcome.ERROR}
+
+MakeRecord = Callable[..., RolloutRecord]
+MakeEvaluation = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def step_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Boundaries made once a run, and never in the user's own cache."""
+    folder = tmp_path_factory.mktemp("boundaries")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_FOLDER_VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def reference() -> Callable[[str], Any]:
+    """The numbers in data/<name>.json."""
+
+    def read(name: str) -> Any:
+        return json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
+
+    return read
+
+
+@pytest.fixture
+def make_record() -> MakeRecord:
+    """A record with something in every field; any of them can be given."""
+
+    def make(**given: Any) -> RolloutRecord:
+        fields: dict[str, Any] = {
+            "policy": "trained",
+            "task": TASK,
+            "scenario_index": 3,
+            "seed": 100_000_103,
+            "outcome": Outcome.SUCCESS,
+            "duration_s": 9.5,
+            "num_control_steps": 95,
+            "message": None,
+            "attempt": 1,
+            "started_at": "2026-01-31T12:00:00+00:00",
+            "wall_s": 4.25,
+            "detail": {"on_target": True, "distance_m": 0.0125, "region": "tray"},
+        }
+        return RolloutRecord(**fields | given)
+
+    return make
+
+
+@pytest.fixture
+def make_evaluation(tmp_path: Path, make_record: MakeRecord) -> MakeEvaluation:
+    """An evaluation's output folder: make("trained", "11t0e") or make("trained", {task: "110"}).
+
+    A character an episode: 1 success, 0 failure, t timeout, e error, - not run.
+    """
+
+    def make(
+        policy: str,
+        outcomes: str | Mapping[str, str],
+        *,
+        budget: int | None = None,
+        root: Path = tmp_path / "rollouts",
+        folder: str | None = None,
+        order: Sequence[int] | None = None,
+        message: str | None = None,
+    ) -> Path:
+        by_task = {TASK: outcomes} if isinstance(outcomes, str) else outcomes
+        num_episodes = max(map(len, by_task.values()))
+        place = root / (folder or policy)
+        place.mkdir(parents=True)
+        design = EvaluationDesign(
+            policy=policy,
+            policy_digest=f"sha256:{policy}",
+            tasks=tuple(by_task),
+            num_episodes=num_episodes,
+            max_sample_size=budget or num_episodes,
+            station={"name": "two-arm", "control_rate_hz": 10},
+            software={"assay": "0.1.0"},
+        )
+        write_design(place / DESIGN_FILE_NAME, design)
+        with Ledger(place / LEDGER_FILE_NAME) as ledger:
+            for task, codes in by_task.items():
+                for index in order or range(len(codes)):
+                    if codes[index] != "-":
+                        record = make_record(
+                            policy=policy,
+                            task=task,
+                            scenario_index=index,
+                            outcome=_OUTCOMES[codes[index]],
+                            message=message or ("server gone" if codes[index] == "e" else None),
+                        )
+                        ledger.append(record)
+        return root
+
+    return make

@@ -1,0 +1,178 @@
+import json
+import pickle
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
+from step_analysis.strict_json import FormatError
+
+_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+_numbers = st.floats(min_value=0.0, max_value=1e9)
+_names = st.text(string.ascii_letters + string.digits + " -_/().", min_size=1).filter(
+    lambda name: name == name.strip()
+)
+_records = st.builds(
+    RolloutRecord,
+    policy=_names,
+    task=st.from_regex(r"[A-Z][A-Za-z0-9]{0,20}", fullmatch=True),
+    scenario_index=st.integers(0, 2**40),
+    seed=st.none() | st.integers(0, 2**62),
+    outcome=st.sampled_from(Outcome),
+    duration_s=st.none() | _numbers,
+    num_control_steps=st.none() | st.integers(0, 10**6),
+    message=st.none() | _text,
+    attempt=st.integers(1, 100),
+    started_at=st.none() | st.just("2026-01-31T12:00:00Z"),
+    wall_s=st.none() | _numbers,
+    detail=st.dictionaries(_text, _numbers | st.booleans() | _text, max_size=4),
+)
+
+
+@given(record=_records)
+def test_a_record_survives_json_in_one_ascii_line(record):
+    line = record.to_json()
+    assert line.isascii()
+    assert "\n" not in line
+    assert RolloutRecord.from_json(line) == record
+    assert RolloutRecord.from_json(line.encode()) == record
+
+
+@given(record=_records)
+def test_a_record_travels_between_processes(record):
+    assert pickle.loads(pickle.dumps(record)) == record  # noqa: S301
+    assert hash(record) == hash(RolloutRecord.from_json(record.to_json()))
+
+
+def test_only_an_error_does_not_count():
+    assert [o for o in Outcome if not o.counts] == [Outcome.ERROR]
+
+
+@given(text=st.text() | st.binary())
+def test_arbitrary_input_is_a_clear_error(text):
+    with pytest.raises(FormatError, match="^rollout record: "):
+        RolloutRecord.from_json(text)
+
+
+@given(data=st.data(), record=_records)
+def test_a_damaged_line_is_a_record_or_a_clear_error(data, record):
+    line = record.to_json()
+    start = data.draw(st.integers(0, len(line)))
+    length = data.draw(st.integers(0, 5))
+    damaged = line[:start] + data.draw(st.text(max_size=3)) + line[start + length :]
+    try:
+        RolloutRecord.from_json(damaged)
+    except FormatError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"attempt": True}, "attempt: an integer of at least 1 expected, got True"),
+        ({"attempt": 0}, "attempt: an integer of at least 1"),
+        ({"scenario_index": 1.0}, "scenario_index: an integer"),
+        ({"scenario_index": -1}, "scenario_index: an integer of at least 0"),
+        ({"seed": "7"}, "seed: an integer"),
+        ({"outcome": "sucess"}, "outcome: one of success, failure, timeout, error expected"),
+        ({"outcome": {}}, "outcome: one of"),
+        ({"duration_s": "9"}, "duration_s: a finite number"),
+        ({"wall_s": -1.0}, "wall_s: a finite number of at least 0"),
+        ({"wall_s": True}, "wall_s: a finite number"),
+        ({"message": 3}, "message: text expected"),
+        ({"policy": ""}, "policy: a name"),
+        ({"policy": "a\nb"}, "control characters"),
+        ({"policy": "x" * 201}, "policy: a name of 1 to 200"),
+        ({"task": "put_mug_on_saucer"}, "task: a CamelCase name"),
+        ({"task": "../Etc"}, "task: a CamelCase name"),
+        ({"started_at": "yesterday"}, "started_at: an ISO 8601 time in UTC"),
+        ({"started_at": "2026-01-31T12:00:00"}, "started_at: an ISO 8601 time in UTC"),
+        ({"started_at": "2026-01-31T12:00:00+02:00"}, "started_at: an ISO 8601 time in UTC"),
+        ({"detail": [1]}, "detail: a mapping"),
+        ({"detail": {"x": None}}, "detail 'x': a finite number, a truth value or text"),
+        ({"version": 2}, "version 2 can't be read, this code reads version 1"),
+        ({"outcom": 1}, "unknown field 'outcom' .did you mean 'outcome'."),
+    ],
+)
+def test_wrong_fields_are_named(make_record, change, complaint):
+    value = json.loads(make_record().to_json()) | change
+    with pytest.raises(FormatError, match=complaint):
+        RolloutRecord.from_json(json.dumps(value))
+
+
+def test_a_missing_field_is_named(make_record):
+    value = json.loads(make_record().to_json())
+    del value["seed"]
+    with pytest.raises(FormatError, match="missing seed"):
+        RolloutRecord.from_json(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "[" * 100_000,
+        '{"a":' * 50_000,
+        '{"version":1,"seed":' + "9" * 5000 + "}",
+        '{"version":1,"version":1}',
+        '{"version":1,"wall_s":NaN}',
+        '{"version":1,"wall_s":Infinity}',
+        '{"version":1,"wall_s":1e999}',
+        '{"version":1,"policy":"\\ud800"}',
+        b"\xff\xfe{}",
+    ],
+)
+def test_hostile_json_is_refused_briefly(hostile):
+    with pytest.raises(FormatError) as caught:
+        RolloutRecord.from_json(hostile)
+    assert len(str(caught.value)) < 300
+
+
+def _design(**given) -> EvaluationDesign:
+    fields = {
+        "policy": "trained",
+        "policy_digest": "sha256:1",
+        "tasks": ("PickAndPlaceBox",),
+        "num_episodes": 50,
+        "max_sample_size": 50,
+        "station": {"name": "two-arm", "cameras": {"scene_right_0": [256, 256]}},
+        "software": {"drake": "1.51.1"},
+    }
+    return EvaluationDesign(**fields | given)
+
+
+def test_a_design_survives_json():
+    design = _design()
+    assert EvaluationDesign.from_json(design.to_json()) == design
+    assert design.seed_range == "evaluation"
+
+
+def test_differences_name_each_thing_once():
+    other = _design(
+        num_episodes=20,
+        station={"name": "two-arm", "cameras": {"scene_right_0": [128, 128], "wrist": [64, 64]}},
+    )
+    assert _design().differences(_design()) == []
+    assert _design().differences(other) == [
+        "num_episodes: 50 here, 20 there",
+        "station.cameras.scene_right_0: [256, 256] here, [128, 128] there",
+        "station.cameras.wrist: absent here, [64, 64] there",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"tasks": ()}, "tasks: at least one"),
+        ({"tasks": ("A", "A")}, "twice"),
+        ({"tasks": "PickAndPlaceBox"}, "tasks: a list of names"),
+        ({"num_episodes": 0}, "num_episodes"),
+        ({"num_episodes": 51}, "more than the budget"),
+        ({"station": {"x": float("nan")}}, "station: can't be written as JSON"),
+        ({"software": {"drake": 1}}, "software.drake: text expected"),
+    ],
+)
+def test_an_impossible_design_is_refused(change, complaint):
+    with pytest.raises(FormatError, match=complaint):
+        _design(**change)
