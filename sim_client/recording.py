@@ -27,7 +27,6 @@ import tyro
 from policy_interface.contract import Contract, ContractError, ImageSize
 from policy_interface.demonstration import (
     DemonstrationError,
-    demonstration_path,
     list_demonstrations,
     load_demonstration,
 )
@@ -69,6 +68,9 @@ _IMAGE_SIZE = tyro.constructors.PrimitiveConstructorSpec(
 )
 
 
+_SMALL = ImageSize(height=96, width=96)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecordingConfig:
     """Record demonstrations of a task by its scripted expert; run again to go on."""
@@ -83,7 +85,7 @@ class RecordingConfig:
     """Simulator processes."""
     cameras: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CAMERA[,CAMERA]")] = STATION_CAMERAS
     """Cameras to record, separated by commas."""
-    image_size: Annotated[ImageSize, _IMAGE_SIZE] = ImageSize(height=96, width=96)
+    image_size: Annotated[ImageSize, _IMAGE_SIZE] = _SMALL
     """Size of each image in pixels."""
     noise: CommandNoise = field(default_factory=CommandNoise)
 

@@ -47,7 +47,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Grasp:
-    """Where to close: the tool centre point in T (m), the hand's yaw, the width to come down with."""
+    """Where to close the fingers: the tool centre point in T (m), and the hand's yaw."""
 
     position_m: Array
     yaw_rad: float
@@ -108,9 +108,11 @@ class PickAndPlaceExpert:
         return self._phase
 
     @property
-    def arm(self) -> str | None:
-        """The name of the arm at work, once the episode has begun."""
-        return None if self._side is None else ARM_NAMES[self._side]
+    def arm(self) -> str:
+        """The name of the arm at work. Raises RuntimeError before the episode's first `act`."""
+        if self._side is None:
+            raise RuntimeError("the expert chooses its arm at the episode's first step")
+        return ARM_NAMES[self._side]
 
     @property
     def finished(self) -> bool:

@@ -132,9 +132,10 @@ class DifferentialInverseKinematics:
         return self.q
 
 
-def solve_pose(
-    X_BE: Array, *, seed: Array, tolerance: float = 1e-4, iterations: int = 400
-) -> Array:
+_MAX_SOLVE_ITERATIONS = 400
+
+
+def solve_pose(X_BE: Array, *, seed: Array, tolerance: float = 1e-4) -> Array:
     """Joint angles (7,) whose flange is at X_BE (4, 4), nearest to following from `seed` (7,).
 
     Raises ValueError where none is found within `tolerance` (m and rad): the pose is out of reach.
@@ -142,7 +143,8 @@ def solve_pose(
     follower = DifferentialInverseKinematics(
         posture=seed, limits=InverseKinematicsLimits(posture_rate_hz=0.5)
     )
-    for _ in range(iterations):
+    position_error = rotation_error = np.inf
+    for _ in range(_MAX_SOLVE_ITERATIONS):
         follower.step(X_BE, 0.05)
         X = panda.forward_kinematics(follower.q)
         position_error = float(np.linalg.norm(X[:3, 3] - X_BE[:3, 3]))

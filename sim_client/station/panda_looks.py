@@ -10,6 +10,7 @@ from pydrake.math import RigidTransform
 from pydrake.multibody.plant import MultibodyPlant
 from pydrake.multibody.tree import RigidBody
 
+from sim_client.drake_arrays import drake_array
 from sim_client.surfaces import (
     Surface,
     capsule_between,
@@ -32,7 +33,9 @@ def add_visual(
     colour: np.ndarray,
 ) -> None:
     """One surface of one colour, in the body's frame, for the cameras."""
-    plant.RegisterVisualGeometry(body, RigidTransform.Identity(), surface.mesh(name), name, colour)
+    plant.RegisterVisualGeometry(
+        body, RigidTransform.Identity(), surface.mesh(name), name, drake_array(colour)
+    )
 
 
 def _link_surfaces(segments: int) -> tuple[tuple[list[Surface], list[Surface]], ...]:

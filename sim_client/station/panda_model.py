@@ -38,6 +38,7 @@ from pydrake.multibody.tree import (
     WeldJoint,
 )
 
+from sim_client.drake_arrays import drake_array
 from sim_client.station import panda_kinematics as panda
 from sim_client.station import panda_looks as looks
 
@@ -125,7 +126,7 @@ def add_panda(
             FixedOffsetFrame(
                 f"panda_joint{i + 1}_parent",
                 links[i].body_frame(),
-                RigidTransform(RollPitchYaw(spec.roll_rad, 0.0, 0.0), np.array(spec.origin_m)),
+                RigidTransform(RollPitchYaw(spec.roll_rad, 0.0, 0.0), drake_array(spec.origin_m)),
                 arm,
             )
         )
@@ -134,7 +135,7 @@ def add_panda(
                 f"panda_joint{i + 1}",
                 frame,
                 links[i + 1].body_frame(),
-                np.array([0.0, 0.0, 1.0]),
+                drake_array([0.0, 0.0, 1.0]),
                 spec.lower_rad,
                 spec.upper_rad,
             )
@@ -148,7 +149,7 @@ def add_panda(
         FixedOffsetFrame(
             "panda_link8",
             links[7].body_frame(),
-            RigidTransform(np.array([0.0, 0.0, panda.FLANGE_OFFSET_M])),
+            RigidTransform(drake_array([0.0, 0.0, panda.FLANGE_OFFSET_M])),
             arm,
         )
     )
@@ -158,7 +159,9 @@ def add_panda(
             "panda_hand_joint",
             flange_frame,
             hand.body_frame(),
-            RigidTransform(RotationMatrix.MakeZRotation(panda.HAND_YAW_RAD), np.zeros(3)),
+            RigidTransform(
+                RotationMatrix.MakeZRotation(panda.HAND_YAW_RAD), drake_array(np.zeros(3))
+            ),
         )
     )
     finger_bodies = _add_fingers(plant, hand, fingers)
@@ -201,7 +204,7 @@ def _add_fingers(
             FixedOffsetFrame(
                 f"panda_{side}finger_parent",
                 hand.body_frame(),
-                RigidTransform(np.array([0.0, 0.0, panda.FINGER_ORIGIN_M])),
+                RigidTransform(drake_array([0.0, 0.0, panda.FINGER_ORIGIN_M])),
                 fingers,
             )
         )
@@ -210,7 +213,7 @@ def _add_fingers(
                 f"panda_{side}finger_joint",
                 frame,
                 body.body_frame(),
-                np.array([0.0, sign, 0.0]),
+                drake_array([0.0, sign, 0.0]),
                 0.0,
                 panda.MAX_FINGER_TRAVEL_M,
             )
@@ -226,7 +229,7 @@ def _add_fingers(
         plant.RegisterCollisionGeometry(
             body,
             RigidTransform(
-                np.array([0.0, sign * PAD_SIZE_M[1] / 2, FINGER_LENGTH_M - PAD_SIZE_M[2] / 2])
+                drake_array([0.0, sign * PAD_SIZE_M[1] / 2, FINGER_LENGTH_M - PAD_SIZE_M[2] / 2])
             ),
             Box(*PAD_SIZE_M),
             f"{side}_pad",
@@ -241,7 +244,7 @@ def _add_fingers(
 
 def _ellipsoid_inertia(mass_kg: float, com_m: _Point, half_axes_m: _Point) -> SpatialInertia:
     about_com = SpatialInertia.SolidEllipsoidWithMass(mass_kg, *half_axes_m)
-    return about_com.Shift(-np.array(com_m))
+    return about_com.Shift(drake_array(-np.array(com_m)))
 
 
 def _add_capsule(
@@ -250,7 +253,9 @@ def _add_capsule(
     start, end, radius = np.array(capsule[0]), np.array(capsule[1]), capsule[2]
     axis = end - start
     length = float(np.linalg.norm(axis))
-    pose = RigidTransform(RotationMatrix.MakeFromOneVector(axis, 2), (start + end) / 2)
+    pose = RigidTransform(
+        RotationMatrix.MakeFromOneVector(drake_array(axis), 2), drake_array((start + end) / 2)
+    )
     properties: GeometryProperties = ProximityProperties()
     AddContactMaterial(friction=CoulombFriction(0.4, 0.4), properties=properties)
     plant.RegisterCollisionGeometry(body, pose, Capsule(radius, length), name, properties)

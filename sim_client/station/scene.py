@@ -17,6 +17,7 @@ from pydrake.multibody.plant import (
 from pydrake.multibody.tree import FixedOffsetFrame, RigidBody
 from pydrake.systems.framework import Diagram, DiagramBuilder
 
+from sim_client.drake_arrays import drake_array
 from sim_client.station.cameras import (
     POLICY_QUALITY,
     RENDERER_NAME,
@@ -75,7 +76,7 @@ def build_scene(objects: tuple[Manipuland, ...], *, quality: RenderQuality | Non
             plant,
             scene_graph,
             name=side,
-            X_TB=RigidTransform(np.array(BASE_POSITIONS_M[side])),
+            X_TB=RigidTransform(drake_array(BASE_POSITIONS_M[side])),
             segments=(quality or POLICY_QUALITY).arm_segments,
         )
         for side in SIDES
@@ -111,11 +112,11 @@ def build_scene(objects: tuple[Manipuland, ...], *, quality: RenderQuality | Non
 
 def _add_furniture(plant: MultibodyPlant) -> None:
     world = plant.world_body()
-    x, y, z = TABLE_SIZE_M
+    x, y, _ = TABLE_SIZE_M
     plant.RegisterCollisionGeometry(
         world,
         # Thicker than it looks: a rigid box of 5 cm would let a hard push out at the other side.
-        RigidTransform(np.array([TABLE_CENTRE_X_M, 0.0, -0.1])),
+        RigidTransform(drake_array([TABLE_CENTRE_X_M, 0.0, -0.1])),
         Box(x, y, 0.2),
         "table",
         rigid_properties(),

@@ -8,6 +8,7 @@ left, origin at the centre of the arms' workspace on the table's surface.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from policy_interface.contract import (
@@ -21,9 +22,11 @@ from policy_interface.contract import (
     action_violations,
 )
 from policy_interface.types import Action, CameraView, Observation, Pose, RobotState
+from pydrake.geometry import ColorRenderCamera
 from pydrake.math import RigidTransform
 from pydrake.systems.analysis import Simulator
 
+from sim_client.drake_arrays import drake_array
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import ArmController, sample_start
 from sim_client.station.cameras import (
@@ -35,7 +38,6 @@ from sim_client.station.cameras import (
     render_camera,
 )
 from sim_client.station.headless_gl import require_rendering
-from sim_client.station.panda_kinematics import Array
 from sim_client.station.scene import BASE_POSITIONS_M, SIDES, build_scene
 from sim_client.tasks.task import SceneState, Task, TaskStatus
 
@@ -117,7 +119,7 @@ class Station:
         self._simulator.get_mutable_context().SetTime(0.0)
         plant.SetDefaultState(self._context, self._context.get_mutable_state())
         for name, X_TO in layout.items():
-            pose = RigidTransform(X_TO)
+            pose = RigidTransform(drake_array(X_TO))
             if name in self._scene.fixed_frames:
                 self._scene.fixed_frames[name].SetPoseInParentFrame(self._context, pose)
             else:
@@ -125,8 +127,10 @@ class Station:
         for side, controller in self._controllers.items():
             controller.reset(*sample_start(side, start_rng))
             arm = self._scene.arms[side]
-            plant.SetPositions(self._context, arm.arm, controller.q)
-            plant.SetPositions(self._context, arm.fingers, controller.finger_positions())
+            plant.SetPositions(self._context, arm.arm, drake_array(controller.q))
+            plant.SetPositions(
+                self._context, arm.fingers, drake_array(controller.finger_positions())
+            )
         self._command()
         self._simulator.Initialize()
         self._num_ticks = 0
@@ -219,7 +223,7 @@ class Station:
 
     def _contacts(self) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
         plant = self._scene.plant
-        results = plant.get_contact_results_output_port().Eval(self._context)
+        results: Any = plant.get_contact_results_output_port().Eval(self._context)
         inspector = self._scene.scene_graph.model_inspector()
         pairs = []
         for i in range(results.num_point_pair_contacts()):
@@ -255,7 +259,7 @@ class Station:
         poses, widths, positions, velocities, torques = {}, {}, {}, {}, {}
         for side, arm in self._scene.arms.items():
             name = ARM_NAMES[side]
-            q = plant.GetPositions(self._context, arm.arm)
+            q: Any = plant.GetPositions(self._context, arm.arm)
             X_BE = panda.forward_kinematics(q)
             poses[name] = Pose.from_matrix(self._controllers[side].X_TB @ X_BE)
             fingers = plant.GetPositions(self._context, arm.fingers)
@@ -293,7 +297,7 @@ class Station:
             },
         )
 
-    def _view(self, name: str, camera, query) -> CameraView:  # noqa: ANN001 (Drake has no stubs)
+    def _view(self, name: str, camera: ColorRenderCamera, query: Any) -> CameraView:
         plant = self._scene.plant
         mount = CAMERA_MOUNTS[name]
         body = (
@@ -302,9 +306,11 @@ class Station:
             else self._scene.arms[mount.parent].hand_body
         )
         image = query.RenderColorImage(
-            camera, plant.GetBodyFrameIdOrThrow(body.index()), RigidTransform(mount.X_PC)
+            camera,
+            plant.GetBodyFrameIdOrThrow(body.index()),
+            RigidTransform(drake_array(mount.X_PC)),
         )
-        X_TP: Array = plant.EvalBodyPoseInWorld(self._context, body).GetAsMatrix4()
+        X_TP: Any = plant.EvalBodyPoseInWorld(self._context, body).GetAsMatrix4()
         return CameraView(
             rgb=np.ascontiguousarray(image.data[:, :, :3]),
             intrinsics=self._intrinsics[name],

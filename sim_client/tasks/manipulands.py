@@ -25,6 +25,7 @@ from pydrake.math import RigidTransform
 from pydrake.multibody.plant import CoulombFriction, MultibodyPlant
 from pydrake.multibody.tree import RigidBody, SpatialInertia, UnitInertia
 
+from sim_client.drake_arrays import drake_array
 from sim_client.surfaces import Surface, lathe, merged, rounded_box, tube
 
 # Stiffer (5e6) or less dissipative (5), a dropped box rocks for ever at the station's time step.
@@ -81,7 +82,7 @@ def _show(
     for label, (surface, colour) in parts.items():
         name = f"{body.name()}_{label}"
         plant.RegisterVisualGeometry(
-            body, RigidTransform.Identity(), surface.mesh(name), name, colour
+            body, RigidTransform.Identity(), surface.mesh(name), name, drake_array(colour)
         )
 
 
@@ -93,7 +94,7 @@ def _collide(
 ) -> None:
     for i, (shape, centre) in enumerate(shapes):
         plant.RegisterCollisionGeometry(
-            body, RigidTransform(np.array(centre)), shape, f"{body.name()}_{i}", properties
+            body, RigidTransform(drake_array(centre)), shape, f"{body.name()}_{i}", properties
         )
 
 
@@ -175,9 +176,9 @@ class MugManipuland:
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m
-        spin = UnitInertia.SolidCylinder(r, h, np.array([0.0, 0.0, 1.0]))
-        inertia = SpatialInertia(self.mass_kg, np.zeros(3), spin).Shift(
-            np.array([0.0, 0.0, -h / 2])
+        spin = UnitInertia.SolidCylinder(r, h, drake_array([0.0, 0.0, 1.0]))
+        inertia = SpatialInertia(self.mass_kg, drake_array(np.zeros(3)), spin).Shift(
+            drake_array([0.0, 0.0, -h / 2])
         )
         body = _add_body(plant, self.name, inertia)
         handle_size = (self.handle_reach_m, 0.009, 0.044)
@@ -237,9 +238,9 @@ class SaucerManipuland:
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m
-        spin = UnitInertia.SolidCylinder(r, h, np.array([0.0, 0.0, 1.0]))
-        inertia = SpatialInertia(self.mass_kg, np.zeros(3), spin).Shift(
-            np.array([0.0, 0.0, -h / 2])
+        spin = UnitInertia.SolidCylinder(r, h, drake_array([0.0, 0.0, 1.0]))
+        inertia = SpatialInertia(self.mass_kg, drake_array(np.zeros(3)), spin).Shift(
+            drake_array([0.0, 0.0, -h / 2])
         )
         body = _add_body(plant, self.name, inertia)
         _collide(

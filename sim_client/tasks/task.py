@@ -39,7 +39,7 @@ class TaskStatus:
 class SceneState:
     """What is true of the objects at one instant.
 
-    poses: X_TO (4, 4) by object. velocities: (6,) by object, angular (rad/s) then linear (m/s), in T.
+    poses: X_TO (4, 4) by object. velocities: (6,) by object in T, angular (rad/s), linear (m/s).
     finger_contacts: the objects that a finger touches. contacts: pairs of objects (or "table")
     that touch, in alphabetical order.
     """
