@@ -66,7 +66,7 @@ def test_what_is_appended_is_read(path, make_record):
 def test_a_counted_episode_is_recorded_once_even_after_reopening(path, make_record):
     with Ledger(path) as ledger:
         ledger.append(make_record(outcome=Outcome.FAILURE))
-        with pytest.raises(LedgerError, match="scenario 3 has its outcome already .failure."):
+        with pytest.raises(LedgerError, match=r"scenario 3 has its outcome already .failure."):
             ledger.append(make_record(outcome=Outcome.SUCCESS))
     with Ledger(path) as ledger, pytest.raises(LedgerError, match="exactly once"):
         ledger.append(make_record(outcome=Outcome.TIMEOUT))
@@ -112,7 +112,7 @@ def test_a_corrupt_line_names_file_and_line(path, make_record):
     with pytest.raises(LedgerError, match="line 2"), Ledger(path):
         pass
     path.write_text(f"{line}\n{line}\n", encoding="ascii")
-    with pytest.raises(LedgerError, match="line 2: .*scenario 0 is counted on line 1 already"):
+    with pytest.raises(LedgerError, match=r"line 2: .*scenario 0 is counted on line 1 already"):
         read_ledger(path)
 
 

@@ -111,7 +111,7 @@ def test_records_of_two_policies_are_refused(tmp_path, make_record):
         (False, "Timeout after 30 s", Outcome.TIMEOUT),
         (
             False,
-            "Traceback (most recent call last):\n  ...\nOSError: [Errno 28] No space left on device",
+            "Traceback (most recent call last):\n ...\nOSError: [Errno 28] No space left",
             Outcome.ERROR,
         ),
         (False, "simulation_bases.SimFailure: The initial guess for line search", Outcome.ERROR),
@@ -174,8 +174,7 @@ def test_policies_are_named_by_their_folders(tmp_path, make_record):
             "is_success: true, false or null",
         ),
         (
-            '{"evaluations": [{"skill_type": "a", "scenario_index": 0},'
-            '{"skill_type": "a", "scenario_index": 0}]}',
+            json.dumps({"evaluations": [{"skill_type": "a", "scenario_index": 0}] * 2}),
             r"evaluations\[1\]: .* is there twice",
         ),
         ('{"evaluations": [], "max_sample_size_per_model": 0}', "a positive integer"),
