@@ -8,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from policy_interface.contract import CONTRACT_KEY, Contract, ContractError, violations
+from policy_interface.contract import (
+    CHECKPOINT_DIGEST_KEY,
+    CONTRACT_KEY,
+    RUNTIME_PREFIX,
+    Contract,
+    ContractError,
+    violations,
+)
 from policy_interface.types import Action, FloatArray, Observation, PolicyMetadata, Pose
 
 from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from trainer.configuration_json import config_to_json
 from trainer.data.robot_transform import RobotTransform
 from trainer.models.policy_network import PolicyNetwork, images_to_input
-
-# Where a checkpoint's digest travels in PolicyMetadata.runtime_information.
-DIGEST_KEY = "assay.checkpoint_sha256"
 
 NoiseSource = np.random.Generator | int
 
@@ -134,7 +138,7 @@ def load_policy(
         raise CheckpointError(f"{path}: {error}") from error
     return Policy(
         contract=checkpoint.contract,
-        metadata=_metadata(checkpoint, path),
+        metadata=_metadata(checkpoint, path, num_flow_steps=steps),
         chunk_length=checkpoint.transform.chunk_length,
         open_loop_steps=checkpoint.config.serving.open_loop_steps,
         num_flow_steps=steps,
@@ -144,7 +148,7 @@ def load_policy(
     )
 
 
-def _metadata(checkpoint: Checkpoint, path: Path) -> PolicyMetadata:
+def _metadata(checkpoint: Checkpoint, path: Path, *, num_flow_steps: int) -> PolicyMetadata:
     provenance = checkpoint.provenance
     step = provenance.get("optimizer_step")
     return PolicyMetadata(
@@ -156,6 +160,7 @@ def _metadata(checkpoint: Checkpoint, path: Path) -> PolicyMetadata:
         is_language_conditioned=checkpoint.contract.uses_language,
         runtime_information={
             CONTRACT_KEY: checkpoint.contract.to_json(),
-            DIGEST_KEY: checkpoint.digest or "",
+            CHECKPOINT_DIGEST_KEY: checkpoint.digest or "",
+            f"{RUNTIME_PREFIX}num_flow_steps": str(num_flow_steps),
         },
     )

@@ -18,8 +18,11 @@ from policy_interface.types import Action, Observation
 
 CONTRACT_VERSION = 1
 
-# Where a policy's contract travels in PolicyMetadata.runtime_information, as JSON.
+# In PolicyMetadata.runtime_information: the policy's contract, as JSON; the digest of its checkpoint;
+# and, under the prefix, what else tells how it acts (flow steps, open-loop steps).
+RUNTIME_PREFIX = "assay."
 CONTRACT_KEY = "assay.contract"
+CHECKPOINT_DIGEST_KEY = "assay.checkpoint_sha256"
 
 TABLE_FRAME = "manipuland_table::table_top_center"
 END_EFFECTOR_FRAME = "panda_link8"

@@ -14,7 +14,9 @@ from policy_interface.client import (
     PolicyServerUnreachableError,
 )
 from policy_interface.contract import (
+    CHECKPOINT_DIGEST_KEY,
     CONTRACT_KEY,
+    RUNTIME_PREFIX,
     Contract,
     ContractError,
     ImageSize,
@@ -24,10 +26,6 @@ from policy_interface.types import PolicyMetadata
 
 from sim_client.evaluation.errors import EvaluationStoppedError
 
-# In PolicyMetadata.runtime_information of our own server: the digest of its checkpoint, and
-# under the prefix how it executes it (open-loop steps and the like).
-CHECKPOINT_DIGEST_KEY = "assay.checkpoint_sha256"
-_SERVING_PREFIX = "assay."
 # How many episodes share a forward pass is no property of the policy.
 _BATCH_SIZE_KEY = "assay.max_batch_size"
 
@@ -127,7 +125,7 @@ def serving_options(metadata: PolicyMetadata) -> dict[str, str]:
     return {
         name: value
         for name, value in metadata.runtime_information.items()
-        if name.startswith(_SERVING_PREFIX) and name not in elsewhere
+        if name.startswith(RUNTIME_PREFIX) and name not in elsewhere
     }
 
 
