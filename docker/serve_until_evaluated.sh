@@ -3,7 +3,7 @@
 #
 # CHECKPOINT: what the user asked for, mounted at /mounted. If empty, the project's folder is
 # mounted there, and the first of its checkpoints is served.
-# ADDRESS: HOST:PORT to bind.
+# ADDRESS: HOST:PORT to bind. THREADS: of the policy's forward pass.
 set -eu
 
 if [ -n "${CHECKPOINT:-}" ]; then
@@ -35,4 +35,4 @@ server=$$
     cat "$simulators"
     kill -TERM "$server"
 } &
-exec policy-server serve "$path" --address "$ADDRESS"
+exec policy-server serve "$path" --address "$ADDRESS" --num-threads "$THREADS"
