@@ -1,13 +1,10 @@
-"""The console script `step-analysis`: a verb is a frozen dataclass and a function."""
+"""The console script `step-analysis`."""
 
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
 
-from step_analysis.ledger import LedgerError, merge_ledgers
+from step_analysis.ledger import LedgerError
 
 _EXTRA_MODULES = frozenset({"matplotlib", "numpy", "scipy", "tyro"})
 _BAD_PATH_ERRORS = (
@@ -19,63 +16,17 @@ _BAD_PATH_ERRORS = (
 )
 
 
-class UsageError(Exception):
-    """What the user gave can't be worked with; the text says why in one line."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """Say what rollouts prove: success rates, intervals, and which policy is better.
-
-    Reads the output folder of `sim-client evaluate` (with one or more policies in it), a
-    ledger.jsonl, or the results of LBM Eval and VLA Foundry. Writes index.html, report.md,
-    report.json and figures/ into the output folder, and prints the verdict in one line.
-
-    Example: step-analysis report rollouts --output report
-    """
-
-    paths: tuple[Path, ...]
-    """Folders, ledgers or results files to read."""
-    output: Path = Path("report")
-    """Folder for the report; files of an earlier one are replaced."""
-    alpha: float = 0.05
-    """Largest chance of a wrong verdict, both directions together."""
-    confidence: float = 0.95
-    """Confidence of the intervals."""
-    method: Literal["auto", "step", "lai", "savi"] = "auto"
-    """Sequential test; auto is STEP for budgets up to 500 episodes, otherwise Lai."""
-    title: str = "Policy evaluation"
-    """Title of the page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Merge:
-    """Join ledgers into a new one, each record once.
-
-    Example: step-analysis merge machine-a/ledger.jsonl machine-b/ledger.jsonl --output all.jsonl
-    """
-
-    ledgers: tuple[Path, ...]
-    """Ledgers to join."""
-    output: Path
-    """The new ledger; it must not exist."""
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb and exit: 0 done, 1 the work failed, 2 bad usage or bad input, 130 on Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        verb = _parse(given)
-        if isinstance(verb, Report):
-            report(verb, given)
-        else:
-            merge(verb)
+        _run(given)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA_MODULES:
             raise
         _exit(f"{error.name} is not installed; run: pip install 'assay[analysis]'", 2)
-    except (UsageError, LedgerError) as error:
+    except LedgerError as error:
         _exit(str(error), 2)
     except OSError as error:
         _exit(str(error), 2 if isinstance(error, _BAD_PATH_ERRORS) else 1)
@@ -83,57 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit("interrupted", 130)
 
 
-def report(options: Report, arguments: Sequence[str] = ()) -> None:
-    """Make a report; `arguments` are the command line's, to be shown in it."""
-    for name in ("alpha", "confidence"):
-        value = getattr(options, name)
-        if not 0.0 < value < 1.0:
-            raise UsageError(f"--{name} must lie strictly between 0 and 1, got {value:g}")
-    if not options.paths:
-        raise UsageError("name at least one folder, ledger or results file to read")
-
-    # Here, not above: --help and a mistyped option answer without loading the numerics.
-    from step_analysis.comparison import compare
-    from step_analysis.loading import load_rollouts
-    from step_analysis.report.content import build_content
-    from step_analysis.report.writing import write_report
-
-    policies = load_rollouts(options.paths)
-    if not any(task.outcomes for policy in policies for task in policy.tasks.values()):
-        read = ", ".join(map(str, options.paths))
-        raise UsageError(f"no rollouts in {read}: run `sim-client evaluate` first, or wait for it")
-    comparison = compare(policies, options.alpha, options.method)
-    content = build_content(
-        comparison, title=options.title, confidence=options.confidence, arguments=arguments
-    )
-    page = write_report(options.output, content, comparison)
-    print(f"Report: {page}")
-    print(f"Verdict: {content.headline}")
-
-
-def merge(options: Merge) -> None:
-    """Join ledgers."""
-    if not options.ledgers:
-        raise UsageError("name at least one ledger to join")
-    records = merge_ledgers(options.ledgers, options.output)
-    print(f"{options.output}: {len(records)} records of {len(options.ledgers)} ledgers")
-
-
-def _parse(arguments: Sequence[str]) -> Report | Merge:
+def _run(arguments: list[str]) -> None:
+    # Here, not above: what is missing from the analysis extra is then one clear line.
     import tyro
 
-    subcommand = tyro.conf.subcommand
-    positional = tyro.conf.PositionalRequiredArgs
-    verbs = (
-        Annotated[Report, subcommand("report"), positional]
-        | Annotated[Merge, subcommand("merge"), positional]
-    )
-    return tyro.cli(
-        verbs,  # type: ignore[arg-type]
+    from step_analysis.verbs import Merge, Report, UsageError, merge, report
+
+    verb = tyro.extras.subcommand_cli_from_dict(
+        {"report": Report, "merge": Merge},
         prog="step-analysis",
         description="What the rollouts of robot policies prove.",
-        args=list(arguments),
+        args=arguments,
     )
+    try:
+        if isinstance(verb, Report):
+            report(verb, arguments)
+        else:
+            merge(verb)
+    except UsageError as error:
+        _exit(str(error), 2)
 
 
 def _exit(message: str, code: int) -> None:

@@ -39,7 +39,7 @@ def reference() -> Callable[[str], Any]:
     return read
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_record() -> MakeRecord:
     """A record with something in every field; any of them can be given."""
 
@@ -63,19 +63,19 @@ def make_record() -> MakeRecord:
     return make
 
 
-@pytest.fixture
-def make_evaluation(tmp_path: Path, make_record: MakeRecord) -> MakeEvaluation:
-    """An evaluation's output folder: make("trained", "11t0e") or make("trained", {task: "110"}).
+@pytest.fixture(scope="session")
+def evaluation_in(make_record: MakeRecord) -> MakeEvaluation:
+    """An evaluation's output: evaluation_in(root, "trained", "11t0e"), or {task: "110"}.
 
     A character an episode: 1 success, 0 failure, t timeout, e error, - not run.
     """
 
     def make(
+        root: Path,
         policy: str,
         outcomes: str | Mapping[str, str],
         *,
         budget: int | None = None,
-        root: Path = tmp_path / "rollouts",
         folder: str | None = None,
         order: Sequence[int] | None = None,
         message: str | None = None,
@@ -107,5 +107,17 @@ def make_evaluation(tmp_path: Path, make_record: MakeRecord) -> MakeEvaluation:
                         )
                         ledger.append(record)
         return root
+
+    return make
+
+
+@pytest.fixture
+def make_evaluation(tmp_path: Path, evaluation_in: MakeEvaluation) -> MakeEvaluation:
+    """The same below the test's own folder: make_evaluation("trained", "11t0e")."""
+
+    def make(policy: str, outcomes: str | Mapping[str, str], **options: Any) -> Path:
+        return evaluation_in(
+            options.pop("root", tmp_path / "rollouts"), policy, outcomes, **options
+        )
 
     return make

@@ -1,0 +1,88 @@
+"""The verbs of `step-analysis`: each a frozen dataclass of options and a function."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from step_analysis.ledger import merge_ledgers
+
+
+class UsageError(Exception):
+    """What the user gave can't be worked with; the text says why in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Say what rollouts prove: success rates, intervals, and which policy is better.
+
+    Reads the output folder of `sim-client evaluate` (with one or more policies in it), a
+    ledger.jsonl, or the results of LBM Eval and VLA Foundry. Writes index.html, report.md,
+    report.json and figures/ into the output folder, and prints the verdict in one line.
+
+    Example: step-analysis report rollouts --output report
+    """
+
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders, ledgers or results files to read."""
+    output: Path = Path("report")
+    """Folder for the report; files of an earlier one are replaced."""
+    alpha: float = 0.05
+    """Largest chance of a wrong verdict, both directions together."""
+    confidence: float = 0.95
+    """Confidence of the intervals."""
+    method: Literal["auto", "step", "lai", "savi"] = "auto"
+    """Sequential test; auto is STEP for budgets up to 500 episodes, otherwise Lai."""
+    title: str = "Policy evaluation"
+    """Title of the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Join ledgers into a new one, each record once.
+
+    Example: step-analysis merge machine-a/ledger.jsonl machine-b/ledger.jsonl --output all.jsonl
+    """
+
+    ledgers: tyro.conf.Positional[tuple[Path, ...]]
+    """Ledgers to join."""
+    output: Path
+    """The new ledger; it must not exist."""
+
+
+def report(options: Report, arguments: Sequence[str] = ()) -> None:
+    """Make a report; `arguments` are the command line's, to be shown in it."""
+    for name in ("alpha", "confidence"):
+        value = getattr(options, name)
+        if not 0.0 < value < 1.0:
+            raise UsageError(f"--{name} must lie strictly between 0 and 1, got {value:g}")
+    if not options.paths:
+        raise UsageError("name at least one folder, ledger or results file to read")
+
+    # Here, not above: --help and a mistyped option answer without loading the numerics.
+    from step_analysis.comparison import compare
+    from step_analysis.loading import load_rollouts
+    from step_analysis.report.content import build_content
+    from step_analysis.report.writing import write_report
+
+    policies = load_rollouts(options.paths)
+    if not any(task.outcomes for policy in policies for task in policy.tasks.values()):
+        read = ", ".join(map(str, options.paths))
+        raise UsageError(f"no rollouts in {read}: run `sim-client evaluate` first, or wait for it")
+    comparison = compare(policies, options.alpha, options.method)
+    content = build_content(
+        comparison, title=options.title, confidence=options.confidence, arguments=arguments
+    )
+    page = write_report(options.output, content, comparison)
+    print(f"Report: {page}")
+    print(f"Verdict: {content.headline}")
+
+
+def merge(options: Merge) -> None:
+    """Join ledgers."""
+    if not options.ledgers:
+        raise UsageError("name at least one ledger to join")
+    records = merge_ledgers(options.ledgers, options.output)
+    print(f"{options.output}: {len(records)} records of {len(options.ledgers)} ledgers")
