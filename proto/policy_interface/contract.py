@@ -18,7 +18,7 @@ from policy_interface.types import Action, Observation
 
 CONTRACT_VERSION = 1
 
-# In PolicyMetadata.runtime_information: the policy's contract, as JSON; the digest of its checkpoint;
+# In PolicyMetadata.runtime_information: the policy's contract, as JSON; its checkpoint's digest;
 # and, under the prefix, what else tells how it acts (flow steps, open-loop steps).
 RUNTIME_PREFIX = "assay."
 CONTRACT_KEY = "assay.contract"
