@@ -1,4 +1,5 @@
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,20 @@ def test_merge_joins_ledgers(rollouts, tmp_path, capsys):
     code, error = _fails(capsys, "merge", *sources, "--output", joined)
     assert code == 2
     assert "exists already" in error
+
+
+def test_ctrl_c_exits_with_130_and_leaves_nothing_half_made(
+    rollouts, tmp_path, monkeypatch, capsys
+):
+    def interrupted(*_: object) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return ""
+
+    monkeypatch.setattr("step_analysis.report.writing.html_page", interrupted)
+    output = tmp_path / "report"
+    code, error = _fails(capsys, "report", rollouts, "--output", output)
+    assert (code, error) == (130, "step-analysis: interrupted\n")
+    assert not output.exists()
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
