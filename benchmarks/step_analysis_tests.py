@@ -16,9 +16,9 @@ def main() -> None:
     print(
         f"alpha {ALPHA_PER_SIDE} a side; power and expected episodes at {RATES[0]} and {RATES[1]}"
     )
-    print(
-        f"{'budget':>7} {'STEP made':>10} {'power':>6} {'E[N]':>6} {'Lai c':>9} {'power':>6} {'E[N]':>6}"
-    )
+    heads = ("budget", "STEP made", "power", "E[N]", "Lai c", "power", "E[N]")
+    widths = (7, 10, 6, 6, 9, 6, 6)
+    print(" ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
     for n_max in budgets:
         start = time.perf_counter()
         boundary = synthesise(n_max, ALPHA_PER_SIDE)
