@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,6 +12,7 @@ import numpy as np
 from policy_interface.contract import ImageSize
 from policy_interface.demonstration import Demonstration, demonstration_path, save_demonstration
 
+from sim_client.evaluation.worker_process import become_worker
 from sim_client.experts.catalog import make_expert
 from sim_client.experts.expert import CommandNoise, NoiseInjector
 from sim_client.experts.pick_and_place import PickAndPlaceExpert
@@ -37,11 +34,14 @@ class WorkerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What came of one scenario; `failure` is None where a demonstration was saved."""
+    """What came of one scenario: a saved demonstration where both reasons are None.
+
+    failure: why the expert did not succeed. obstacle: why nothing can be saved, in any scenario.
+    """
 
     scenario_index: int
-    num_steps: int
-    failure: str | None
+    failure: str | None = None
+    obstacle: str | None = None
 
 
 class EpisodeFailedError(RuntimeError):
@@ -95,11 +95,7 @@ def record_episode(
 
 def serve_recordings(connection: Connection, settings: WorkerSettings) -> None:
     """The worker's whole life: scenario indices come in, `Recorded` go out, files are written."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Ctrl-C reaches the whole process group; the parent decides what it means.
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    become_worker()
     try:
         task = get_task(settings.task)
         station = Station(task, cameras=settings.cameras)
@@ -117,14 +113,10 @@ def _record(
     try:
         demonstration = record_episode(station, expert, scenario_index=index, noise=settings.noise)
     except EpisodeFailedError as error:
-        return Recorded(scenario_index=index, num_steps=0, failure=str(error))
-    save_demonstration(demonstration, demonstration_path(settings.folder, index))
-    return Recorded(scenario_index=index, num_steps=demonstration.num_steps, failure=None)
-
-
-def _end_with_parent() -> None:
-    """End even in the middle of a step, when the parent was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+        return Recorded(scenario_index=index, failure=str(error))
+    path = demonstration_path(settings.folder, index)
+    try:
+        save_demonstration(demonstration, path)
+    except OSError as error:
+        return Recorded(scenario_index=index, obstacle=f"can't write {path}: {error}")
+    return Recorded(scenario_index=index)

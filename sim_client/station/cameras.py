@@ -27,7 +27,8 @@ from pydrake.systems.sensors import CameraInfo
 from sim_client.station.panda_kinematics import Array
 
 RENDERER_NAME = "vtk"
-_IDENTITY = RigidTransform()
+# The pads are nearer to the wrist cameras than 10 cm, the floor's far corner within 8 m.
+_NEAR_M, _FAR_M = 0.01, 8.0
 Mount = Literal["table", "right", "left"]
 
 BACKGROUND = (0.80, 0.84, 0.88)
@@ -90,34 +91,12 @@ DEFAULT_CAMERAS: Mapping[str, ImageSize] = {
 }
 
 
-def focal_length_px(size: ImageSize, vertical_field_of_view_rad: float) -> float:
-    return size.height / (2.0 * float(np.tan(vertical_field_of_view_rad / 2.0)))
-
-
-def intrinsics(size: ImageSize, vertical_field_of_view_rad: float) -> Array:
-    """(3, 3) pinhole matrix in pixels, with the principal point at the image's centre."""
-    focal = focal_length_px(size, vertical_field_of_view_rad)
-    # Drake's convention: pixel centres are at half-integers, so the centre is at (size - 1) / 2.
-    return np.array(
-        [
-            [focal, 0.0, size.width / 2.0 - 0.5],
-            [0.0, focal, size.height / 2.0 - 0.5],
-            [0.0, 0.0, 1.0],
-        ]
-    )
-
-
 def render_camera(size: ImageSize, vertical_field_of_view_rad: float) -> ColorRenderCamera:
-    focal = focal_length_px(size, vertical_field_of_view_rad)
-    info = CameraInfo(
-        width=size.width,
-        height=size.height,
-        focal_x=focal,
-        focal_y=focal,
-        center_x=size.width / 2.0 - 0.5,
-        center_y=size.height / 2.0 - 0.5,
+    """A pinhole with square pixels and the principal point at the image's centre."""
+    info = CameraInfo(width=size.width, height=size.height, fov_y=vertical_field_of_view_rad)
+    core = RenderCameraCore(
+        RENDERER_NAME, info, ClippingRange(_NEAR_M, _FAR_M), RigidTransform.Identity()
     )
-    core = RenderCameraCore(RENDERER_NAME, info, ClippingRange(0.01, 8.0), _IDENTITY)
     return ColorRenderCamera(core, False)
 
 
@@ -130,7 +109,7 @@ class RenderQuality:
     """
 
     shadows: bool = False
-    shadow_map_size: int = 2048
+    shadow_map_size: int = 4096
     arm_segments: int = 12
 
 

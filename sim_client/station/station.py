@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from policy_interface.contract import (
     LEFT_ARM,
     LEFT_GRIPPER,
@@ -33,8 +34,8 @@ from sim_client.station.cameras import (
     CAMERA_MOUNTS,
     DEFAULT_CAMERAS,
     POLICY_QUALITY,
+    CameraMount,
     RenderQuality,
-    intrinsics,
     render_camera,
 )
 from sim_client.station.headless_gl import require_rendering
@@ -82,10 +83,6 @@ class Station:
         self._scene = build_scene(task.objects, quality=quality if cameras else None)
         self._render_cameras = {
             name: render_camera(size, CAMERA_MOUNTS[name].vertical_field_of_view_rad)
-            for name, size in cameras.items()
-        }
-        self._intrinsics = {
-            name: intrinsics(size, CAMERA_MOUNTS[name].vertical_field_of_view_rad)
             for name, size in cameras.items()
         }
         self._simulator = Simulator(self._scene.diagram)
@@ -171,17 +168,20 @@ class Station:
 
     def observe(self) -> Observation:
         """Everything a policy may know now; renders the cameras."""
-        query = self._scene.scene_graph.get_query_output_port().Eval(self._graph_context)
         return Observation(
             actual=self.actual(),
             desired=self.desired(),
             cameras={
-                name: self._view(name, camera, query)
+                name: self._view(CAMERA_MOUNTS[name], camera)
                 for name, camera in self._render_cameras.items()
             },
             language_instruction=self.task.instruction,
             time_s=self.time_s,
         )
+
+    def render(self, mount: CameraMount, size: ImageSize) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) RGB from a camera that is not one of the station's own."""
+        return self._view(mount, render_camera(size, mount.vertical_field_of_view_rad)).rgb
 
     def scene_state(self) -> SceneState:
         """The true state of the objects, for predicates and scripted experts."""
@@ -297,14 +297,13 @@ class Station:
             },
         )
 
-    def _view(self, name: str, camera: ColorRenderCamera, query: Any) -> CameraView:
+    def _view(self, mount: CameraMount, camera: ColorRenderCamera) -> CameraView:
         plant = self._scene.plant
-        mount = CAMERA_MOUNTS[name]
-        body = (
-            plant.world_body()
-            if mount.parent == "table"
-            else self._scene.arms[mount.parent].hand_body
-        )
+        if mount.parent == "table":
+            body = plant.world_body()
+        else:
+            body = self._scene.arms[mount.parent].hand_body
+        query: Any = self._scene.scene_graph.get_query_output_port().Eval(self._graph_context)
         image = query.RenderColorImage(
             camera,
             plant.GetBodyFrameIdOrThrow(body.index()),
@@ -313,6 +312,6 @@ class Station:
         X_TP: Any = plant.EvalBodyPoseInWorld(self._context, body).GetAsMatrix4()
         return CameraView(
             rgb=np.ascontiguousarray(image.data[:, :, :3]),
-            intrinsics=self._intrinsics[name],
+            intrinsics=camera.core().intrinsics().intrinsic_matrix(),
             X_TC=Pose.from_matrix(X_TP @ mount.X_PC),
         )
