@@ -15,27 +15,23 @@ ARG PIP_EXTRA_INDEX_URL
 WORKDIR /source
 COPY --from=requirements /requirements/build.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
-    python3 -m venv /opt/build \
+    python3 -m venv /opt/build && python3 -m venv --without-pip /opt/assay \
     && /opt/build/bin/pip install --requirement /requirements/build.txt
 
-FROM tools AS wheel
+# What we made: a small layer of its own, so that a changed source moves no gigabyte.
+FROM tools AS project
 COPY . .
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
+    && /opt/build/bin/pip --python /opt/assay/bin/python3 install \
+        --no-deps --no-index --prefix /opt/project /wheel/*.whl
 
 # What others made: a layer that only a change of the list or of constraints.txt rebuilds.
 FROM tools AS dependencies
 COPY --from=requirements /requirements/extra.txt /requirements/
 COPY constraints.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
-    python3 -m venv --without-pip /opt/assay \
-    && /opt/build/bin/pip --python /opt/assay/bin/python3 install \
+    /opt/build/bin/pip --python /opt/assay/bin/python3 install \
         --constraint /requirements/constraints.txt --requirement /requirements/extra.txt
-
-# What we made: a small layer on top, so that a changed source moves no gigabyte.
-FROM dependencies AS project
-COPY --from=wheel /wheel /wheel
-RUN /opt/build/bin/pip --python /opt/assay/bin/python3 install \
-        --no-deps --no-index --prefix /opt/project /wheel/*.whl
 
 FROM ${BASE_IMAGE}
 COPY --from=dependencies /opt/assay /opt/assay
