@@ -73,7 +73,7 @@ class AugmentationConfig:
         proprioception_noise: Standard deviation in normalised units.
     """
 
-    shift_pixels: int = 4
+    shift_pixels: int = 2
     brightness: float = 0.15
     contrast: float = 0.15
     proprioception_noise: float = 0.02

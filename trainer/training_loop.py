@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -180,7 +181,8 @@ class _Session:
             f"episodes ({self.demonstrations.num_frames} frames, "
             f"{len(self.demonstrations.images)} cameras), {parameters / 1e6:.1f} M parameters, "
             f"{self.config.device} {self.config.precision}, {torch.get_num_threads()} threads, "
-            f"{self.config.total_steps} steps{resumed}"
+            f"{self.config.total_steps} steps{resumed}",
+            file=sys.stderr,
         )
 
     def _report(
@@ -192,22 +194,20 @@ class _Session:
             scalars.add_scalar("train/learning_rate", result.learning_rate, self.step)
             scalars.add_scalar("train/samples_per_s", self.config.batch_size / elapsed_s, self.step)
             progress.set_postfix_str(f"loss {result.loss:.3f}", refresh=False)
-        due = self.step % self.config.validation_every == 0 or self.step in self.config.kept_steps
-        if due and self.validator is not None:
+        measured = self.step % self.config.validation_every == 0
+        measured |= self.step in self.config.kept_steps
+        if measured and self.validator is not None:
             self.action_error = self.validator.measure(self.learner.network, self.learner.ema)
             for name, value in asdict(self.action_error).items():
                 scalars.add_scalar(f"validation/{name}", value, self.step)
-        if due or (progress.disable and self.step % _LINES_EVERY == 0):
-            progress.write(self._line(result))
-
-    def _line(self, result: StepResult) -> str:
-        line = f"step {self.step}/{self.config.total_steps}: loss {result.loss:.3f}"
-        if (error := self.action_error) is not None:
-            line += (
-                f", held-out action error {error.position_mm:.1f} mm, "
-                f"{error.rotation_deg:.1f} deg, gripper {error.gripper_mm:.1f} mm"
-            )
-        return f"{line}, {self.training_s:.0f} s"
+        if measured or self.step % _LINES_EVERY == 0:
+            line = f"step {self.step}/{self.config.total_steps}: loss {result.loss:.3f}"
+            if measured and (error := self.action_error) is not None:
+                line += (
+                    f", held-out action error {error.position_mm:.1f} mm, "
+                    f"{error.rotation_deg:.1f} deg, gripper {error.gripper_mm:.1f} mm"
+                )
+            progress.write(f"{line}, {self.training_s:.0f} s", file=sys.stderr)
 
     def _save_state(self) -> None:
         self.run.save_state(

@@ -1,0 +1,310 @@
+"""Training: it learns, it resumes bit by bit, and it says no in time."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from policy_interface.contract import RIGHT_ARM
+from policy_interface.demonstration import (
+    Demonstration,
+    DemonstrationError,
+    MotionTrack,
+    demonstration_path,
+    save_demonstration,
+)
+from policy_interface.types import CameraView, Observation, Pose, RobotState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trainer.checkpoint import read_checkpoint
+from trainer.configuration import (
+    AugmentationConfig,
+    ConfigurationError,
+    EmaConfig,
+    OptimizerConfig,
+    ServingConfig,
+    TrainConfig,
+    VisionConfig,
+)
+from trainer.configuration_json import config_from_json
+from trainer.inference import load_policy
+from trainer.learner import Learner, TrainingDivergedError, ema_decay_at, learning_rate_at
+from trainer.run_directory import RunError
+from trainer.training_loop import TrainingInterruptedError, train
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an uninterrupted run of 12 steps."""
+    output = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny_config, output)
+    return output
+
+
+def call_after_step(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], None]) -> None:
+    """Have something happen to the process as soon as `count` optimizer steps are done."""
+    take_step = Learner.step
+
+    def step_and_act(self: Learner, batch, step, generator):
+        result = take_step(self, batch, step, generator)
+        if step + 1 == count:
+            act()
+        return result
+
+    monkeypatch.setattr(Learner, "step", step_and_act)
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    one, other = read_checkpoint(first).weights, read_checkpoint(second).weights
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def test_a_run_leaves_what_it_promises(finished: Path, tiny_config: TrainConfig) -> None:
+    checkpoints = finished / "checkpoints"
+    assert sorted(p.name for p in checkpoints.iterdir()) == ["final", "step_000004", "step_000012"]
+    assert (checkpoints / "final").readlink() == Path("step_000012")
+    assert config_from_json((finished / "config.json").read_text()) == tiny_config
+    assert [p.name for p in (finished / "training_state").iterdir()] == ["step_000012"]
+    scalars = EventAccumulator(str(finished / "tensorboard")).Reload()
+    assert set(scalars.Tags()["scalars"]) >= {
+        "train/loss",
+        "train/gradient_norm",
+        "train/learning_rate",
+        "train/samples_per_s",
+        "validation/position_mm",
+        "validation/rotation_deg",
+        "validation/gripper_mm",
+    }
+
+
+def test_ctrl_c_and_a_resume_give_the_same_bits(
+    finished: Path, tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        call_after_step(patched, 7, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(TrainingInterruptedError, match="step 7 of 12"):
+            train(tiny_config, output)
+    assert not (output / "checkpoints" / "final").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train(tiny_config, output)
+    assert_same_weights(output / "checkpoints" / "final", finished / "checkpoints" / "final")
+    assert_same_weights(
+        output / "checkpoints" / "step_000004", finished / "checkpoints" / "step_000004"
+    )
+
+
+def test_a_killed_run_goes_on_from_its_last_save_with_the_same_bits(
+    finished: Path, tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    output = tmp_path / "run"
+    # Beyond the checkpoint of step 4, which will be written again, and before the save of step 8.
+    config = replace(tiny_config, checkpoint_steps=(4, 6), save_state_every=5)
+    with monkeypatch.context() as patched:
+        call_after_step(patched, 7, die)
+        with pytest.raises(Killed):
+            train(config, output)
+    leftover = output / "training_state" / ".step_000007.x.partial"
+    leftover.mkdir()
+    train(config, output)
+    assert not leftover.exists()
+    assert_same_weights(output / "checkpoints" / "final", finished / "checkpoints" / "final")
+
+
+def test_the_stored_configuration_gives_the_same_run(finished: Path, tmp_path: Path) -> None:
+    train(config_from_json((finished / "config.json").read_text()), tmp_path / "run")
+    assert_same_weights(
+        tmp_path / "run" / "checkpoints" / "final", finished / "checkpoints" / "final"
+    )
+
+
+def test_another_seed_gives_another_run(
+    finished: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    train(replace(tiny_config, seed=1), tmp_path / "run")
+    other = read_checkpoint(tmp_path / "run" / "checkpoints" / "final").weights
+    for name, tensor in read_checkpoint(finished / "checkpoints" / "final").weights.items():
+        if tensor.ndim >= 2:
+            assert not torch.equal(tensor, other[name]), name
+
+
+def test_a_finished_run_returns_at_once(
+    finished: Path, tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("a finished run has no need of its data")
+
+    monkeypatch.setattr("trainer.training_loop.load_demonstrations", load)
+    assert train(tiny_config, finished) == finished / "checkpoints" / "final"
+
+
+def test_another_configuration_is_refused_with_the_differences(
+    finished: Path, tiny_config: TrainConfig
+) -> None:
+    other = replace(tiny_config, seed=5, optimizer=replace(tiny_config.optimizer, beta1=0.5))
+    with pytest.raises(RunError, match=r"seed: 0, now 5; optimizer\.beta1: 0\.9, now 0\.5"):
+        train(other, finished)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="neither empty nor a run"):
+        train(tiny_config, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_other_data_under_the_same_name_is_refused(
+    tiny_config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_demonstration: Callable[..., Demonstration],
+) -> None:
+    data = shutil.copytree(tiny_config.data, tmp_path / "data")
+    config = replace(tiny_config, data=str(data))
+    with monkeypatch.context() as patched:
+        call_after_step(patched, 3, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(TrainingInterruptedError):
+            train(config, tmp_path / "run")
+    save_demonstration(make_demonstration(50), demonstration_path(data, 3))
+    with pytest.raises(RunError, match="not those that the run began with"):
+        train(config, tmp_path / "run")
+    # Moved, however, they are the same.
+    final = train(tiny_config, tmp_path / "run")
+    assert read_checkpoint(final).provenance["optimizer_step"] == 12
+
+
+def test_bad_data_leaves_no_run_behind(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(DemonstrationError, match="no such folder"):
+        train(replace(tiny_config, data=str(tmp_path / "nowhere")), tmp_path / "run")
+    with pytest.raises(ConfigurationError, match="camera 'x' missing"):
+        train(replace(tiny_config, cameras=("x",)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_state_is_an_error_and_no_fresh_start(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        call_after_step(patched, 3, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(TrainingInterruptedError):
+            train(tiny_config, tmp_path / "run")
+    tensors = tmp_path / "run" / "training_state" / "step_000003" / "state.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:1000])
+    with pytest.raises(RunError, match="damaged training state"):
+        train(tiny_config, tmp_path / "run")
+
+
+def test_divergence_stops_the_run_and_names_the_step(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    wild = replace(
+        tiny_config,
+        num_steps=200,
+        optimizer=OptimizerConfig(learning_rate=1e30, warmup_steps=0, max_gradient_norm=1e30),
+    )
+    with pytest.raises(TrainingDivergedError, match=r"optimizer step \d+: loss"):
+        train(wild, tmp_path / "run")
+
+
+def test_a_policy_learns_where_to_go(
+    tiny_config: TrainConfig, tmp_path: Path, make_demonstration: Callable[..., Demonstration]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for index in range(80):
+        save_demonstration(make_demonstration(index, num_steps=4), demonstration_path(data, index))
+    config = replace(
+        tiny_config,
+        data=str(data),
+        cameras=("wrist",),
+        chunk_length=4,
+        num_steps=200,
+        checkpoint_steps=(),
+        batch_size=32,
+        save_state_every=200,
+        validation_every=200,
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=10),
+        serving=ServingConfig(open_loop_steps=4),
+        # A shift of these few pixels would hide where the square is.
+        augmentation=AugmentationConfig(shift_pixels=0),
+        model=replace(
+            tiny_config.model, vision=VisionConfig(stem_channels=16, channels=32, pooled_size=2)
+        ),
+    )
+    policy = load_policy(train(config, tmp_path / "run"))
+    # Never seen in training, and the first image alone tells where the episode will end.
+    unseen = [make_demonstration(index, num_steps=4) for index in range(100, 140)]
+    requests = [[first_observation(demonstration)] for demonstration in unseen]
+    plans = policy.plan(requests, list(range(len(unseen))))
+    reached = np.array([plan[-1].poses[RIGHT_ARM].translation_m[:2] for plan in plans])
+    goals = np.array([d.action.poses[RIGHT_ARM][-1, :2, 3] for d in unseen])
+    blind_error_m = np.linalg.norm(goals - goals.mean(0), axis=1).mean()
+    error_m = np.linalg.norm(reached - goals, axis=1).mean()
+    assert error_m < 0.5 * blind_error_m
+
+
+def first_observation(demonstration: Demonstration) -> Observation:
+    def state(track: MotionTrack) -> RobotState:
+        return RobotState(
+            poses={arm: Pose.from_matrix(poses[0]) for arm, poses in track.poses.items()},
+            gripper_widths_m={name: widths[0] for name, widths in track.gripper_widths_m.items()},
+        )
+
+    return Observation(
+        actual=state(demonstration.actual),
+        desired=state(demonstration.desired),
+        cameras={
+            name: CameraView(
+                rgb=track.rgb[0],
+                intrinsics=track.intrinsics,
+                X_TC=Pose.from_matrix(track.X_TC[0]),
+            )
+            for name, track in demonstration.cameras.items()
+        },
+    )
+
+
+def test_bfloat16_trains_float32_weights(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    final = train(
+        replace(tiny_config, precision="bfloat16", num_steps=3, checkpoint_steps=()),
+        tmp_path / "run",
+    )
+    state = tmp_path / "run" / "training_state" / "step_000003" / "state.safetensors"
+    tensors = safetensors.torch.load_file(state)
+    assert any(name.startswith("optimizer/") for name in tensors)
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert all(t.dtype == torch.float32 for t in read_checkpoint(final).weights.values())
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_steps=10, final_learning_rate_fraction=0.1)
+    rates = [learning_rate_at(step, 100, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[55] == pytest.approx(0.55)
+    assert 0.1 <= rates[-1] < 0.101
+
+
+def test_early_averages_forget_the_first_weights() -> None:
+    # The weight of the random initial weights in the average after 30 steps.
+    remaining = 1.0
+    for step in range(1, 31):
+        remaining *= ema_decay_at(step, EmaConfig())
+    assert remaining < 1e-3
+    assert ema_decay_at(10**6, EmaConfig(max_decay=0.998)) == 0.998
