@@ -27,7 +27,7 @@ class TargetOptions:
 
     device: where a checkpoint runs, as torch names it; None takes the CPU.
     num_flow_steps: a checkpoint's denoising steps a chunk; None takes its own.
-    num_threads: torch's threads on the CPU; None leaves the choice to torch.
+    num_threads: torch's threads on the CPU; None takes one for a checkpoint.
     open_loop_steps: actions executed before planning again; None takes the policy's own.
     """
 
@@ -76,8 +76,9 @@ def _load_checkpoint(path: Path, options: TargetOptions) -> Policy:
     from trainer.checkpoint import CheckpointError
     from trainer.inference import load_policy
 
-    if options.num_threads is not None:
-        torch.set_num_threads(options.num_threads)
+    # torch's own choice is all cores, where its threads wait on one another for whatever the
+    # simulators beside it leave: a plan of 0.1 s was seen to take 3 s.
+    torch.set_num_threads(options.num_threads or 1)
     try:
         device = torch.device(options.device or "cpu")
     except RuntimeError as error:

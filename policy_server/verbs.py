@@ -53,7 +53,7 @@ class Serve:
     device: str | None = None
     """Where a checkpoint runs: cpu (the default), cuda or cuda:N."""
     num_threads: int | None = None
-    """Torch's threads on the CPU; torch's own choice by default."""
+    """Torch's threads on the CPU, 1 by default; more pay where the server has cores to itself."""
     name: str | None = None
     """What clients are told that the policy is called; its own name by default."""
     drain_s: float = 10.0
