@@ -5,21 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
 from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 from step_analysis.sequential.step import CACHE_FOLDER_VARIABLE
-
-# The same examples in every run, and no example fails because the machine is busy.
-hypothesis.settings.register_profile(
-    "steady",
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
-hypothesis.settings.load_profile("steady")
 
 DATA = Path(__file__).parent / "data"
 TASK = "PickAndPlaceBox"
