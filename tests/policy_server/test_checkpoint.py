@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from policy_interface.client import PolicyClient, PolicyServerRefusedError
+from policy_interface.codec import decode_action
 from policy_interface.contract import Contract, ImageSize
 from policy_interface.types import Action, Observation
 
 from policy_server.command_line import main
 from policy_server.server import ServerOptions
 from policy_server.targets import TargetError, TargetOptions, resolve
-from policy_server.testing import running_server
+from policy_server.testing import GatedPolicy, running_server
 
 torch = pytest.importorskip("torch")
 
@@ -126,22 +127,32 @@ def test_served_actions_are_those_of_the_checkpoint(folder, station) -> None:
     assert metadata.checkpoint_path == str(folder)
 
 
-def test_batch_mates_change_no_more_than_rounding(folder, station) -> None:
-    observations = [station(seed) for seed in range(6)]
-
-    def episode(address: str, seed: int) -> np.ndarray:
-        with PolicyClient(address) as client:
-            client.reset(seed=seed)
-            return np.stack([_numbers(client.step(each)) for each in observations])
-
+def test_batch_mates_change_no_more_than_rounding(folder, station, wire) -> None:
+    observations = [station(seed) for seed in range(3)]
     policy = resolve(str(folder), TargetOptions())()
+    alone = []
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        chunks = [policy.plan([[each]], [generator])[0] for each in observations]
+        alone.append([_numbers(chunk[0]) for chunk in chunks])
+    gated = GatedPolicy(policy)
     options = ServerOptions(address="127.0.0.1:0", open_loop_steps=1)
-    with running_server(policy, options) as server, ThreadPoolExecutor(4) as threads:
-        alone = [episode(server.address, seed) for seed in range(4)]
-        together = list(threads.map(lambda seed: episode(server.address, seed), range(4)))
-        assert server.server.metrics.mean_batch_size > 1
+    together: list[list[np.ndarray]] = [[] for _ in range(4)]
+    with running_server(gated, options) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(wire(server.address)) for _ in range(4)]
+        for seed, client in enumerate(clients):
+            client.reset(seed=seed)
+        for observation in observations:
+            calls = [clients[0].begin_step(observation)]
+            assert gated.next_batch_size() == 1
+            calls += [client.begin_step(observation) for client in clients[1:]]
+            server.wait_until(lambda running: running.num_waiting == 3)
+            gated.let_go(2)
+            assert gated.next_batch_size() == 3
+            for actions, call in zip(together, calls, strict=True):
+                actions.append(_numbers(decode_action(call.result().action)))
     np.testing.assert_allclose(alone, together, atol=1e-4)
-    assert np.abs(alone[0] - alone[1]).max() > 1e-2
+    assert np.abs(np.subtract(alone[0], alone[1])).max() > 1e-2
 
 
 def test_a_station_without_its_camera_is_told_so(folder, make_observation) -> None:

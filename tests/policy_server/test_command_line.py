@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 from policy_interface.client import PolicyClient
 
@@ -54,9 +56,13 @@ def _started(*arguments: str, cwd: Path | None = None) -> Iterator[subprocess.Po
         text=True,
         cwd=cwd,
     )
+    # A line that never comes would be waited for without end.
+    watchdog = threading.Timer(_PATIENCE_S, process.kill)
+    watchdog.start()
     try:
         yield process
     finally:
+        watchdog.cancel()
         process.kill()
         process.communicate()
 
@@ -106,10 +112,11 @@ def test_a_policy_that_hangs_does_not_keep_the_process(make_observation, wire, u
         ready = _line(process)
         with wire(_address(ready)) as client:
             client.reset(seed=0)
-            client.begin_step(make_observation())
+            call = client.begin_step(make_observation())
             assert _line(process) == "planning\n"
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=_PATIENCE_S)
+            assert call.code() == grpc.StatusCode.UNAVAILABLE
     assert process.returncode == 0
 
 
@@ -118,14 +125,14 @@ def test_a_second_interrupt_ends_it_at_once(make_observation, wire, user_folder)
         ready = _line(process)
         with wire(_address(ready)) as client:
             client.reset(seed=0)
-            client.begin_step(make_observation())
+            call = client.begin_step(make_observation())
             assert _line(process) == "planning\n"
             process.send_signal(signal.SIGINT)
             assert process.stderr is not None
-            while "draining" not in process.stderr.readline():
-                pass
+            assert any("draining" in line for line in process.stderr)
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=_PATIENCE_S)
+            assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     assert process.returncode == 130
 
 

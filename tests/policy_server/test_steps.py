@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import numpy as np
 import pytest
 from policy_interface.client import PolicyClient, PolicyServerRefusedError
@@ -139,7 +138,7 @@ def test_a_reset_in_the_middle_of_an_episode_begins_anew(make_observation) -> No
         np.testing.assert_array_equal(_episode(client, observations, seed=5), whole)
 
 
-def test_a_step_that_ran_out_of_time_is_answered_the_same_when_sent_again(
+def test_a_step_that_was_given_up_is_answered_the_same_when_sent_again(
     make_observation, wire
 ) -> None:
     observation = make_observation()
@@ -148,9 +147,9 @@ def test_a_step_that_ran_out_of_time_is_answered_the_same_when_sent_again(
     expected = inner.plan([[observation]], [np.random.default_rng(1)])[0]
     with running_server(policy) as server, wire(server.address) as client:
         client.reset(seed=1)
-        hasty = client.begin_step(observation, timeout_s=0.2)
+        given_up = client.begin_step(observation)
         assert policy.next_batch_size() == 1
-        assert hasty.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        given_up.cancel()
         server.wait_until(lambda running: running.num_in_flight == 0)
         policy.let_go(2)
         got = [decode_action(client.begin_step(observation).result().action) for _ in range(2)]
