@@ -202,9 +202,7 @@ def test_the_arms_do_not_pass_through_each_other(station_of: StationOf) -> None:
     meeting = Pose.from_matrix(tool_down(np.array([-0.15, 0.0, 0.30]), 0.0))
     widths = {RIGHT_GRIPPER: 0.08, LEFT_GRIPPER: 0.08}
     for _ in range(30):
-        station.step(
-            Action(poses={RIGHT_ARM: meeting, LEFT_ARM: meeting}, gripper_widths_m=widths)
-        )
+        station.step(Action(poses={RIGHT_ARM: meeting, LEFT_ARM: meeting}, gripper_widths_m=widths))
     poses = station.actual().poses
     apart = poses[RIGHT_ARM].translation_m - poses[LEFT_ARM].translation_m
     assert np.linalg.norm(apart) > 0.08
@@ -240,6 +238,4 @@ def test_a_pose_that_is_none_is_refused() -> None:
 
 def test_an_unknown_camera_is_refused() -> None:
     with pytest.raises(ContractError, match="scene_top"):
-        Station(
-            get_task("PickAndPlaceBox"), cameras={"scene_top": ImageSize(height=8, width=8)}
-        )
+        Station(get_task("PickAndPlaceBox"), cameras={"scene_top": ImageSize(height=8, width=8)})
