@@ -108,8 +108,9 @@ def test_a_plan_looks_at_the_images(
     policy: Policy, make_observation: Callable[..., Observation]
 ) -> None:
     seen = make_observation(0)
-    fields = {"actual": seen.actual, "desired": seen.desired}
-    elsewhere = Observation(cameras=make_observation(1).cameras, **fields)
+    elsewhere = Observation(
+        cameras=make_observation(1).cameras, actual=seen.actual, desired=seen.desired
+    )
     one, other = policy.plan([[seen], [elsewhere]], [0, 0])
     assert np.abs(numbers(one) - numbers(other)).max() > 1e-6
 

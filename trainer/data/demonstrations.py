@@ -68,14 +68,13 @@ def load_demonstrations(folder: Path, cameras: Sequence[str] | None) -> Demonstr
     hasher = hashlib.sha256()
     episodes: list[Demonstration] = []
     num_failed = 0
-    first_contract: Contract | None = None
-    for path in list_demonstrations(folder):
+    paths = list_demonstrations(folder)
+    recorded = load_demonstration(paths[0]).contract
+    chosen = _choose_cameras(recorded, cameras, folder)
+    for path in paths:
         episode = load_demonstration(path)
-        if first_contract is None:
-            first_contract = episode.contract
-            chosen = _choose_cameras(first_contract, cameras, folder)
-        elif episode.contract != first_contract:
-            differing = differences(policy=first_contract, station=episode.contract)
+        if episode.contract != recorded:
+            differing = differences(policy=recorded, station=episode.contract)
             raise DemonstrationError(
                 f"{path}: recorded under another contract than the files before it: "
                 f"{'; '.join(differing) or 'other cameras, order of arms or use of language'}"

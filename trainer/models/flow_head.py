@@ -12,7 +12,8 @@ K conditioning token, D width, H attention head, d width of a head.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,13 @@ class _Block(nn.Module):
         return x_BSF.unflatten(-1, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
+class _Blocks(nn.ModuleList):
+    """A list whose items are known to be blocks."""
+
+    def __iter__(self) -> Iterator[_Block]:
+        return cast("Iterator[_Block]", super().__iter__())
+
+
 class FlowHead(nn.Module):
     """Noisy chunks (B, T, A) and times (B,) to clean ones, given what `read` made of a scene."""
 
@@ -124,7 +132,7 @@ class FlowHead(nn.Module):
         )
         self.from_time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.from_conditioning = nn.Linear(width, width)
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
+        self.blocks = _Blocks(_Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.to_actions = nn.Linear(width, numbers_per_token)
         # Starts by predicting the mean chunk, which is zero in normalised numbers.
