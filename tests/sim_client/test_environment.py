@@ -88,10 +88,11 @@ def test_an_idle_episode_is_truncated(environment: StationEnvironment) -> None:
     observation, _ = environment.reset(seed=100)
     hold = observation["desired"]
     hold[:3] = tool_down(np.array([-0.2, -0.3, 0.3]), 0.0)[:3, 3]
-    for num_steps in range(1, 151):
+    num_steps, truncated = 0, False
+    while not truncated:
+        num_steps += 1
+        assert num_steps <= 150
         _, reward, terminated, truncated, _ = environment.step(hold)
         assert not terminated
         assert reward == 0.0
-        if truncated:
-            break
     assert num_steps == 150
