@@ -33,8 +33,8 @@ _STEPS_CARRIED = 9
 
 _VIEW = CameraMount(
     parent="table",
-    X_PC=looking_at((1.06, -0.80, 0.74), (-0.20, -0.02, 0.25)),
-    vertical_field_of_view_rad=float(np.deg2rad(35.0)),
+    X_PC=looking_at((1.10, -0.80, 0.78), (-0.18, -0.02, 0.25)),
+    vertical_field_of_view_rad=float(np.deg2rad(36.0)),
 )
 _SIZE = ImageSize(height=720, width=1280)
 

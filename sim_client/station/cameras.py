@@ -24,6 +24,7 @@ from pydrake.geometry import (
 from pydrake.math import RigidTransform
 from pydrake.systems.sensors import CameraInfo
 
+from sim_client.drake_arrays import drake_array
 from sim_client.station.panda_kinematics import Array
 
 RENDERER_NAME = "vtk"
@@ -105,58 +106,71 @@ class RenderQuality:
     """How much time a picture is worth.
 
     Shadows cost two to three times the rest, since they are drawn anew whenever something moved.
+    num_key_lights: the key light is split into so many around its place, for soft shadows.
     arm_segments: the corners of the arms' round cross-sections.
     """
 
     shadows: bool = False
     shadow_map_size: int = 4096
+    num_key_lights: int = 1
     arm_segments: int = 12
 
 
 POLICY_QUALITY = RenderQuality()
 """What policies see, in demonstrations and in evaluations alike."""
-PICTURE_QUALITY = RenderQuality(shadows=True, arm_segments=56)
+PICTURE_QUALITY = RenderQuality(shadows=True, num_key_lights=9, arm_segments=56)
 """For people."""
 
+_KEY_POSITION_M = np.array([0.75, -0.85, 2.1])
+_KEY_TARGET_M = np.array([-0.10, -0.05, 0.0])
+_KEY_INTENSITY = 0.78
+_KEY_SPREAD_M = 0.09
+# Position (m) and intensity of the lights that soften the key light's shadows.
+_FILLS = (((1.9, -1.1, 1.0), 0.40), ((0.0, 2.2, 1.2), 0.34))
 
-def _lights() -> list[LightParameter]:
-    """One key light that casts shadows, and soft ones without, so that no side is black.
+
+def _key_positions(num: int) -> list[Array]:
+    """One in the middle, the others on a circle around it."""
+    angles = 2.0 * np.pi * np.arange(num - 1) / max(1, num - 1)
+    offsets = [np.zeros(3), *(np.array([np.cos(a), np.sin(a), 0.0]) for a in angles)]
+    return [_KEY_POSITION_M + _KEY_SPREAD_M * offset for offset in offsets]
+
+
+def _lights(num_key_lights: int) -> list[LightParameter]:
+    """A key light that casts shadows, and fill lights without, so that no side is black.
 
     VTK's phong shading has no ambient term, and point lights cast no shadows in Drake.
     """
-    key = LightParameter(
-        type="spot",
-        color=Rgba(1.0, 0.97, 0.92),
-        intensity=0.78,
-        position=np.array([0.75, -0.85, 2.1]),
-        direction=np.array([-0.85, 0.80, -2.1]),
-        cone_angle=42.0,
-        frame="world",
-    )
-    fills = (
-        ((1.9, -1.1, 1.0), 0.40),
-        ((0.0, 2.2, 1.2), 0.34),
-    )
-    return [
-        key,
-        *(
-            LightParameter(
-                type="point",
-                color=Rgba(0.95, 0.97, 1.0),
-                intensity=intensity,
-                position=np.array(position),
-                frame="world",
-            )
-            for position, intensity in fills
-        ),
+    keys = [
+        LightParameter(
+            type="spot",
+            color=Rgba(1.0, 0.97, 0.92),
+            intensity=_KEY_INTENSITY / num_key_lights,
+            position=drake_array(position),
+            direction=drake_array(_KEY_TARGET_M - position),
+            cone_angle=42.0,
+            frame="world",
+        )
+        for position in _key_positions(num_key_lights)
     ]
+    fills = [
+        LightParameter(
+            type="point",
+            color=Rgba(0.95, 0.97, 1.0),
+            intensity=intensity,
+            position=drake_array(position),
+            frame="world",
+        )
+        for position, intensity in _FILLS
+    ]
+    return [*keys, *fills]
 
 
 def make_renderer(quality: RenderQuality) -> RenderEngine:
     """Drake's VTK engine, off screen, with the station's lights."""
     params = RenderEngineVtkParams(
-        default_clear_color=np.array(BACKGROUND),
-        lights=_lights(),
+        default_clear_color=drake_array(BACKGROUND),
+        lights=_lights(quality.num_key_lights),
         cast_shadows=quality.shadows,
         shadow_map_size=quality.shadow_map_size,
     )
