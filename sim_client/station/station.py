@@ -159,6 +159,8 @@ class Station:
             self._advance_tick()
         self._num_steps += 1
         self._status = None
+        if not np.isfinite(self._scene.plant.GetPositionsAndVelocities(self._context)).all():
+            raise SimulationError(f"the simulated state is not finite at {self.time_s:.1f} s")
         return self.status()
 
     def status(self) -> TaskStatus:
@@ -192,8 +194,6 @@ class Station:
             poses[name] = plant.EvalBodyPoseInWorld(self._context, body).GetAsMatrix4()
             velocity = plant.EvalBodySpatialVelocityInWorld(self._context, body)
             velocities[name] = np.concatenate([velocity.rotational(), velocity.translational()])
-            if not (np.isfinite(poses[name]).all() and np.isfinite(velocities[name]).all()):
-                raise SimulationError(f"the state of {name!r} is not finite at {self.time_s:.1f} s")
         finger_contacts, contacts = self._contacts()
         return SceneState(
             poses=poses,
