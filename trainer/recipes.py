@@ -18,18 +18,25 @@ from trainer.configuration_json import did_you_mean
 
 
 def pick_and_place_box() -> TrainConfig:
-    """The quickstart: one right-armed task, two cameras, a few minutes on two CPU cores."""
+    """The quickstart: one right-armed task, two cameras, a few minutes on two CPU cores.
+
+    Measured with 110 demonstrations of 96x96 pixels: 48 of 50 unseen episodes after 1200 steps,
+    7 of 50 after 150. A step takes some 0.2 CPU-seconds where bfloat16 is fast, 0.3 elsewhere.
+    """
     return TrainConfig(
         name="pick_and_place_box",
         cameras=("scene_right_0", "wrist_right_minus"),
-        num_steps=1600,
+        num_steps=1200,
         checkpoint_steps=(150,),
         weights_format="float16",
     )
 
 
 def put_mug_on_saucer() -> TrainConfig:
-    """A left-armed task: the same network, with the left arm's camera."""
+    """A left-armed task: the quickstart's network with the left arm's cameras, for longer.
+
+    A starting point: its success has not been measured yet.
+    """
     return TrainConfig(
         name="put_mug_on_saucer",
         cameras=("scene_left_0", "wrist_left_plus"),
