@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Event, current_thread, main_thread
 from types import FrameType
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -93,6 +94,8 @@ class _Session:
     validator: Validator | None
     step: int
     training_s: float
+    # Taken at the start: what is committed meanwhile is not what runs here.
+    code: dict[str, Any] = field(default_factory=describe_code)
     action_error: ActionError | None = None
 
     @staticmethod
@@ -238,7 +241,7 @@ class _Session:
                     "seed": self.config.seed,
                     "held_out_action_error": error,
                     **describe_data(self.demonstrations, self.num_training_episodes),
-                    **describe_code(),
+                    **self.code,
                 },
             ),
             path,
