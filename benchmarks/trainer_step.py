@@ -88,13 +88,16 @@ def timed(act: Callable[[int], object], count: int, warm_up: int) -> dict[str, f
 
 def main() -> None:
     arguments = tyro.cli(BenchmarkArguments, description=__doc__)
-    torch.set_num_threads(arguments.num_threads)
+    torch.set_num_threads(1)
     config = resolve(replace(find_recipe(arguments.recipe), precision=arguments.precision))
     device = torch.device(config.device)
     demonstrations = random_demonstrations(config, arguments.image_side)
     data = TrainingData.prepare(demonstrations, range(demonstrations.num_episodes), config, device)
     learner = Learner(
-        build_network(config, demonstrations.contract, data.transform), config, device
+        build_network(config, demonstrations.contract, data.transform),
+        config,
+        device,
+        num_threads=arguments.num_threads,
     )
 
     def take_step(step: int) -> None:
@@ -119,7 +122,7 @@ def main() -> None:
         "recipe": arguments.recipe,
         "device": config.device,
         "precision": config.precision,
-        "num_threads": torch.get_num_threads(),
+        "num_threads": learner.num_threads,
         "num_parameters": sum(p.numel() for p in learner.network.parameters()),
         "torch": torch.__version__,
         "optimizer_step": timed(take_step, arguments.num_steps, warm_up=3),

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input, 130 interrupted
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -39,9 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(verb, _VERBS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return _complain(f"unknown verb {verb!r}{hint}; there are {', '.join(_VERBS)}", 2)
-    # Read when torch is first imported. OpenMP's threads otherwise spin while they wait for each
-    # other: on cores that are shared, that made an optimizer step up to ten times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         # Here and not above: they need torch, which a user may lack, and seconds to import.
         from trainer.verbs import VerbError, run_verb

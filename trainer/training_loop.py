@@ -71,8 +71,8 @@ def train(config: TrainConfig, output: Path) -> Path:
     run.check(config)
     if run.is_finished():
         return run.final_checkpoint
-    available = os.cpu_count() or 1
-    torch.set_num_threads(config.num_threads or min(available, _MAX_DEFAULT_THREADS))
+    # The learner has threads of its own.
+    torch.set_num_threads(1)
     demonstrations = load_demonstrations(Path(config.data), config.cameras)
     run.claim(config)
     session = _Session.prepare(config, run, demonstrations)
@@ -108,7 +108,8 @@ class _Session:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = build_network(config, demonstrations.contract, data.transform)
-        learner = Learner(network, config, device)
+        num_threads = config.num_threads or min(_available_cores(), _MAX_DEFAULT_THREADS)
+        learner = Learner(network, config, device, num_threads=num_threads)
         validator = (
             Validator(
                 demonstrations,
@@ -183,7 +184,7 @@ class _Session:
             f"training on {self.num_training_episodes} of {self.demonstrations.num_episodes} "
             f"episodes ({self.demonstrations.num_frames} frames, "
             f"{len(self.demonstrations.images)} cameras), {parameters / 1e6:.1f} M parameters, "
-            f"{self.config.device} {self.config.precision}, {torch.get_num_threads()} threads, "
+            f"{self.config.device} {self.config.precision}, {self.learner.num_threads} threads, "
             f"{self.config.total_steps} steps{resumed}",
             file=sys.stderr,
         )
@@ -246,6 +247,13 @@ class _Session:
             ),
             path,
         )
+
+
+def _available_cores() -> int:
+    """Cores that this process may use, which in a container may be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -133,6 +133,16 @@ def test_the_stored_configuration_gives_the_same_run(finished: Path, tmp_path: P
     )
 
 
+def test_threads_change_rounding_and_nothing_else(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    # Eleven windows are cut unevenly in three, and so are their valid steps.
+    config = replace(tiny_config, num_threads=3, batch_size=11, num_steps=4, checkpoint_steps=())
+    first, again = train(config, tmp_path / "first"), train(config, tmp_path / "again")
+    assert_same_weights(first, again)
+    alone = read_checkpoint(train(replace(config, num_threads=1), tmp_path / "alone")).weights
+    for name, tensor in read_checkpoint(first).weights.items():
+        torch.testing.assert_close(tensor, alone[name], atol=2e-4, rtol=1e-3)
+
+
 def test_another_seed_gives_another_run(
     finished: Path, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:

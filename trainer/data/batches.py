@@ -40,6 +40,15 @@ class Batch:
     chunk: Tensor
     valid: Tensor
 
+    def rows(self, rows: slice) -> Batch:
+        """Some of its samples."""
+        return Batch(
+            images={name: images[rows] for name, images in self.images.items()},
+            proprioception=self.proprioception[rows],
+            chunk=self.chunk[rows],
+            valid=self.valid[rows],
+        )
+
 
 def fit_transform(
     demonstrations: DemonstrationSet, windows: Windows, config: NormalizationConfig
