@@ -14,12 +14,15 @@ command -v "$python" >/dev/null || die "no $python here; name one: make PYTHON=p
   die "$("$python" --version) is too old: Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."
 
 packages=''
-for pair in libEGL.so.1:libegl1 libEGL_mesa.so.0:libgl1-mesa-dri libOpenGL.so.0:libopengl0 \
+for pair in libEGL.so.1:libegl1 libEGL_mesa.so.0:libegl-mesa0 libOpenGL.so.0:libopengl0 \
   libGLX.so.0:libglx0 libX11.so.6:libx11-6 libXrender.so.1:libxrender1 \
   libglib-2.0.so.0:libglib2.0-0; do
   # PATH of an ordinary Debian user has no sbin.
   PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q "${pair%%:*} " || packages="$packages ${pair##*:}"
 done
+# Mesa's software renderer is no library that ldconfig knows.
+[ -n "$(find /usr/lib -name swrast_dri.so -o -name 'libgallium*' 2>/dev/null)" ] ||
+  packages="$packages libgl1-mesa-dri"
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
   packages="$packages python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
 if [ -n "$packages" ]; then
