@@ -32,6 +32,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+
 from policy_interface.client import PolicyClient
 from policy_interface.codec import MAX_MESSAGE_BYTES, encode_observation
 from policy_interface.contract import LEFT_ARM, LEFT_GRIPPER, RIGHT_ARM, RIGHT_GRIPPER, ImageSize

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import tyro
-from policy_interface.contract import Contract, ImageSize
 
+from policy_interface.contract import Contract, ImageSize
 from trainer.checkpoint import build_network
 from trainer.configuration import Precision, TrainConfig
 from trainer.data.batches import TrainingData

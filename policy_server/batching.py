@@ -16,9 +16,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
+
 from policy_interface.contract import action_violations
 from policy_interface.types import Action, Observation
-
 from policy_server.policy import Policy
 from policy_server.sessions import Plan
 

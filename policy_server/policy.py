@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+
 from policy_interface.contract import Contract
 from policy_interface.types import Action, Observation, PolicyMetadata
 

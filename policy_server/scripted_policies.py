@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from policy_interface.contract import Contract
 from policy_interface.types import Action, Observation, PolicyMetadata, Pose
 

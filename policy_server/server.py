@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from policy_interface.codec import MAX_MESSAGE_BYTES
 from policy_interface.contract import CONTRACT_KEY
 from policy_interface.types import PolicyMetadata
-
 from policy_server.batching import Batcher
 from policy_server.health import HealthService
 from policy_server.metrics import ServerMetrics

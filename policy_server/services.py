@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+
 from policy_interface.codec import decode_observation, encode_action, encode_metadata
 from policy_interface.contract import Contract, ContractError, violations
 from policy_interface.generated.lbm_policy_interface import (
@@ -21,7 +22,6 @@ from policy_interface.generated.lbm_policy_interface import (
     PolicyStep_pb2,
 )
 from policy_interface.types import Action, InvalidValueError, Observation, PolicyMetadata
-
 from policy_server.batching import Batcher, PolicyFailedError
 from policy_server.metrics import ServerMetrics
 from policy_server.observation_messages import message_violations

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
+
 from policy_interface.types import Action, Observation
 
 

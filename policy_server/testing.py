@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
+
 from policy_interface.contract import Contract
 from policy_interface.types import Action, Observation, PolicyMetadata, Pose
-
 from policy_server.policy import Policy
 from policy_server.server import PolicyServer, ServerOptions
 

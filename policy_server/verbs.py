@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
-from policy_interface.client import PolicyClient, PolicyServerError
 
+from policy_interface.client import PolicyClient, PolicyServerError
 from policy_server.policy import InvalidPolicyError
 from policy_server.server import (
     AddressError,

@@ -18,6 +18,7 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+
 from policy_interface.contract import (
     LEFT_ARM,
     LEFT_GRIPPER,
@@ -27,7 +28,6 @@ from policy_interface.contract import (
 )
 from policy_interface.rotations import rotation_from_6d, rotation_to_6d
 from policy_interface.types import Action, Observation, Pose, RobotState
-
 from sim_client.station.cameras import DEFAULT_CAMERAS
 from sim_client.station.panda_kinematics import MAX_GRIPPER_WIDTH_M
 from sim_client.station.station import CONTROL_PERIOD_S, Station

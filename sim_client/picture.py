@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import tyro
-from policy_interface.contract import ImageSize
 
+from policy_interface.contract import ImageSize
 from sim_client.experts.catalog import make_expert
 from sim_client.experts.pick_and_place import Phase
 from sim_client.station.cameras import PICTURE_QUALITY, CameraMount, looking_at

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from policy_interface.contract import Contract, ImageSize
 from tqdm import tqdm
 
+from policy_interface.contract import Contract, ImageSize
 from sim_client.demonstration_folder import (
     DATASET_FILE,
     DemonstrationFolder,

@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+
 from policy_interface.contract import ImageSize
 from policy_interface.demonstration import Demonstration, demonstration_path, save_demonstration
-
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.experts.catalog import make_expert
 from sim_client.experts.expert import CommandNoise, NoiseInjector

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import hypothesis
 import numpy as np
 import pytest
+
 from policy_interface.contract import LEFT_ARM, LEFT_GRIPPER, RIGHT_ARM, RIGHT_GRIPPER, ImageSize
 from policy_interface.types import CameraView, Observation, Pose, RobotState
 

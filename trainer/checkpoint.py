@@ -24,9 +24,9 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from policy_interface.contract import Contract, ContractError
 from torch import Tensor
 
+from policy_interface.contract import Contract, ContractError
 from trainer.atomic_directory import atomic_directory
 from trainer.configuration import ConfigurationError, TrainConfig, WeightsFormat
 from trainer.configuration_json import config_from_json, config_to_json

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from policy_interface.contract import (
     CHECKPOINT_DIGEST_KEY,
     CONTRACT_KEY,
@@ -17,7 +18,6 @@ from policy_interface.contract import (
     violations,
 )
 from policy_interface.types import Action, FloatArray, Observation, PolicyMetadata, Pose
-
 from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from trainer.configuration_json import config_to_json
 from trainer.data.robot_transform import RobotTransform

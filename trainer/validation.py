@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from policy_interface.types import FloatArray
 from torch import Tensor
 from torch.func import functional_call
 
+from policy_interface.types import FloatArray
 from trainer.data.demonstrations import DemonstrationSet
 from trainer.data.robot_transform import RobotTransform
 from trainer.data.windows import make_windows

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
-from policy_interface.demonstration import DemonstrationError
 
+from policy_interface.demonstration import DemonstrationError
 from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from trainer.configuration import ConfigurationError, TrainConfig
 from trainer.configuration_json import config_from_json

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from policy_interface.contract import Contract
 from policy_interface.types import Action, Observation
-
 from sim_client.evaluation.rollout_recorder import RolloutRecorder
 from step_analysis.rollouts import Outcome
 

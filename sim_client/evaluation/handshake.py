@@ -23,7 +23,6 @@ from policy_interface.contract import (
     differences,
 )
 from policy_interface.types import PolicyMetadata
-
 from sim_client.evaluation.errors import EvaluationStoppedError
 
 # How many episodes share a forward pass is no property of the policy.

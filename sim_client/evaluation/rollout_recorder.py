@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from policy_interface.demonstration import MotionTrack
 from policy_interface.types import Action, Observation, RobotState
 

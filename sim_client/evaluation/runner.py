@@ -13,7 +13,6 @@ from policy_interface.client import (
     PolicyServerUnreachableError,
 )
 from policy_interface.contract import Contract, ImageSize
-
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError

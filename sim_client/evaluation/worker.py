@@ -22,7 +22,6 @@ from policy_interface.client import (
 )
 from policy_interface.contract import Contract, ContractError, ImageSize
 from policy_interface.types import InvalidValueError
-
 from sim_client.evaluation.episode import (
     DecidedBeforeStartError,
     EpisodeReport,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from policy_interface.types import Action, Pose, RobotState
 
+from policy_interface.types import Action, Pose, RobotState
 from sim_client.station.inverse_kinematics import rotation_from_vector
 from sim_client.station.panda_kinematics import Array
 from sim_client.tasks.task import SceneState

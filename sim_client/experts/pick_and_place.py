@@ -13,8 +13,8 @@ from enum import Enum
 from typing import Protocol
 
 import numpy as np
-from policy_interface.types import Action, Pose, RobotState
 
+from policy_interface.types import Action, Pose, RobotState
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import tool_down
 from sim_client.station.inverse_kinematics import rotation_from_vector, rotation_vector

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from policy_interface.contract import ImageSize
 from pydrake.geometry import (
     ClippingRange,
     ColorRenderCamera,
@@ -24,6 +23,7 @@ from pydrake.geometry import (
 from pydrake.math import RigidTransform
 from pydrake.systems.sensors import CameraInfo
 
+from policy_interface.contract import ImageSize
 from sim_client.drake_arrays import drake_array
 from sim_client.station.panda_kinematics import Array
 

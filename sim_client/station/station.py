@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydrake.geometry import ColorRenderCamera
+from pydrake.math import RigidTransform
+from pydrake.systems.analysis import Simulator
+
 from policy_interface.contract import (
     LEFT_ARM,
     LEFT_GRIPPER,
@@ -23,10 +27,6 @@ from policy_interface.contract import (
     action_violations,
 )
 from policy_interface.types import Action, CameraView, Observation, Pose, RobotState
-from pydrake.geometry import ColorRenderCamera
-from pydrake.math import RigidTransform
-from pydrake.systems.analysis import Simulator
-
 from sim_client.drake_arrays import drake_array
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import ArmController, sample_start

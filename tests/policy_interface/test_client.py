@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
 from policy_interface import codec
 from policy_interface.client import (
     PolicyClient,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from policy_interface import codec
 from policy_interface.contract import RIGHT_ARM, ImageSize
 from policy_interface.generated.lbm_policy_interface import (

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from policy_interface.contract import (
     RIGHT_ARM,
     Contract,

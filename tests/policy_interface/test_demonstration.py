@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from policy_interface.contract import Contract, ImageSize
 from policy_interface.demonstration import (
     Demonstration,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from policy_interface.rotations import rotation_from_6d, rotation_to_6d
 from policy_interface.types import Action, CameraView, InvalidValueError, Pose
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message import Message
+
 from policy_interface.codec import MAX_MESSAGE_BYTES, encode_observation
 from policy_interface.generated.lbm_policy_interface import (
     GetPolicyMetadata_pb2,

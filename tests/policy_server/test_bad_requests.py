@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import grpc
 import pytest
+
 from policy_interface.codec import MAX_MESSAGE_BYTES, encode_observation
 from policy_interface.contract import Contract, ImageSize, violations
 from policy_interface.generated.lbm_policy_interface import PolicyReset_pb2, PolicyStep_pb2
 from policy_interface.types import Observation
-
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import NoisePolicy, running_server
 

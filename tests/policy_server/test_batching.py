@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import grpc
 import numpy as np
 import pytest
+
 from policy_interface.client import PolicyClient, PolicyServerRefusedError
 from policy_interface.codec import decode_action
 from policy_interface.contract import RIGHT_ARM
 from policy_interface.types import Action, Observation
-
 from policy_server.server import ServerOptions
 from policy_server.testing import GatedPolicy, NoisePolicy, running_server
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from policy_interface.client import PolicyClient, PolicyServerRefusedError
 from policy_interface.codec import decode_action
 from policy_interface.contract import Contract, ImageSize
 from policy_interface.types import Action, Observation
-
 from policy_server.command_line import main
 from policy_server.server import ServerOptions
 from policy_server.targets import TargetError, TargetOptions, resolve

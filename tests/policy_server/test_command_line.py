@@ -13,8 +13,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from policy_interface.client import PolicyClient
 
+from policy_interface.client import PolicyClient
 from policy_server.command_line import main
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import running_server

@@ -11,8 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from policy_interface.client import PolicyClient, PolicyServerUnreachableError
 
+from policy_interface.client import PolicyClient, PolicyServerUnreachableError
 from policy_server.policy import InvalidPolicyError
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.server import AddressError, OptionError, ServerOptions

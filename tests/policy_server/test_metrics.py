@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_interface.client import PolicyClient, PolicyServerRefusedError
 
+from policy_interface.client import PolicyClient, PolicyServerRefusedError
 from policy_server.metrics import LatencyHistogram
 from policy_server.testing import NoisePolicy, running_server
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_interface.types import Action
 
+from policy_interface.types import Action
 from policy_server.sessions import (
     Plan,
     Session,

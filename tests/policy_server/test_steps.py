@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+
 from policy_interface.client import PolicyClient, PolicyServerRefusedError
 from policy_interface.codec import decode_action
 from policy_interface.types import Action, Observation
-
 from policy_server.scripted_policies import WAVE_MAX_SPEED_M_S, HoldPolicy, WavePolicy
 from policy_server.server import ServerOptions
 from policy_server.testing import GatedPolicy, NoisePolicy, running_server

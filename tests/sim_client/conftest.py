@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
-from policy_interface.contract import ImageSize
 
+from policy_interface.contract import ImageSize
 from sim_client.station.station import Station
 from sim_client.tasks.catalog import get_task
 

@@ -6,9 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+
 from policy_interface.contract import ImageSize
 from policy_interface.types import InvalidValueError
-
 from sim_client.environment import (
     ACTION_SIZE,
     StationEnvironment,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from policy_interface.types import Action
 
+from policy_interface.types import Action
 from sim_client.experts.catalog import make_expert
 from sim_client.experts.expert import CommandNoise, NoiseInjector
 from sim_client.experts.pick_and_place import Phase, PickAndPlaceExpert

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 import pytest
-from policy_interface.contract import ImageSize
 
+from policy_interface.contract import ImageSize
 from sim_client.picture import PictureConfig, main
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from policy_interface.contract import ImageSize
 from policy_interface.demonstration import list_demonstrations, load_demonstration
-
 from sim_client import recording
 from sim_client.experts.expert import CommandNoise
 from sim_client.recording import RecordingConfig, record_demonstrations

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from policy_interface.contract import (
     LEFT_ARM,
     LEFT_GRIPPER,
@@ -17,7 +18,6 @@ from policy_interface.contract import (
     violations,
 )
 from policy_interface.types import Action, InvalidValueError, Observation, Pose
-
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import tool_down
 from sim_client.station.inverse_kinematics import rotation_from_vector

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from policy_interface.contract import (
     LEFT_ARM,
     LEFT_GRIPPER,
@@ -25,7 +26,6 @@ from policy_interface.demonstration import (
     save_demonstration,
 )
 from policy_interface.types import CameraView, Observation, Pose, RobotState
-
 from trainer.configuration import (
     FlowHeadConfig,
     ModelConfig,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from policy_interface.contract import Contract, ImageSize
 from policy_interface.demonstration import (
     Demonstration,
@@ -18,7 +19,6 @@ from policy_interface.demonstration import (
     demonstration_path,
     save_demonstration,
 )
-
 from trainer.configuration import AugmentationConfig, ConfigurationError, TrainConfig
 from trainer.data.augmentation import augmented_images, padded_frames
 from trainer.data.batches import TrainingData, window_order

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from policy_interface.contract import (
     CHECKPOINT_DIGEST_KEY,
     CONTRACT_KEY,
@@ -19,7 +20,6 @@ from policy_interface.contract import (
     ImageSize,
 )
 from policy_interface.types import Action, Observation
-
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.inference import Policy, load_policy
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_interface.types import InvalidValueError
 
+from policy_interface.types import InvalidValueError
 from trainer.configuration import NormalizationConfig
 from trainer.data.normalization import NormalizationError
 from trainer.data.robot_transform import RobotTransform

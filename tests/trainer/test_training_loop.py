@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from policy_interface.contract import RIGHT_ARM
 from policy_interface.demonstration import (
     Demonstration,
@@ -21,8 +23,6 @@ from policy_interface.demonstration import (
     save_demonstration,
 )
 from policy_interface.types import CameraView, Observation, Pose, RobotState
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
 from trainer.checkpoint import read_checkpoint
 from trainer.configuration import (
     AugmentationConfig,

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from policy_interface.contract import Contract, differences
 from policy_interface.demonstration import (
     Demonstration,
@@ -24,7 +25,6 @@ from policy_interface.demonstration import (
     load_demonstration,
 )
 from policy_interface.types import FloatArray
-
 from trainer.configuration import ConfigurationError
 from trainer.configuration_json import did_you_mean
 

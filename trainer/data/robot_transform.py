@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from policy_interface.rotations import rotation_from_6d, rotation_to_6d
 from policy_interface.types import FloatArray
-
 from trainer.configuration import NormalizationConfig
 from trainer.data.normalization import NormalizationError, Normalizer
 

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2_grpc
+
 from policy_interface import codec
 from policy_interface.contract import CONTRACT_KEY, Contract, ImageSize
 from policy_interface.generated.lbm_policy_interface import (
@@ -24,7 +25,6 @@ from policy_interface.generated.lbm_policy_interface import (
     PolicyStep_pb2_grpc,
 )
 from policy_interface.types import Action, PolicyMetadata
-
 from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
 from sim_client.evaluation.runner import run
 

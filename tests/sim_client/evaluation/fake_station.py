@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
 from policy_interface.contract import Contract, ImageSize
 from policy_interface.types import Action, CameraView, Observation, Pose, RobotState
 

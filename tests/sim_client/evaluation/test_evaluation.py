@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from policy_interface.contract import CONTRACT_KEY, Contract, ImageSize
 
+from policy_interface.contract import CONTRACT_KEY, Contract, ImageSize
 from step_analysis.ledger import read_design, read_ledger
 from step_analysis.results_json import read_results_tree
 from step_analysis.rollouts import Outcome, RolloutRecord

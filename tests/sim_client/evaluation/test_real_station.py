@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 import pytest
-from policy_interface.contract import Contract, ImageSize
 
+from policy_interface.contract import Contract, ImageSize
 from policy_server.testing import NoisePolicy, running_server
 from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
 from sim_client.evaluation.runner import run
