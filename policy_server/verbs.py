@@ -14,6 +14,7 @@ from typing import Annotated
 import tyro
 
 from policy_interface.client import PolicyClient, PolicyServerError
+from policy_interface.usage import UsageError, parse_or_say_why
 from policy_server.policy import InvalidPolicyError
 from policy_server.server import (
     AddressError,
@@ -79,14 +80,18 @@ _HEALTH_TIMEOUT_S = 3.0
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and run one verb; returns the exit code."""
-    verb = tyro.cli(
-        Annotated[Serve, tyro.conf.subcommand("serve")]
-        | Annotated[Health, tyro.conf.subcommand("health")],  # type: ignore[arg-type]
-        prog="policy-server",
-        description="Serve robot policies over gRPC, on the wire that LBM Eval speaks.",
-        args=list(arguments),
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    try:
+        verb = parse_or_say_why(
+            lambda: tyro.extras.subcommand_cli_from_dict(
+                {"serve": Serve, "health": Health},
+                prog="policy-server",
+                description="Serve robot policies over gRPC, on the wire that LBM Eval speaks.",
+                args=list(arguments),
+            )
+        )
+    except UsageError as error:
+        print(f"policy-server: {error}; see policy-server --help", file=sys.stderr)
+        return _BAD_USAGE
     try:
         if isinstance(verb, Serve):
             return _serve(verb)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from policy_interface.usage import UsageError, parse_or_say_why
+
 _Config = TypeVar("_Config")
 
 _WORK_FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
@@ -110,6 +112,8 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our output, such as `head`, has gone; Python's own flush would complain too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _WORK_FAILED
+    except UsageError as error:
+        return _complain(f"{error}; see sim-client {arguments[0]} --help", _BAD_USAGE)
     except KeyboardInterrupt:
         return _complain("interrupted", _INTERRUPTED)
     except ModuleNotFoundError as error:
@@ -127,11 +131,13 @@ def _parsed(
 ) -> _Config:
     import tyro
 
-    return tyro.cli(
-        config_type,
-        prog=f"sim-client {verb}",
-        description=f"{(config_type.__doc__ or '').strip()}\n\nExample:\n  {example}",
-        args=list(arguments),
+    return parse_or_say_why(
+        lambda: tyro.cli(
+            config_type,
+            prog=f"sim-client {verb}",
+            description=f"{(config_type.__doc__ or '').strip()}\n\nExample:\n  {example}",
+            args=list(arguments),
+        )
     )
 
 

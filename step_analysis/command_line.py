@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from step_analysis.ledger import LedgerError
+from step_analysis.usage import UsageError, parse_or_say_why
 
 _EXTRA_MODULES = frozenset({"matplotlib", "numpy", "scipy", "tyro"})
 _BAD_PATH_ERRORS = (
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (error.name or "").partition(".")[0] not in _EXTRA_MODULES:
             raise
         _exit(f"{error.name} is not installed; run: pip install 'assay[analysis]'", 2)
-    except LedgerError as error:
+    except (LedgerError, UsageError) as error:
         _exit(str(error), 2)
     except OSError as error:
         _exit(str(error), 2 if isinstance(error, _BAD_PATH_ERRORS) else 1)
@@ -38,21 +39,20 @@ def _run(arguments: list[str]) -> None:
     # Here, not above: what is missing from the analysis extra is then one clear line.
     import tyro
 
-    from step_analysis.verbs import Merge, Report, UsageError, merge, report
+    from step_analysis.verbs import Merge, Report, merge, report
 
-    verb = tyro.extras.subcommand_cli_from_dict(
-        {"report": Report, "merge": Merge},
-        prog="step-analysis",
-        description="What the rollouts of robot policies prove.",
-        args=arguments,
+    verb = parse_or_say_why(
+        lambda: tyro.extras.subcommand_cli_from_dict(
+            {"report": Report, "merge": Merge},
+            prog="step-analysis",
+            description="What the rollouts of robot policies prove.",
+            args=arguments,
+        )
     )
-    try:
-        if isinstance(verb, Report):
-            report(verb, arguments)
-        else:
-            merge(verb)
-    except UsageError as error:
-        _exit(str(error), 2)
+    if isinstance(verb, Report):
+        report(verb, arguments)
+    else:
+        merge(verb)
 
 
 def _exit(message: str, code: int) -> None:

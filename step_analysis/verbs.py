@@ -8,10 +8,7 @@ from typing import Literal
 import tyro
 
 from step_analysis.ledger import merge_ledgers
-
-
-class UsageError(Exception):
-    """What the user gave can't be worked with; the text says why in one line."""
+from step_analysis.usage import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from policy_interface.demonstration import DemonstrationError
+from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from trainer.configuration import ConfigurationError, TrainConfig
 from trainer.configuration_json import config_from_json
@@ -176,22 +175,10 @@ def _parse(
     default: _Arguments | None,
 ) -> _Arguments:
     """Like tyro.cli, but bad usage is a VerbError of one line instead of a box of many."""
-    captured = io.StringIO()
+    options: dict[str, Any] = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stderr(captured):
-            if default is None:
-                return tyro.cli(kind, args=arguments, prog=program, description=description)
-            return tyro.cli(
-                kind, args=arguments, prog=program, description=description, default=default
-            )
-    except SystemExit as stopped:
-        if not stopped.code:
-            raise
-        raise VerbError(_one_line(captured.getvalue()), 2) from stopped
-
-
-def _one_line(box: str) -> str:
-    """The text inside tyro's box of an error, without its frame and its pointer to --help."""
-    lines = [line.strip("│ ") for line in box.splitlines()]
-    told = [line for line in lines if line and line[0] not in "╭╰─" and not line.endswith("--help")]
-    return " ".join(told)
+        return parse_or_say_why(
+            lambda: tyro.cli(kind, args=arguments, prog=program, description=description, **options)
+        )
+    except UsageError as error:
+        raise VerbError(f"{error}; see {program} --help", 2) from error
