@@ -133,6 +133,9 @@ class DifferentialInverseKinematics:
 
 
 _MAX_SOLVE_ITERATIONS = 400
+# Toward the seed's posture first; then without that pull, which damping lets shift the flange
+# where the arm is near a singularity.
+_SOLVE_POSTURE_RATES_HZ = (0.5, 0.0)
 
 
 def solve_pose(X_BE: Array, *, seed: Array, tolerance: float = 1e-4) -> Array:
@@ -140,17 +143,20 @@ def solve_pose(X_BE: Array, *, seed: Array, tolerance: float = 1e-4) -> Array:
 
     Raises ValueError where none is found within `tolerance` (m and rad): the pose is out of reach.
     """
-    follower = DifferentialInverseKinematics(
-        posture=seed, limits=InverseKinematicsLimits(posture_rate_hz=0.5)
-    )
+    q = seed
     position_error = rotation_error = np.inf
-    for _ in range(_MAX_SOLVE_ITERATIONS):
-        follower.step(X_BE, 0.05)
-        X = panda.forward_kinematics(follower.q)
-        position_error = float(np.linalg.norm(X[:3, 3] - X_BE[:3, 3]))
-        rotation_error = float(np.linalg.norm(rotation_vector(X_BE[:3, :3] @ X[:3, :3].T)))
-        if position_error < tolerance and rotation_error < tolerance:
-            return follower.q.copy()
+    for posture_rate_hz in _SOLVE_POSTURE_RATES_HZ:
+        follower = DifferentialInverseKinematics(
+            posture=seed, limits=InverseKinematicsLimits(posture_rate_hz=posture_rate_hz)
+        )
+        follower.reset(q)
+        for _ in range(_MAX_SOLVE_ITERATIONS):
+            q = follower.step(X_BE, 0.05).copy()
+            X = panda.forward_kinematics(q)
+            position_error = float(np.linalg.norm(X[:3, 3] - X_BE[:3, 3]))
+            rotation_error = float(np.linalg.norm(rotation_vector(X_BE[:3, :3] @ X[:3, :3].T)))
+            if position_error < tolerance and rotation_error < tolerance:
+                return q
     raise ValueError(
         f"no joint angles reach the flange pose at {X_BE[:3, 3].round(3).tolist()} m: "
         f"{position_error:.4f} m and {rotation_error:.4f} rad remain"

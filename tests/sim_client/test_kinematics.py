@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydrake.math import RigidTransform
@@ -90,6 +90,8 @@ def test_half_a_turn_has_an_axis() -> None:
     vectors,
 )
 @settings(max_examples=60, deadline=None)
+# Near a singularity, where the pull toward the posture once kept it 0.2 mm away.
+@example(0.375, 0.0, 0.125, 0.0, np.array([0.0, -1.0, 1.0]))
 def test_reaches_poses_over_the_table_tilted_ones_too(
     x: float, y: float, z: float, yaw: float, tilt: Array
 ) -> None:
