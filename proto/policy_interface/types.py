@@ -9,6 +9,7 @@ the pose of E in T.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -43,9 +44,28 @@ def _finite(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArr
         raise InvalidValueError(f"{name}: expected {shape} numbers, got {value!r:.80}") from error
     if array.shape != shape:
         raise InvalidValueError(f"{name}: expected shape {shape}, got {array.shape}")
-    if not np.isfinite(array).all():
+    if not all(map(math.isfinite, array.ravel().tolist())):
         raise InvalidValueError(f"{name}: expected finite numbers, got {array.tolist()}")
-    return _read_only(array)
+    array.flags.writeable = False
+    return array
+
+
+def _distance_from_rotation(matrix: FloatArray) -> float:
+    """How far (3, 3) is from orthonormal and right-handed: the greatest error of an element.
+
+    In plain numbers: for nine of them that is several times faster than numpy, and every pose of
+    every observation passes here.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
+    return max(
+        abs(a * a + b * b + c * c - 1),
+        abs(d * d + e * e + f * f - 1),
+        abs(a * d + b * e + c * f),
+        # The third row is the cross product of the other two, and not its mirror image.
+        abs(b * f - c * e - g),
+        abs(c * d - a * f - h),
+        abs(a * e - b * d - i),
+    )
 
 
 def _frozen(mapping: Mapping[str, _Value]) -> Mapping[str, _Value]:
@@ -62,8 +82,8 @@ class Pose:
     def __post_init__(self) -> None:
         rotation = _finite("rotation", self.rotation, (3, 3))
         translation_m = _finite("translation_m", self.translation_m, (3,))
-        residual = np.abs(rotation @ rotation.T - np.eye(3)).max()
-        if residual > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+        residual = _distance_from_rotation(rotation)
+        if residual > _ROTATION_TOLERANCE:
             raise InvalidValueError(
                 "rotation: expected an orthonormal, right-handed 3x3 matrix, "
                 f"got one that is off by {residual:.3g}: {rotation.tolist()}"
