@@ -76,6 +76,14 @@ def _add_body(plant: MultibodyPlant, name: str, inertia: SpatialInertia) -> Rigi
     return plant.AddRigidBody(name, plant.AddModelInstance(name), inertia)
 
 
+def _standing_cylinder(mass_kg: float, radius_m: float, height_m: float) -> SpatialInertia:
+    """Of a solid cylinder about the centre of the face that it stands on."""
+    spin = UnitInertia.SolidCylinder(radius_m, height_m, drake_array([0.0, 0.0, 1.0]))
+    return SpatialInertia(mass_kg, drake_array(np.zeros(3)), spin).Shift(
+        drake_array([0.0, 0.0, -height_m / 2])
+    )
+
+
 def _show(
     plant: MultibodyPlant, body: RigidBody, parts: dict[str, tuple[Surface, np.ndarray]]
 ) -> None:
@@ -176,11 +184,7 @@ class MugManipuland:
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m
-        spin = UnitInertia.SolidCylinder(r, h, drake_array([0.0, 0.0, 1.0]))
-        inertia = SpatialInertia(self.mass_kg, drake_array(np.zeros(3)), spin).Shift(
-            drake_array([0.0, 0.0, -h / 2])
-        )
-        body = _add_body(plant, self.name, inertia)
+        body = _add_body(plant, self.name, _standing_cylinder(self.mass_kg, r, h))
         handle_size = (self.handle_reach_m, 0.009, 0.044)
         _collide(
             plant,
@@ -238,11 +242,7 @@ class SaucerManipuland:
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m
-        spin = UnitInertia.SolidCylinder(r, h, drake_array([0.0, 0.0, 1.0]))
-        inertia = SpatialInertia(self.mass_kg, drake_array(np.zeros(3)), spin).Shift(
-            drake_array([0.0, 0.0, -h / 2])
-        )
-        body = _add_body(plant, self.name, inertia)
+        body = _add_body(plant, self.name, _standing_cylinder(self.mass_kg, r, h))
         _collide(
             plant,
             body,
