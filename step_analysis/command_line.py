@@ -39,20 +39,17 @@ def _run(arguments: list[str]) -> None:
     # Here, not above: what is missing from the analysis extra is then one clear line.
     import tyro
 
-    from step_analysis.verbs import Merge, Report, merge, report
+    from step_analysis.verbs import VERBS
 
     verb = parse_or_say_why(
         lambda: tyro.extras.subcommand_cli_from_dict(
-            {"report": Report, "merge": Merge},
+            dict(VERBS),
             prog="step-analysis",
             description="What the rollouts of robot policies prove.",
             args=arguments,
         )
     )
-    if isinstance(verb, Report):
-        report(verb, arguments)
-    else:
-        merge(verb)
+    verb.run(arguments)
 
 
 def _exit(message: str, code: int) -> None:

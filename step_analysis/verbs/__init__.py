@@ -1,0 +1,19 @@
+"""The verbs of `step-analysis`: each a frozen dataclass of options with a method `run`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from step_analysis.verbs.merge import Merge
+from step_analysis.verbs.report import Report
+
+
+class Verb(Protocol):
+    """One command. `run` prints its result and raises UsageError or LedgerError for bad input."""
+
+    def run(self, arguments: Sequence[str] = ()) -> None: ...
+
+
+VERBS: Mapping[str, type[Verb]] = {
+    "report": Report,
+    "merge": Merge,
+}
