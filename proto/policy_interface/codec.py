@@ -1,15 +1,17 @@
 """Between the typed values and the messages of LBM Eval's wire.
 
 Decoding treats every message as hostile: whatever is malformed raises InvalidValueError naming the
-field. Images are raw pixels with compression NONE, as LBM Eval's client and server send
-and expect them.
+field. Images are raw pixels unless asked for otherwise, as LBM Eval's client and server send and
+expect them; a server of ours takes JPEG and PNG as well.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,12 @@ import numpy.typing as npt
 from policy_interface.generated.lbm_policy_interface import (
     GetPolicyMetadata_pb2,
     PolicyStep_pb2,
+)
+from policy_interface.images import (
+    DEFAULT_JPEG_QUALITY,
+    Encoding,
+    decode_image,
+    encode_image,
 )
 from policy_interface.types import (
     Action,
@@ -33,14 +41,6 @@ ROBOT_VERSION = 20241212.0
 
 # LBM Eval's limit, on both sides: 4 cameras at their full size fit with depth and labels.
 MAX_MESSAGE_BYTES = 30 * 1024 * 1024
-
-_DTYPES: Mapping[int, np.dtype[Any]] = {
-    PolicyStep_pb2.DTYPE_UINT8: np.dtype("uint8"),
-    PolicyStep_pb2.DTYPE_INT8: np.dtype("int8"),
-    PolicyStep_pb2.DTYPE_UINT16: np.dtype("<u2"),
-    PolicyStep_pb2.DTYPE_INT16: np.dtype("<i2"),
-}
-_WIRE_DTYPES = {dtype: number for number, dtype in _DTYPES.items()}
 
 # The optional vectors of an arm: the message's field and the field of RobotState.
 _ARM_VECTORS = {
@@ -91,95 +91,101 @@ def decode_pose(message: PolicyStep_pb2.RigidTransform, name: str) -> Pose:
         raise InvalidValueError(f"{name}: {error}") from error
 
 
-def encode_image(pixels: npt.NDArray[Any]) -> PolicyStep_pb2.Image:
-    """(H, W) or (H, W, C) of uint8, int8, uint16 or int16."""
-    dtype = pixels.dtype.newbyteorder("<") if pixels.dtype.itemsize > 1 else pixels.dtype
-    if dtype not in _WIRE_DTYPES or pixels.ndim not in (2, 3):
-        raise InvalidValueError(
-            f"image: expected (H, W[, C]) of 8 or 16 bit integers, "
-            f"got {pixels.shape} of {pixels.dtype}"
-        )
-    return PolicyStep_pb2.Image(
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        channels=1 if pixels.ndim == 2 else pixels.shape[2],
-        data=pixels.astype(dtype, copy=False).tobytes(),
-        dtype=_WIRE_DTYPES[dtype],  # pyright: ignore[reportArgumentType]
-        compression=PolicyStep_pb2.NONE,
-    )
+class ImageKey(NamedTuple):
+    """Which image of an observation."""
+
+    camera: str
+    kind: Literal["rgb", "depth", "label"]
+
+    def __str__(self) -> str:
+        suffix = "" if self.kind == "rgb" else f", {self.kind}"
+        return f"camera {self.camera!r}{suffix}"
 
 
-def decode_image(message: PolicyStep_pb2.Image, name: str) -> npt.NDArray[Any]:
-    """(H, W, C), a read-only view of the message's bytes: nothing is copied."""
-    if message.compression != PolicyStep_pb2.NONE:
-        raise InvalidValueError(
-            f"{name}: compression {message.compression} is not supported; send raw pixels (0)"
-        )
-    dtype = _DTYPES.get(message.dtype)
-    if dtype is None:
-        raise InvalidValueError(f"{name}: unknown dtype {message.dtype}, expected 0 to 3")
-    shape = (message.height, message.width, message.channels)
-    if min(shape) < 1:
-        raise InvalidValueError(f"{name}: expected a positive height, width, channels, got {shape}")
-    expected = math.prod(shape) * dtype.itemsize
-    if len(message.data) != expected:
-        raise InvalidValueError(
-            f"{name}: {shape} of {dtype.name} takes {expected} bytes, got {len(message.data)}"
-        )
-    return np.frombuffer(message.data, dtype=dtype).reshape(shape)
+def compressed_images(
+    message: PolicyStep_pb2.MultiarmObservation,
+) -> Iterator[tuple[ImageKey, PolicyStep_pb2.Image]]:
+    """The images of a message that take work to decode: what to give to other threads."""
+    for camera in message.visuo:
+        for key, image in _images(camera):
+            if image.compression != PolicyStep_pb2.NONE:
+                yield key, image
 
 
-def encode_camera(name: str, view: CameraView, time_s: float | None) -> Any:
-    def camera_image(pixels: npt.NDArray[Any]) -> PolicyStep_pb2.CameraImage:
+def _images(
+    camera: PolicyStep_pb2.CameraImageSet,
+) -> Iterator[tuple[ImageKey, PolicyStep_pb2.Image]]:
+    name = camera.camera_serial
+    if camera.has_rgb:
+        yield ImageKey(name, "rgb"), camera.camera_rgb.image
+    if camera.has_depth:
+        yield ImageKey(name, "depth"), camera.camera_depth.image
+    if camera.has_label:
+        yield ImageKey(name, "label"), camera.camera_label.image
+
+
+def _encode_camera(
+    name: str,
+    view: CameraView,
+    stamp: PolicyStep_pb2.Time,
+    images: Mapping[ImageKey, PolicyStep_pb2.Image],
+) -> PolicyStep_pb2.CameraImageSet:
+    def camera_image(kind: Literal["rgb", "depth", "label"]) -> PolicyStep_pb2.CameraImage:
+        image = images[ImageKey(name, kind)]
         return PolicyStep_pb2.CameraImage(
-            image=encode_image(pixels),
+            image=image,
             info=PolicyStep_pb2.CameraInfo(
-                height=pixels.shape[0],
-                width=pixels.shape[1],
+                height=image.height,
+                width=image.width,
                 distortion_model="plumb_bob",
                 k=view.intrinsics.ravel().tolist(),
-                header=PolicyStep_pb2.Header(stamp=encode_time(time_s)),
+                header=PolicyStep_pb2.Header(stamp=stamp),
             ),
             pose=encode_pose(view.X_TC),
         )
 
     message = PolicyStep_pb2.CameraImageSet(
-        camera_serial=name, has_rgb=True, camera_rgb=camera_image(view.rgb)
+        camera_serial=name, has_rgb=True, camera_rgb=camera_image("rgb")
     )
     if view.depth is not None:
         message.has_depth = True
-        message.camera_depth.CopyFrom(camera_image(view.depth))
+        message.camera_depth.CopyFrom(camera_image("depth"))
     if view.label is not None:
         message.has_label = True
-        message.camera_label.CopyFrom(camera_image(view.label))
+        message.camera_label.CopyFrom(camera_image("label"))
     return message
 
 
-def decode_camera(message: PolicyStep_pb2.CameraImageSet) -> CameraView:
+def _decode_camera(
+    message: PolicyStep_pb2.CameraImageSet, decoded: Mapping[ImageKey, npt.NDArray[Any]]
+) -> CameraView:
     name = f"camera {message.camera_serial!r}"
     if not message.has_rgb:
         raise InvalidValueError(f"{name}: expected an RGB image, got none (has_rgb is false)")
     rgb = message.camera_rgb
     if len(rgb.info.k) != 9:
         raise InvalidValueError(f"{name}: expected 9 intrinsics, got {len(rgb.info.k)}")
+    pixels = {
+        key.kind: decoded[key] if key in decoded else decode_image(image, str(key))
+        for key, image in _images(message)
+    }
+    planes = {}
+    for kind in ("depth", "label"):
+        if kind in pixels:
+            channels = pixels[kind].shape[2]
+            if channels != 1:
+                raise InvalidValueError(f"{name}, {kind}: expected 1 channel, got {channels}")
+            planes[kind] = pixels[kind][:, :, 0]
     try:
         return CameraView(
-            rgb=decode_image(rgb.image, name),
+            rgb=pixels["rgb"],
             intrinsics=np.reshape(rgb.info.k, (3, 3)),
             X_TC=decode_pose(rgb.pose, name),
-            depth=_decode_plane(message.camera_depth, name) if message.has_depth else None,
-            label=_decode_plane(message.camera_label, name) if message.has_label else None,
+            **planes,
         )
     except InvalidValueError as error:
         text = str(error)
         raise InvalidValueError(text if text.startswith(name) else f"{name}: {text}") from error
-
-
-def _decode_plane(message: PolicyStep_pb2.CameraImage, name: str) -> npt.NDArray[Any]:
-    image = decode_image(message.image, name)
-    if image.shape[2] != 1:
-        raise InvalidValueError(f"{name}: depth and label have 1 channel, got {image.shape[2]}")
-    return image[:, :, 0]
 
 
 def encode_state(state: RobotState, time_s: float | None) -> PolicyStep_pb2.PosesAndGrippers:
@@ -240,8 +246,35 @@ def _refuse_twice(name: str, kind: str, names: Iterable[str]) -> None:
         seen.add(each)
 
 
-def encode_observation(observation: Observation) -> PolicyStep_pb2.MultiarmObservation:
+def encode_observation(
+    observation: Observation,
+    *,
+    encoding: Encoding = "raw",
+    quality: int = DEFAULT_JPEG_QUALITY,
+    executor: Executor | None = None,
+) -> PolicyStep_pb2.MultiarmObservation:
+    """encoding: of the RGB images; where it is not raw, depth and labels travel as PNG.
+
+    executor: threads that encode the images, all at once; None for this one.
+    """
     time_s = observation.time_s
+    plane_encoding: Encoding = "raw" if encoding == "raw" else "png"
+    work: list[tuple[ImageKey, npt.NDArray[Any], Encoding]] = []
+    for name, view in observation.cameras.items():
+        work.append((ImageKey(name, "rgb"), view.rgb, encoding))
+        if view.depth is not None:
+            work.append((ImageKey(name, "depth"), view.depth, plane_encoding))
+        if view.label is not None:
+            work.append((ImageKey(name, "label"), view.label, plane_encoding))
+
+    def encoded(
+        item: tuple[ImageKey, npt.NDArray[Any], Encoding],
+    ) -> tuple[ImageKey, PolicyStep_pb2.Image]:
+        key, pixels, chosen = item
+        return key, encode_image(pixels, chosen, quality=quality)
+
+    images = dict(map(encoded, work) if executor is None else executor.map(encoded, work))
+    stamp = encode_time(time_s)
     return PolicyStep_pb2.MultiarmObservation(
         robot=PolicyStep_pb2.PosesAndGrippersActualAndDesired(
             actual=encode_state(observation.actual, time_s),
@@ -249,20 +282,27 @@ def encode_observation(observation: Observation) -> PolicyStep_pb2.MultiarmObser
             version=ROBOT_VERSION,
         ),
         visuo=[
-            encode_camera(name, view, time_s) for name, view in sorted(observation.cameras.items())
+            _encode_camera(name, view, stamp, images)
+            for name, view in sorted(observation.cameras.items())
         ],
         use_language_instruction=observation.language_instruction is not None,
         language_instruction=observation.language_instruction or "",
     )
 
 
-def decode_observation(message: PolicyStep_pb2.MultiarmObservation) -> Observation:
-    """Raises InvalidValueError for anything malformed."""
+def decode_observation(
+    message: PolicyStep_pb2.MultiarmObservation,
+    decoded: Mapping[ImageKey, npt.NDArray[Any]] = MappingProxyType({}),
+) -> Observation:
+    """decoded: images that were decoded already, elsewhere; the others are decoded here.
+
+    Raises InvalidValueError for anything malformed, and MissingCodecError.
+    """
     _refuse_twice("observation", "camera", (camera.camera_serial for camera in message.visuo))
     return Observation(
         actual=decode_state(message.robot.actual, "actual"),
         desired=decode_state(message.robot.desired, "desired"),
-        cameras={camera.camera_serial: decode_camera(camera) for camera in message.visuo},
+        cameras={camera.camera_serial: _decode_camera(camera, decoded) for camera in message.visuo},
         language_instruction=(
             message.language_instruction if message.use_language_instruction else None
         ),

@@ -12,18 +12,18 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 SOURCES = PACKAGE.parent
-WIRE = "lbm_policy_interface"
+WIRES = ("lbm_policy_interface", "assay_policy_interface")
 
 # protoc writes `from lbm_policy_interface import X_pb2`, which would need a top-level package of
-# that name; ours lives inside policy_interface.generated.
-_ABSOLUTE_IMPORT = re.compile(rf"^from {WIRE} import ", flags=re.MULTILINE)
+# that name; ours live inside policy_interface.generated.
+_ABSOLUTE_IMPORT = re.compile(rf"^from ({'|'.join(WIRES)}) import ", flags=re.MULTILINE)
 
 
 def generate(output: Path) -> list[Path]:
     """Write the stubs under `output`; return their paths, sorted. Raises RuntimeError."""
     from grpc_tools import protoc
 
-    sources = sorted((SOURCES / WIRE).glob("*.proto"))
+    sources = sorted(source for wire in WIRES for source in (SOURCES / wire).glob("*.proto"))
     output.mkdir(parents=True, exist_ok=True)
     status = protoc.main(
         [
@@ -37,10 +37,10 @@ def generate(output: Path) -> list[Path]:
     )
     if status != 0:
         raise RuntimeError(f"protoc failed with status {status} on {sources}")
-    stubs = sorted((output / WIRE).glob("*_pb2*.py*"))
+    stubs = sorted(stub for wire in WIRES for stub in (output / wire).glob("*_pb2*.py*"))
     for stub in stubs:
         text = stub.read_text(encoding="utf-8")
-        stub.write_text(_ABSOLUTE_IMPORT.sub("from . import ", text), encoding="utf-8")
+        stub.write_text(_ABSOLUTE_IMPORT.sub(r"from ..\1 import ", text), encoding="utf-8")
     return stubs
 
 

@@ -99,7 +99,7 @@ def _six_joints(message: _Message) -> None:
         (_break(data=b""), "camera 'scene_right_0'"),
         (_break(dtype=9), "unknown dtype 9"),
         (_break(dtype=1), "int8"),
-        (_break(compression=1), "compression 1"),
+        (_break(compression=1), "corrupt JPEG"),
         (_rotate_wrongly, "actual, arm"),
         (_nan_translation, "desired, arm"),
         (_short_pose, "actual, arm"),

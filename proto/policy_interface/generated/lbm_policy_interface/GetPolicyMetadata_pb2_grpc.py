@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from . import GetPolicyMetadata_pb2 as lbm__policy__interface_dot_GetPolicyMetadata__pb2
+from ..lbm_policy_interface import GetPolicyMetadata_pb2 as lbm__policy__interface_dot_GetPolicyMetadata__pb2
 
 GRPC_GENERATED_VERSION = '1.74.0'
 GRPC_VERSION = grpc.__version__

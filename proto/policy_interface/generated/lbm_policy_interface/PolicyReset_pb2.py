@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lbm_policy_interface/PolicyReset.proto\x12\x14lbm_policy_interface\"=\n\x12PolicyResetRequest\x12\x19\n\x11\x63lient_identifier\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\r\"&\n\x13PolicyResetResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x32x\n\x12PolicyResetService\x12\x62\n\x0bPolicyReset\x12(.lbm_policy_interface.PolicyResetRequest\x1a).lbm_policy_interface.PolicyResetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lbm_policy_interface/PolicyReset.proto\x12\x14lbm_policy_interface\"g\n\x12PolicyResetRequest\x12\x19\n\x11\x63lient_identifier\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\r\x12\x18\n\x10station_contract\x18\x64 \x01(\t\x12\x0e\n\x06policy\x18\x65 \x01(\t\"&\n\x13PolicyResetResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x32x\n\x12PolicyResetService\x12\x62\n\x0bPolicyReset\x12(.lbm_policy_interface.PolicyResetRequest\x1a).lbm_policy_interface.PolicyResetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lbm_policy_interface.Policy
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POLICYRESETREQUEST']._serialized_start=64
-  _globals['_POLICYRESETREQUEST']._serialized_end=125
-  _globals['_POLICYRESETRESPONSE']._serialized_start=127
-  _globals['_POLICYRESETRESPONSE']._serialized_end=165
-  _globals['_POLICYRESETSERVICE']._serialized_start=167
-  _globals['_POLICYRESETSERVICE']._serialized_end=287
+  _globals['_POLICYRESETREQUEST']._serialized_end=167
+  _globals['_POLICYRESETRESPONSE']._serialized_start=169
+  _globals['_POLICYRESETRESPONSE']._serialized_end=207
+  _globals['_POLICYRESETSERVICE']._serialized_start=209
+  _globals['_POLICYRESETSERVICE']._serialized_end=329
 # @@protoc_insertion_point(module_scope)

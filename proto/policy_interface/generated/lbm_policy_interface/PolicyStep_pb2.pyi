@@ -174,17 +174,43 @@ class PosesAndGrippers(_message.Message):
     def __init__(self, pose_status: _Optional[_Iterable[_Union[RobotPoseStatus, _Mapping]]] = ..., gripper_status: _Optional[_Iterable[_Union[RobotGripperStatus, _Mapping]]] = ..., timestamp_data: _Optional[_Union[Time, _Mapping]] = ..., timestamp_sent: _Optional[_Union[Time, _Mapping]] = ..., timestamp_received: _Optional[_Union[Time, _Mapping]] = ...) -> None: ...
 
 class PolicyStepRequest(_message.Message):
-    __slots__ = ("client_identifier", "observation")
+    __slots__ = ("client_identifier", "observation", "wants_chunk", "control_step")
     CLIENT_IDENTIFIER_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    WANTS_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_STEP_FIELD_NUMBER: _ClassVar[int]
     client_identifier: str
     observation: MultiarmObservation
-    def __init__(self, client_identifier: _Optional[str] = ..., observation: _Optional[_Union[MultiarmObservation, _Mapping]] = ...) -> None: ...
+    wants_chunk: bool
+    control_step: int
+    def __init__(self, client_identifier: _Optional[str] = ..., observation: _Optional[_Union[MultiarmObservation, _Mapping]] = ..., wants_chunk: bool = ..., control_step: _Optional[int] = ...) -> None: ...
+
+class ActionChunk(_message.Message):
+    __slots__ = ("actions", "first_control_step", "planned_from_step", "next_plan_step", "control_rate_hz", "decoding_s", "queue_s", "inference_s")
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_CONTROL_STEP_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_FROM_STEP_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PLAN_STEP_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_RATE_HZ_FIELD_NUMBER: _ClassVar[int]
+    DECODING_S_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_S_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_S_FIELD_NUMBER: _ClassVar[int]
+    actions: _containers.RepeatedCompositeFieldContainer[PosesAndGrippers]
+    first_control_step: int
+    planned_from_step: int
+    next_plan_step: int
+    control_rate_hz: float
+    decoding_s: float
+    queue_s: float
+    inference_s: float
+    def __init__(self, actions: _Optional[_Iterable[_Union[PosesAndGrippers, _Mapping]]] = ..., first_control_step: _Optional[int] = ..., planned_from_step: _Optional[int] = ..., next_plan_step: _Optional[int] = ..., control_rate_hz: _Optional[float] = ..., decoding_s: _Optional[float] = ..., queue_s: _Optional[float] = ..., inference_s: _Optional[float] = ...) -> None: ...
 
 class PolicyStepResponse(_message.Message):
-    __slots__ = ("success", "action")
+    __slots__ = ("success", "action", "chunk")
     SUCCESS_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
     success: bool
     action: PosesAndGrippers
-    def __init__(self, success: bool = ..., action: _Optional[_Union[PosesAndGrippers, _Mapping]] = ...) -> None: ...
+    chunk: ActionChunk
+    def __init__(self, success: bool = ..., action: _Optional[_Union[PosesAndGrippers, _Mapping]] = ..., chunk: _Optional[_Union[ActionChunk, _Mapping]] = ...) -> None: ...

@@ -1,4 +1,4 @@
-"""The verbs of `policy-server`: serve and health."""
+"""`policy-server serve`."""
 
 from __future__ import annotations
 
@@ -7,27 +7,18 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from policy_interface.client import PolicyClient, PolicyServerError
-from policy_interface.usage import UsageError, parse_or_say_why
 from policy_server.policy import InvalidPolicyError
-from policy_server.server import (
-    AddressError,
-    OptionError,
-    PolicyServer,
-    ServerOptions,
-    split_address,
-)
+from policy_server.server import AddressError, OptionError, PolicyServer, ServerOptions
 from policy_server.targets import TargetError, TargetOptions, resolve
 
 logger = logging.getLogger(__name__)
 
-_OK, _FAILED, _BAD_USAGE, _INTERRUPTED = 0, 1, 2, 130
+_OK, _FAILED, _INTERRUPTED = 0, 1, 130
 
 _BAD_USAGE_ERRORS = (AddressError, InvalidPolicyError, OptionError, TargetError)
 
@@ -60,59 +51,9 @@ class Serve:
     drain_s: float = 10.0
     """Seconds that steps under way have to finish after Ctrl-C or SIGTERM."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Health:
-    """Ask a policy server whether it is ready: exit code 0 if it is, 1 if not.
-
-    Example: policy-server health --address 127.0.0.1:50051 --wait 60
-    """
-
-    address: str = "127.0.0.1:50051"
-    """HOST:PORT of the server."""
-    wait: float = 0.0
-    """Seconds to wait for it to become ready."""
-
-
-# Without --wait: time enough for a busy machine, and less than a container's check may take.
-_HEALTH_TIMEOUT_S = 3.0
-
-
-def run(arguments: Sequence[str]) -> int:
-    """Parse and run one verb; returns the exit code."""
-    try:
-        verb = parse_or_say_why(
-            lambda: tyro.extras.subcommand_cli_from_dict(
-                {"serve": Serve, "health": Health},
-                prog="policy-server",
-                description="Serve robot policies over gRPC, on the wire that LBM Eval speaks.",
-                args=list(arguments),
-            )
-        )
-    except UsageError as error:
-        print(f"policy-server: {error}; see policy-server --help", file=sys.stderr)
-        return _BAD_USAGE
-    try:
-        if isinstance(verb, Serve):
-            return _serve(verb)
-        return _health(verb)
-    except _BAD_USAGE_ERRORS as error:
-        print(f"policy-server: {error}", file=sys.stderr)
-        return _BAD_USAGE
-
-
-def _health(verb: Health) -> int:
-    split_address(verb.address)
-    if verb.wait < 0:
-        raise OptionError(f"--wait: expected seconds, 0 or more, got {verb.wait}")
-    with PolicyClient(verb.address) as client:
-        try:
-            client.wait_until_serving(timeout_s=verb.wait or _HEALTH_TIMEOUT_S)
-        except PolicyServerError as error:
-            print(f"policy-server: not serving: {error}", file=sys.stderr)
-            return _FAILED
-    print(f"{verb.address} is serving")
-    return _OK
+    def run(self) -> int:
+        """Serve until stopped; the exit code."""
+        return _serve(self)
 
 
 def _serve(verb: Serve) -> int:
