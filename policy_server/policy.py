@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from policy_interface.contract import Contract
-from policy_interface.types import Action, Observation, PolicyMetadata
+from policy_interface.types import Action, ChunkGuidance, Observation, PolicyMetadata
 
 
 class InvalidPolicyError(ValueError):
@@ -59,6 +59,22 @@ class Policy(Protocol):
         and no other episode.
         """
         ...
+
+
+class GuidedPolicy(Policy, Protocol):
+    """A policy whose plans can be made to agree with the chunk that is being executed.
+
+    Real-time chunking (`--execution rtc`) asks for it. guidance: by episode, None where there is
+    nothing to agree with: at its first control step.
+    """
+
+    def plan_guided(
+        self,
+        histories: Sequence[Sequence[Observation]],
+        noise: Sequence[np.random.Generator],
+        guidance: Sequence[ChunkGuidance | None],
+        /,
+    ) -> Sequence[Sequence[Action]]: ...
 
 
 def require_policy(candidate: object) -> None:

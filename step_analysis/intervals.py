@@ -1,4 +1,4 @@
-"""Intervals for a success rate: Clopper-Pearson, Wilson, and the Beta posterior."""
+"""Intervals for one success rate: Clopper-Pearson, Wilson, Jeffreys, and the Beta posterior."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ DEFAULT_CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """A range of success rates, within [0, 1]."""
+    """A range: of rates within [0, 1], or of differences of two rates within [-1, 1]."""
 
     lower: float
     upper: float
@@ -27,7 +27,8 @@ def clopper_pearson(
     Raises:
         ValueError: counts out of range, or a confidence outside (0, 1).
     """
-    _check(successes, num_episodes, confidence)
+    check_counts(successes, num_episodes)
+    check_confidence(confidence)
     tail = (1.0 - confidence) / 2.0
     failures = num_episodes - successes
     lower = float(betaincinv(successes, failures + 1, tail)) if successes else 0.0
@@ -43,7 +44,8 @@ def wilson(successes: int, num_episodes: int, confidence: float = DEFAULT_CONFID
     Raises:
         ValueError: counts out of range, or a confidence outside (0, 1).
     """
-    _check(successes, num_episodes, confidence)
+    check_counts(successes, num_episodes)
+    check_confidence(confidence)
     if num_episodes == 0:
         return Interval(0.0, 1.0)
     z = float(ndtri(0.5 + confidence / 2.0))
@@ -58,6 +60,26 @@ def wilson(successes: int, num_episodes: int, confidence: float = DEFAULT_CONFID
     return Interval(lower, upper)
 
 
+def jeffreys(
+    successes: int, num_episodes: int, confidence: float = DEFAULT_CONFIDENCE
+) -> Interval:
+    """The equal-tailed interval of Beta(s + 1/2, f + 1/2): covers about `confidence` on average.
+
+    Source: Brown, Cai and DasGupta, Statistical Science 16 (2001), with their ends: 0 without a
+    success, 1 without a failure.
+
+    Raises:
+        ValueError: counts out of range, or a confidence outside (0, 1).
+    """
+    check_counts(successes, num_episodes)
+    check_confidence(confidence)
+    tail = (1.0 - confidence) / 2.0
+    a, b = successes + 0.5, num_episodes - successes + 0.5
+    lower = float(betaincinv(a, b, tail)) if successes else 0.0
+    upper = float(betaincinv(a, b, 1.0 - tail)) if successes < num_episodes else 1.0
+    return Interval(lower, upper)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BetaPosterior:
     """What is believed of a success rate after some episodes, from a uniform prior Beta(1, 1)."""
@@ -66,7 +88,7 @@ class BetaPosterior:
     num_episodes: int
 
     def __post_init__(self) -> None:
-        _check(self.successes, self.num_episodes, DEFAULT_CONFIDENCE)
+        check_counts(self.successes, self.num_episodes)
 
     @property
     def a(self) -> int:
@@ -86,7 +108,7 @@ class BetaPosterior:
 
     def interval(self, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
         """The central credible interval."""
-        _check(self.successes, self.num_episodes, confidence)
+        check_confidence(confidence)
         tail = (1.0 - confidence) / 2.0
         return Interval(self.quantile(tail), self.quantile(1.0 - tail))
 
@@ -97,11 +119,16 @@ class BetaPosterior:
         return np.exp(log_density - betaln(self.a, self.b))
 
 
-def _check(successes: int, num_episodes: int, confidence: float) -> None:
+def check_counts(successes: int, num_episodes: int) -> None:
+    """Raises ValueError unless 0 <= successes <= num_episodes."""
     if not 0 <= successes <= num_episodes:
         raise ValueError(
             f"successes must lie between 0 and the number of episodes, got {successes} "
             f"of {num_episodes}"
         )
+
+
+def check_confidence(confidence: float) -> None:
+    """Raises ValueError unless the confidence lies in (0, 1)."""
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")

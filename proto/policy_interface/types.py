@@ -10,7 +10,7 @@ the pose of E in T.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -238,6 +238,29 @@ class Action:
     def __post_init__(self) -> None:
         object.__setattr__(self, "poses", _frozen(self.poses))
         object.__setattr__(self, "gripper_widths_m", _widths(self.gripper_widths_m))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkGuidance:
+    """What a plan should agree with: the chunk that is being executed while it is made.
+
+    actions: that chunk's, from the control step of the plan's newest observation on; possibly
+        fewer than the plan will have.
+    num_frozen: the first so many are executed whatever the plan says, because it is not there yet.
+
+    Real-time chunking (Black, Galliker and Levine 2025, arXiv 2506.07339).
+    """
+
+    actions: Sequence[Action]
+    num_frozen: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "actions", tuple(self.actions))
+        if not 0 <= self.num_frozen <= len(self.actions):
+            raise InvalidValueError(
+                f"num_frozen: expected 0 to {len(self.actions)}, the number of actions, "
+                f"got {self.num_frozen}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
