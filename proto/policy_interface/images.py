@@ -8,7 +8,6 @@ of its size is compared with what the message says, and with a limit, before any
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -197,7 +196,7 @@ def _from_png(message: PolicyStep_pb2.Image, name: str) -> npt.NDArray[Any]:
     except InvalidValueError:
         raise
     # Pillow raises whatever its many chunk readers raise for data that is not theirs.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise InvalidValueError(f"{name}: corrupt PNG: {error}") from error
     return pixels.view(dtype).reshape(message.height, message.width, message.channels)
 

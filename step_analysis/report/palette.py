@@ -1,41 +1,56 @@
-"""The report's colours: as drawn, and the style sheet's variables that replace them on the page."""
+"""The report's colours by role, for a light and for a dark scheme.
 
-from collections.abc import Sequence
+A policy's colours start from Okabe and Ito's blue and vermilion and go on so that each keeps the
+largest distance to those before it in CIELAB, for normal sight and for simulated protanopia,
+deuteranopia and tritanopia (Machado et al., 2009). No figure tells policies apart by colour alone.
+"""
 
-INK = "#23272e"
-MUTED = "#6f7680"
-GRID = "#e3e1da"
-PAPER = "#fdfcf9"
+from collections.abc import Mapping
+from typing import Literal
 
-POLICY_COLOURS = (
-    "#2f6690",
-    "#d17a22",
-    "#3a8f7b",
-    "#b5507a",
-    "#7861a8",
-    "#8a8f2f",
-    "#a3543c",
-    "#4a8fb8",
-)
-"""Distinguishable with the common colour deficiencies for the first four, and in grey by value."""
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
-_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", PAPER: "--paper"} | {
-    colour: f"--policy-{i}" for i, colour in enumerate(POLICY_COLOURS)
+_PAIRS: Mapping[str, tuple[str, str]] = {
+    "paper": ("#fdfcf9", "#15171b"),
+    "ink": ("#21252b", "#e9e7e2"),
+    "muted": ("#646b75", "#9ba1ab"),
+    "line": ("#e2e0d9", "#31353c"),
+    "wash": ("#f4f2ec", "#1d2025"),
+    "gain": ("#0072b2", "#58a6e6"),
+    "loss": ("#d55e00", "#ff8a3d"),
+    "on-colour": ("#ffffff", "#101215"),
 }
 
+_POLICY_PAIRS = (
+    ("#0072b2", "#58a6e6"),
+    ("#d55e00", "#ff8a3d"),
+    ("#0e604a", "#8fe3c4"),
+    ("#c2557f", "#d9799b"),
+    ("#7d8c1f", "#cce78f"),
+    ("#65296c", "#efbbf2"),
+    ("#a37a00", "#f4dd6c"),
+    ("#8a7ef6", "#897ced"),
+    ("#33406e", "#c2c9fe"),
+    ("#4da027", "#7ca765"),
+    ("#894000", "#c7783c"),
+    ("#ae7eb1", "#ab7baf"),
+)
+NUM_POLICY_COLOURS = len(_POLICY_PAIRS)
 
-def policy_colours(policies: Sequence[str]) -> dict[str, str]:
-    """A colour for each policy, in the order given; the colours repeat after the eighth."""
-    return {policy: POLICY_COLOURS[i % len(POLICY_COLOURS)] for i, policy in enumerate(policies)}
+
+def policy_role(index: int) -> str:
+    """The role of the policy with this index by name; the colours repeat after the twelfth."""
+    return f"policy-{index % NUM_POLICY_COLOURS}"
 
 
-def policy_variable(colour: str) -> str:
-    """The style sheet's name of a drawn colour, as 'var(--policy-0)'."""
-    return f"var({_VARIABLES[colour]})"
+def colours(scheme: Scheme) -> dict[str, str]:
+    """'#rrggbb' by role."""
+    side = SCHEMES.index(scheme)
+    by_role = {role: pair[side] for role, pair in _PAIRS.items()}
+    return by_role | {policy_role(i): pair[side] for i, pair in enumerate(_POLICY_PAIRS)}
 
 
-def with_variables(svg: str) -> str:
-    """A drawing whose colours follow the page's light or dark scheme."""
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    return svg
+def style_variables(scheme: Scheme) -> str:
+    """The colours as declarations of a style sheet: '--paper: #fdfcf9; …'."""
+    return " ".join(f"--{role}: {colour};" for role, colour in colours(scheme).items())
