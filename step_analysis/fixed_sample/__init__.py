@@ -1,0 +1,1 @@
+"""Exact tests that look once, when all episodes are done."""
