@@ -103,7 +103,8 @@ class Contract:
         """Raises ContractError for anything but a contract of this version."""
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        # Brackets within brackets, deeper than Python's stack.
+        except (ValueError, RecursionError) as error:
             raise ContractError(f"contract: not JSON: {error}") from error
         if not isinstance(fields, dict):
             raise ContractError(f"contract: expected a JSON object, got {type(fields).__name__}")

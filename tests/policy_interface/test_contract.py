@@ -106,6 +106,7 @@ def broken(**changes: object) -> str:
     ("text", "complaint"),
     [
         ("{", "not JSON"),
+        pytest.param("[" * 100_000, "not JSON", id="deeply nested"),
         ("[]", "object"),
         (broken(version=2), "version 2"),
         (broken(colour="red"), "unknown fields"),
