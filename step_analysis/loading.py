@@ -1,24 +1,44 @@
-"""Gathering the rollouts of policies from ledgers and results files, wherever they lie."""
+"""Gathering the rollouts of policies, wherever they lie and whatever wrote them.
+
+What several files say of one episode is put together here: the first counted record decides, and
+what comes later for the same episode is kept aside for the doctor to tell of. Nothing is refused
+because its statistics are doubtful; `doctor` finds that. Refused is what can't be read, and two
+checkpoints under one name, of which no number is right.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from step_analysis.ledger import (
-    DESIGN_FILE_NAME,
-    LEDGER_FILE_NAME,
-    LedgerError,
-    latest_outcomes,
-    read_design,
-    read_ledger,
-)
-from step_analysis.results_json import (
-    PUBLIC_RESULTS_PATTERN,
-    RESULTS_FILE_NAME,
-    ResultsFile,
-    read_results_tree,
-)
+from step_analysis.ledger import LedgerError
+from step_analysis.reading.discovery import Discovery, LeftOut
+from step_analysis.reading.source import PolicySource, SourceFormat
 from step_analysis.rollouts import EvaluationDesign, RolloutRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """A counted record of an episode that had its outcome already; it decides nothing."""
+
+    kept: RolloutRecord
+    ignored: RolloutRecord
+    source: Path
+    """Of the one ignored."""
+
+    @property
+    def contradicts(self) -> bool:
+        return self.kept.outcome is not self.ignored.outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one file has of a task."""
+
+    source: Path
+    num_requested: int
+    budget: int | None
+    """Episodes fixed beforehand, where the file says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +51,15 @@ class TaskRollouts:
     requested: tuple[int, ...]
     """Scenario indices in order, done or not."""
     max_sample_size: int
+    """The budget; the smallest, where several were recorded."""
     budget_is_recorded: bool
     """Whether the budget was written down; otherwise it is the number of episodes requested."""
+    runs: tuple[Run, ...] = ()
+    """In order of their paths, which for timestamped folders is the order of time."""
+    repeats: tuple[Repeat, ...] = ()
+    scored_as_failure: frozenset[int] = frozenset()
+    """Scenario indices that a file scores as failures although the message names the
+    infrastructure. They are errors here, unless asked for otherwise."""
 
     @property
     def counted(self) -> list[RolloutRecord]:
@@ -49,6 +76,15 @@ class TaskRollouts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How one file says that its episodes were run."""
+
+    source: Path
+    settings: Mapping[str, Any]
+    """By dotted name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyRollouts:
     """All that was found of one policy."""
 
@@ -56,6 +92,120 @@ class PolicyRollouts:
     tasks: Mapping[str, TaskRollouts]
     design: EvaluationDesign | None
     sources: tuple[Path, ...]
+    protocols: tuple[Protocol, ...] = ()
+    digests: tuple[str, ...] = ()
+    """Of its checkpoints: more than one only where that was allowed."""
+    remarks: tuple[str, ...] = ()
+    """What was read by convention rather than because a file says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollouts:
+    """All that was found at some paths."""
+
+    policies: tuple[PolicyRollouts, ...]
+    """By name."""
+    left_out: tuple[LeftOut, ...]
+    """Files in the folders that are no rollouts, as far as can be told."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(task.outcomes for policy in self.policies for task in policy.tasks.values())
+
+
+def read_rollouts(
+    paths: Iterable[Path | str],
+    *,
+    source_format: SourceFormat | None = None,
+    count_infrastructure: bool = False,
+    allow_mixed_checkpoints: bool = False,
+) -> Rollouts:
+    """The policies in `paths`, and what was left out.
+
+    A path is a folder that an evaluation wrote, with one or more policies below; a ledger; or
+    results of LBM Eval, VLA Foundry, vla-eval or LeRobot, a CSV or parquet table, or a folder of
+    such. Results beside a ledger are left alone: they say the same again.
+
+    Args:
+        source_format: what the files are; None recognises each by name and content.
+        count_infrastructure: count as failures the errors that a file scores so, as the
+            evaluations that wrote them do; otherwise they are errors, and count for nothing.
+        allow_mixed_checkpoints: go on where one name stands for two checkpoints.
+
+    Raises:
+        LedgerError: a path is missing, a file is not what it seems, or one name stands for two
+            checkpoints; names the file and the field.
+        OSError: a file can't be read.
+    """
+    discovery = Discovery(source_format=source_format, count_infrastructure=count_infrastructure)
+    gathered: dict[str, _Gathered] = {}
+    for path in paths:
+        for source in discovery.read(Path(path)):
+            known = gathered.setdefault(source.policy, _Gathered(policy=source.policy))
+            known.add(source)
+            if len(known.digests) > 1 and not allow_mixed_checkpoints:
+                first, second = known.digests[:2]
+                raise LedgerError(
+                    f"{source.path}: policy {source.policy!r} has digest {second!r} here and "
+                    f"{first!r} elsewhere: two checkpoints under one name"
+                )
+    return Rollouts(
+        policies=tuple(gathered[policy].finish() for policy in sorted(gathered)),
+        left_out=tuple(discovery.left_out),
+    )
+
+
+def load_rollouts(
+    paths: Iterable[Path | str],
+    *,
+    source_format: SourceFormat | None = None,
+    count_infrastructure: bool = False,
+) -> list[PolicyRollouts]:
+    """The policies in `paths`, by name: `read_rollouts` without what was left out."""
+    return list(
+        read_rollouts(
+            paths, source_format=source_format, count_infrastructure=count_infrastructure
+        ).policies
+    )
+
+
+@dataclass(kw_only=True)
+class _GatheredTask:
+    """One policy's episodes of one task while its sources are read."""
+
+    outcomes: dict[int, RolloutRecord] = field(default_factory=dict)
+    requested: set[int] = field(default_factory=set)
+    runs: list[Run] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list)
+    scored_as_failure: dict[int, RolloutRecord] = field(default_factory=dict)
+
+    def add(self, record: RolloutRecord, source: Path, is_scored_as_failure: bool) -> None:
+        known = self.outcomes.get(record.scenario_index)
+        if is_scored_as_failure:
+            self.scored_as_failure[record.scenario_index] = record
+        if known is None or not known.outcome.counts:
+            self.outcomes[record.scenario_index] = record
+        elif record.outcome.counts:
+            self.repeats.append(Repeat(kept=known, ignored=record, source=source))
+
+    def finish(self, task: str) -> TaskRollouts:
+        runs = sorted(self.runs, key=lambda run: run.source)
+        budgets = [run.budget for run in runs if run.budget is not None]
+        return TaskRollouts(
+            task=task,
+            outcomes=dict(sorted(self.outcomes.items())),
+            requested=tuple(sorted(self.requested)),
+            max_sample_size=min(budgets, default=len(self.requested)),
+            budget_is_recorded=bool(budgets),
+            runs=tuple(runs),
+            repeats=tuple(self.repeats),
+            # Where another attempt decided, nothing is left of the error.
+            scored_as_failure=frozenset(
+                index
+                for index, record in self.scored_as_failure.items()
+                if self.outcomes[index] is record
+            ),
+        )
 
 
 @dataclass(kw_only=True)
@@ -63,145 +213,44 @@ class _Gathered:
     """One policy while its sources are read."""
 
     policy: str
-    records: list[RolloutRecord] = field(default_factory=list)
-    requested: dict[str, set[int]] = field(default_factory=dict)
-    budgets: dict[str, int] = field(default_factory=dict)
+    tasks: dict[str, _GatheredTask] = field(default_factory=dict)
     design: EvaluationDesign | None = None
     sources: list[Path] = field(default_factory=list)
+    protocols: list[Protocol] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    remarks: dict[str, None] = field(default_factory=dict)
 
-    def request(self, task: str, scenario_indices: Iterable[int]) -> None:
-        self.requested.setdefault(task, set()).update(scenario_indices)
-
-    def set_budget(self, task: str, budget: int, source: Path) -> None:
-        known = self.budgets.setdefault(task, budget)
-        if known != budget:
-            raise LedgerError(
-                f"{source}: {self.policy!r} on {task} has a budget of {budget} episodes here and "
-                f"{known} elsewhere; a budget is fixed once, before the first episode"
+    def add(self, source: PolicySource) -> None:
+        self.sources.append(source.path)
+        self.remarks |= dict.fromkeys(source.remarks)
+        if source.design is not None:
+            self.design = self.design or source.design
+            if source.design.policy_digest not in self.digests:
+                self.digests.append(source.design.policy_digest)
+        if source.protocol:
+            self.protocols.append(Protocol(source=source.path, settings=source.protocol))
+        for task, indices in source.requested.items():
+            known = self.tasks.setdefault(task, _GatheredTask())
+            known.requested.update(indices)
+            known.runs.append(
+                Run(
+                    source=source.path,
+                    num_requested=len(set(indices)),
+                    budget=source.budgets.get(task),
+                )
             )
+        scored_as_failure = frozenset(source.scored_as_failure)
+        for record in source.records:
+            is_scored_as_failure = (record.task, record.scenario_index) in scored_as_failure
+            self.tasks[record.task].add(record, source.path, is_scored_as_failure)
 
     def finish(self) -> PolicyRollouts:
-        outcomes = latest_outcomes(self.records)
-        by_task: dict[str, dict[int, RolloutRecord]] = {task: {} for task in self.requested}
-        for key, record in sorted(outcomes.items()):
-            by_task.setdefault(key.task, {})[key.scenario_index] = record
-        tasks = {}
-        for task in sorted(by_task):
-            requested = self.requested.get(task, set()) | by_task[task].keys()
-            budget = self.budgets.get(task)
-            if budget is not None and len(by_task[task]) > budget:
-                raise LedgerError(
-                    f"{self.sources[0]}: {self.policy!r} has {len(by_task[task])} episodes of "
-                    f"{task}, more than the budget of {budget} fixed beforehand"
-                )
-            tasks[task] = TaskRollouts(
-                task=task,
-                outcomes=by_task[task],
-                requested=tuple(sorted(requested)),
-                max_sample_size=budget or len(requested),
-                budget_is_recorded=budget is not None,
-            )
         return PolicyRollouts(
-            policy=self.policy, tasks=tasks, design=self.design, sources=tuple(self.sources)
+            policy=self.policy,
+            tasks={task: self.tasks[task].finish(task) for task in sorted(self.tasks)},
+            design=self.design,
+            sources=tuple(self.sources),
+            protocols=tuple(self.protocols),
+            digests=tuple(self.digests),
+            remarks=tuple(self.remarks),
         )
-
-
-def load_rollouts(paths: Iterable[Path | str]) -> list[PolicyRollouts]:
-    """The policies in `paths`, by name.
-
-    A path is a folder that an evaluation wrote, with one or more policies below; a ledger; or a
-    results file or folder of LBM Eval or VLA Foundry. Results beside a ledger are left alone:
-    they say the same again.
-
-    Raises:
-        LedgerError: a path is missing or nothing of the kind, two sources contradict each other,
-            or one name stands for two checkpoints.
-        OSError: a file can't be read.
-    """
-    gathered: dict[str, _Gathered] = {}
-    seen: set[Path] = set()
-    for path in map(Path, paths):
-        if not path.exists():
-            raise LedgerError(f"{path}: no such file or folder")
-        for source in _sources(path):
-            if source.resolve() in seen:
-                continue
-            seen.add(source.resolve())
-            if source.suffix == ".jsonl":
-                _gather_ledger(source, gathered)
-        for results in _results_without_ledger(path):
-            if results.path.resolve() not in seen:
-                seen.add(results.path.resolve())
-                _gather_results(results, gathered)
-    return [gathered[policy].finish() for policy in sorted(gathered)]
-
-
-def _sources(path: Path) -> list[Path]:
-    """The ledgers at or below a path."""
-    if path.is_file():
-        return [path] if path.suffix == ".jsonl" else []
-    return sorted(path.rglob(LEDGER_FILE_NAME))
-
-
-def _results_without_ledger(path: Path) -> list[ResultsFile]:
-    if path.is_file():
-        if path.suffix == ".jsonl":
-            return []
-        if path.name != RESULTS_FILE_NAME and not path.match(PUBLIC_RESULTS_PATTERN):
-            raise LedgerError(
-                f"{path}: neither a {LEDGER_FILE_NAME}, a {RESULTS_FILE_NAME} nor a "
-                f"{PUBLIC_RESULTS_PATTERN} of LBM Eval"
-            )
-        return read_results_tree(path)
-    ledger_folders = {ledger.parent.resolve() for ledger in _sources(path)}
-    return [
-        results
-        for results in read_results_tree(path)
-        if ledger_folders.isdisjoint(results.path.resolve().parents)
-    ]
-
-
-def _gather_ledger(path: Path, gathered: dict[str, _Gathered]) -> None:
-    design_path = path.parent / DESIGN_FILE_NAME
-    design = read_design(design_path) if design_path.exists() else None
-    records = read_ledger(path)
-    policies = {record.policy for record in records}
-    if design is not None:
-        strangers = policies - {design.policy}
-        if strangers:
-            raise LedgerError(
-                f"{path}: holds records of {sorted(strangers)}, but {design_path} is of "
-                f"{design.policy!r}"
-            )
-        policies.add(design.policy)
-    for policy in policies:
-        known = gathered.setdefault(policy, _Gathered(policy=policy))
-        known.sources.append(path)
-        for record in records:
-            if record.policy == policy:
-                known.records.append(record)
-                known.request(record.task, [record.scenario_index])
-        if design is not None:
-            _gather_design(design, design_path, known)
-
-
-def _gather_design(design: EvaluationDesign, path: Path, known: _Gathered) -> None:
-    if known.design is not None and known.design.policy_digest != design.policy_digest:
-        raise LedgerError(
-            f"{path}: policy {design.policy!r} has digest {design.policy_digest!r} here and "
-            f"{known.design.policy_digest!r} elsewhere: two checkpoints under one name"
-        )
-    known.design = known.design or design
-    for task in design.tasks:
-        known.request(task, range(design.first_episode, design.first_episode + design.num_episodes))
-        known.set_budget(task, design.max_sample_size, path)
-
-
-def _gather_results(results: ResultsFile, gathered: dict[str, _Gathered]) -> None:
-    known = gathered.setdefault(results.policy, _Gathered(policy=results.policy))
-    known.sources.append(results.path)
-    known.records.extend(results.records)
-    for key in [*(record.key for record in results.records), *results.pending]:
-        known.request(key.task, [key.scenario_index])
-        if results.max_sample_size is not None:
-            known.set_budget(key.task, results.max_sample_size, results.path)

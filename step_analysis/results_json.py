@@ -3,41 +3,30 @@
 Both keep one entry an episode, written beforehand as pending. LBM Eval records an exception of
 its own as `is_success: false` with a traceback, which its dashboard then counts as a failure of
 the policy: 196 of the 34,200 open-source rollouts released with VLA Foundry are such. Read here
-they are errors; written here an error has `is_success: null`, Foundry's mark of a crash.
+they are errors, unless asked for as the reference counts them; written here an error has
+`is_success: null`, Foundry's mark of a crash.
 Standard library only.
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from step_analysis.atomic_file import write_atomically
+from step_analysis.infrastructure import is_timeout, outcome_of_failure
 from step_analysis.ledger import LedgerError, latest_outcomes
-from step_analysis.rollouts import (
-    Outcome,
-    RolloutKey,
-    RolloutRecord,
-    check_policy_name,
-    check_task_name,
-)
-from step_analysis.strict_json import FormatError, parse_object, shown
+from step_analysis.rollouts import Outcome, RolloutKey, RolloutRecord, check_name
+from step_analysis.strict_json import FormatError, parse_object, read_bounded, shown
 
 RESULTS_FILE_NAME = "results.json"
 PUBLIC_RESULTS_PATTERN = "results-*.json"
 
 _TIMEOUT_PREFIX = "timeout"
-# What LBM Eval v1.1 raised in the released rollouts, should a message keep no traceback.
-_INFRASTRUCTURE_MARKS = (
-    "Traceback (most recent call last)",
-    "SimFailure",
-    "No space left on device",
-    "rejected this client uuid",
-    "SceneGraph encountered a non-finite value",
-    "Unable to synchronously open object",
-)
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +36,11 @@ class ResultsFile:
     path: Path
     policy: str
     records: tuple[RolloutRecord, ...]
-    """Finished episodes in the order of the file; seed and start are not kept there."""
+    """Finished episodes in the order of the file, an episode that is there twice two times; seed
+    and start are not kept there."""
     pending: tuple[RolloutKey, ...]
+    scored_as_failure: frozenset[RolloutKey]
+    """Episodes with `is_success: false` whose message names the infrastructure."""
     max_sample_size: int | None
     """The budget for each task, fixed beforehand; None where the file does not say."""
 
@@ -58,8 +50,15 @@ def snake_case(task: str) -> str:
     return re.sub(r"(?<!^)(?<![A-Z])(?=[A-Z])", "_", task).lower()
 
 
+@lru_cache(maxsize=1024)
 def camel_case(skill_type: str) -> str:
-    """The task of a skill type: 'put_mug_on_saucer' is 'PutMugOnSaucer'."""
+    """The task of a skill type: 'put_mug_on_saucer' is 'PutMugOnSaucer'.
+
+    VLA Foundry's closed set has tasks in CamelCase already, and names that are no identifier stay
+    as they are.
+    """
+    if not _IDENTIFIER.fullmatch(skill_type):
+        return skill_type
     return "".join(word[:1].upper() + word[1:] for word in skill_type.split("_"))
 
 
@@ -103,16 +102,27 @@ def write_results(
     write_atomically(Path(path), json.dumps(document, allow_nan=False, indent=2) + "\n")
 
 
-def read_results(path: Path | str, policy: str) -> ResultsFile:
+def read_results(
+    path: Path | str,
+    policy: str,
+    *,
+    task_names: Mapping[str, str] | None = None,
+    count_infrastructure: bool = False,
+) -> ResultsFile:
     """One results.json or results-*.json, of the policy that its folder names.
 
+    Args:
+        task_names: names to give to tasks, by the name in CamelCase.
+        count_infrastructure: take what the file scores as a failure to be one, whatever its
+            message, as VLA Foundry does.
+
     Raises:
-        LedgerError: not such a file, or an episode is there twice; names the file.
+        LedgerError: not such a file; names the file and the field.
         OSError: the file can't be read.
     """
     path = Path(path)
     try:
-        return _parse(path, path.read_bytes(), policy)
+        return _parse(path, read_bounded(path), policy, task_names or {}, count_infrastructure)
     except FormatError as error:
         raise LedgerError(f"{path}: {error}") from None
 
@@ -126,7 +136,7 @@ def read_results_tree(root: Path | str) -> list[ResultsFile]:
     """
     root = Path(root).resolve()
     paths = [root] if root.is_file() else sorted(_results_below(root))
-    return [read_results(path, _policy_of(path, root)) for path in paths]
+    return [read_results(path, policy_of(path, root)) for path in paths]
 
 
 def _results_below(root: Path) -> Iterable[Path]:
@@ -134,9 +144,13 @@ def _results_below(root: Path) -> Iterable[Path]:
     yield from root.rglob(PUBLIC_RESULTS_PATTERN)
 
 
-def _policy_of(path: Path, root: Path) -> str:
-    """The policy's name from the folders: no results file holds it."""
-    if path.name != RESULTS_FILE_NAME or path.parent.parent.name != "rollouts":
+def policy_of(path: Path, root: Path) -> str:
+    """The policy's name from the folders between `root` and the file: no results file holds it.
+
+    Raises:
+        LedgerError: there are more folders than the known layouts have.
+    """
+    if not is_foundry_layout(path):
         return path.parent.name
     policy_folder = path.parents[3]
     depth_below_root = len(path.relative_to(root).parts) if path != root else 0
@@ -148,6 +162,12 @@ def _policy_of(path: Path, root: Path) -> str:
             "[set/]policy/Task/rollouts/time/results.json; name a folder further down"
         )
     return policy_folder.name
+
+
+def is_foundry_layout(path: Path) -> bool:
+    """Whether a file lies as policy/Task/rollouts/time/results.json."""
+    parents = path.parents
+    return path.name == RESULTS_FILE_NAME and len(parents) > 3 and parents[1].name == "rollouts"
 
 
 def _entry(task: str, scenario_index: int, record: RolloutRecord | None) -> dict[str, Any]:
@@ -167,14 +187,20 @@ def _entry(task: str, scenario_index: int, record: RolloutRecord | None) -> dict
         entry["is_success"] = record.outcome is Outcome.SUCCESS
     elif not record.message:
         entry["failure_message"] = "error without a message"
-    if record.outcome is Outcome.TIMEOUT and not _is_timeout(record.message):
+    if record.outcome is Outcome.TIMEOUT and not is_timeout(record.message):
         entry["failure_message"] = ": ".join(filter(None, (_TIMEOUT_PREFIX, record.message)))
     return entry
 
 
-def _parse(path: Path, content: bytes, policy: str) -> ResultsFile:
+def _parse(
+    path: Path,
+    content: bytes,
+    policy: str,
+    task_names: Mapping[str, str],
+    count_infrastructure: bool,
+) -> ResultsFile:
     what = "results"
-    check_policy_name(policy, "policy, from the folder's name")
+    check_name(policy, "policy, from the folder's name")
     document = parse_object(content, what)
     evaluations = document.get("evaluations")
     if not isinstance(evaluations, list):
@@ -186,63 +212,60 @@ def _parse(path: Path, content: bytes, policy: str) -> ResultsFile:
         )
     records: list[RolloutRecord] = []
     pending: list[RolloutKey] = []
-    seen: set[RolloutKey] = set()
+    scored_as_failure: set[RolloutKey] = set()
     for position, entry in enumerate(evaluations):
         try:
-            item = _parse_entry(entry, policy)
+            record, is_pending = _parse_entry(entry, policy, task_names)
         except FormatError as error:
             raise FormatError(f"{what}: evaluations[{position}]: {error}") from None
-        key = item if isinstance(item, RolloutKey) else item.key
-        if key in seen:
-            raise FormatError(f"{what}: evaluations[{position}]: {key} is there twice")
-        seen.add(key)
-        if isinstance(item, RolloutKey):
-            pending.append(item)
-        else:
-            records.append(item)
+        if is_pending:
+            pending.append(record.key)
+            continue
+        if record.outcome is Outcome.ERROR and entry["is_success"] is False:
+            scored_as_failure.add(record.key)
+            if count_infrastructure:
+                record = replace(record, outcome=Outcome.FAILURE)
+        records.append(record)
     return ResultsFile(
         path=path,
         policy=policy,
         records=tuple(records),
         pending=tuple(pending),
+        scored_as_failure=frozenset(scored_as_failure),
         max_sample_size=budget,
     )
 
 
-def _parse_entry(entry: object, policy: str) -> RolloutRecord | RolloutKey:
-    """A finished episode's record, or the key of a pending one."""
-    if not isinstance(entry, Mapping):
+def _parse_entry(
+    entry: object, policy: str, task_names: Mapping[str, str]
+) -> tuple[RolloutRecord, bool]:
+    """An episode's record, and whether it is still pending."""
+    if not isinstance(entry, dict):
         raise FormatError(f"a JSON object expected, got {shown(entry)}")
     skill_type = entry.get("skill_type")
     if not isinstance(skill_type, str):
         raise FormatError(f"skill_type: text expected, got {shown(skill_type)}")
-    task = check_task_name(camel_case(skill_type), "skill_type")
-    is_success, is_pending = entry.get("is_success"), entry.get("is_pending", False)
+    task = check_name(camel_case(skill_type), "skill_type")
+    if "is_success" not in entry:
+        raise FormatError("is_success: missing; true, false or null expected")
+    is_success, is_pending = entry["is_success"], entry.get("is_pending", False)
     for name, value in (("is_success", is_success), ("is_pending", is_pending)):
         if value is not None and not isinstance(value, bool):
             raise FormatError(f"{name}: true, false or null expected, got {shown(value)}")
     message = entry.get("failure_message")
     record = RolloutRecord(
         policy=policy,
-        task=task,
+        task=task_names.get(task, task),
         scenario_index=entry.get("scenario_index"),  # type: ignore[arg-type]
         seed=None,
         outcome=_outcome(is_success, message),
         duration_s=entry.get("total_time"),
         message=message,
     )
-    return record.key if is_success is None and is_pending else record
+    return record, is_success is None and bool(is_pending)
 
 
 def _outcome(is_success: bool | None, message: object) -> Outcome:
     if is_success is None:
         return Outcome.ERROR
-    if is_success:
-        return Outcome.SUCCESS
-    if isinstance(message, str) and any(mark in message for mark in _INFRASTRUCTURE_MARKS):
-        return Outcome.ERROR
-    return Outcome.TIMEOUT if _is_timeout(message) else Outcome.FAILURE
-
-
-def _is_timeout(message: object) -> bool:
-    return isinstance(message, str) and message.lower().startswith(_TIMEOUT_PREFIX)
+    return Outcome.SUCCESS if is_success else outcome_of_failure(message)

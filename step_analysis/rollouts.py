@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 from step_analysis.strict_json import (
@@ -66,7 +67,7 @@ class RolloutRecord:
 
     policy: str
     task: str
-    """CamelCase name, e.g. 'PutMugOnSaucer'."""
+    """CamelCase in a ledger, e.g. 'PutMugOnSaucer'; another benchmark's records keep its names."""
     scenario_index: int
     seed: int | None
     outcome: Outcome
@@ -85,8 +86,8 @@ class RolloutRecord:
     """Predicates and partial credit, by name."""
 
     def __post_init__(self) -> None:
-        check_policy_name(self.policy, "policy")
-        check_task_name(self.task, "task")
+        check_name(self.policy, "policy")
+        check_name(self.task, "task")
         _check_integer(self.scenario_index, "scenario_index", minimum=0)
         if self.seed is not None:
             _check_integer(self.seed, "seed", minimum=0)
@@ -110,7 +111,12 @@ class RolloutRecord:
         return RolloutKey(self.policy, self.task, self.scenario_index)
 
     def to_json(self) -> str:
-        """One line of ASCII JSON without a newline."""
+        """One line of ASCII JSON without a newline, as a ledger keeps it.
+
+        Raises:
+            FormatError: the task's name is not in CamelCase.
+        """
+        check_task_name(self.task, "task")
         value: dict[str, Any] = {"version": RECORD_VERSION}
         value |= {name: getattr(self, name) for name in _RECORD_FIELDS}
         value["outcome"] = self.outcome.value
@@ -130,6 +136,7 @@ class RolloutRecord:
         check_keys(value, _RECORD_FIELDS, what)
         value["outcome"] = _outcome(value["outcome"])
         try:
+            check_task_name(value["task"], "task")
             return cls(**value)
         except FormatError as error:
             raise FormatError(f"{what}: {error}") from None
@@ -162,7 +169,7 @@ class EvaluationDesign:
     """Versions by name."""
 
     def __post_init__(self) -> None:
-        check_policy_name(self.policy, "policy")
+        check_name(self.policy, "policy")
         _check_text(self.policy_digest, "policy_digest")
         if isinstance(self.tasks, str) or not isinstance(self.tasks, Iterable):
             raise FormatError(f"tasks: a list of names expected, got {shown(self.tasks)}")
@@ -227,17 +234,23 @@ _RECORD_FIELDS = tuple(f.name for f in fields(RolloutRecord))
 _DESIGN_FIELDS = tuple(f.name for f in fields(EvaluationDesign))
 
 
-def check_policy_name(value: object, what: str) -> str:
-    """A policy's name: printable, on one line, without surrounding space, of bounded length."""
+def check_name(value: object, what: str) -> str:
+    """A policy's or a task's name: printable, on one line, without surrounding space, bounded."""
     if not isinstance(value, str) or not value or len(value) > MAX_NAME_LENGTH:
         raise FormatError(
             f"{what}: a name of 1 to {MAX_NAME_LENGTH} characters expected, got {shown(value)}"
         )
-    if not value.isprintable() or value != value.strip():
+    if not _is_printable(value):
         raise FormatError(
             f"{what}: {shown(value)} has control characters or spaces at its ends; rename it"
         )
     return value
+
+
+@lru_cache(maxsize=1024)
+def _is_printable(name: str) -> bool:
+    # Cached: thousands of records share a few names.
+    return name.isprintable() and name == name.strip()
 
 
 def check_task_name(value: object, what: str) -> str:
@@ -300,7 +313,8 @@ def _check_utc(value: object, what: str) -> None:
 
 
 def _checked_detail(value: object) -> dict[str, JsonScalar]:
-    if not isinstance(value, Mapping):
+    # A dict first: asking whether something is a Mapping is slow, and most details are empty.
+    if not isinstance(value, dict) and not isinstance(value, Mapping):
         raise FormatError(f"detail: a mapping expected, got {shown(value)}")
     for name, item in value.items():
         _check_text(name, "detail")

@@ -6,38 +6,75 @@ through; a record that decides between two policies may contain none of them.
 
 import json
 import math
+import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 JsonScalar = float | bool | str
-_REJECTED_CONSTANT = "{} is not a JSON number"
+MAX_FILE_BYTES = 64 * 2**20
+"""Four thousand episodes with a traceback each take 15 MiB."""
+
+_MAX_DEPTH = 64
+_MAX_SHOWN_DEPTH = 6
+_STRING = r'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?'
+_TOKEN = re.compile(_STRING + r"|[\[\]{},]", re.DOTALL)
+_TOKEN_OR_LITERAL = re.compile(_STRING + r"|[^\s\[\]{},:\"]+", re.DOTALL)
 
 
 class FormatError(ValueError):
     """A file or a line that is not what it should be; the text says what and where."""
 
 
-def parse_object(text: str | bytes, what: str) -> dict[str, Any]:
+def read_bounded(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """The content of a small file.
+
+    Raises:
+        FormatError: it is larger than `max_bytes`, which no honest file of its kind is.
+        OSError: it can't be read.
+    """
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise FormatError(
+            f"{size / 2**20:.0f} MiB, more than the {max_bytes / 2**20:.0f} MiB that are read; "
+            "split the file"
+        )
+    return path.read_bytes()
+
+
+def parse_object(text: str | bytes, what: str, *, allow_nan: bool = False) -> dict[str, Any]:
     """The JSON object in `text`; `what` names it in errors, e.g. 'rollout record'.
+
+    Args:
+        allow_nan: let NaN and infinities through, for the files of others that hold them among
+            figures that nobody reads; what is read must then be checked.
 
     Raises:
         FormatError: not UTF-8, not JSON, not an object, NaN or infinity, a repeated key, a lone
-            surrogate, or nesting deeper than the decoder allows.
+            surrogate, or nesting deeper than the decoder allows; names the field where it is.
     """
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{what}: not strict JSON: {error}") from None
+    try:
         value = json.loads(
             text,
-            parse_constant=_reject_constant,
-            parse_float=_finite_float,
+            parse_constant=float if allow_nan else _reject_constant,
+            parse_float=float if allow_nan else _finite_float,
             object_pairs_hook=_unique_keys,
         )
-        # Lone surrogates decode from \ud800 escapes and can be written to no file.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        _refuse_lone_surrogates(text, value)
     except RecursionError:
-        raise FormatError(f"{what}: nested too deeply") from None
+        field = _field_at(text, _position_of_depth(text, _MAX_DEPTH))
+        raise FormatError(f"{what}: nested too deeply{field}") from None
+    except json.JSONDecodeError as error:
+        field = _field_at(text, error.pos)
+        raise FormatError(f"{what}: not strict JSON: {error}{field}") from None
+    except _NotANumberError as error:
+        field = _field_at(text, _position_of(text, error.token))
+        raise FormatError(f"{what}: not strict JSON: {error}{field}") from None
     except ValueError as error:
         raise FormatError(f"{what}: not strict JSON: {error}") from None
     if not isinstance(value, dict):
@@ -71,20 +108,76 @@ def check_version(value: Mapping[str, Any], expected: int, what: str) -> None:
 
 def shown(value: object, limit: int = 80) -> str:
     """A value as an error shows it: one line, bounded, control characters escaped."""
-    text = ascii(value) if not isinstance(value, str) else repr(value)
+    try:
+        text = ascii(value) if not isinstance(value, str) else repr(value)
+    except RecursionError:
+        text = f"a deeply nested {type(value).__name__}"
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+class _NotANumberError(ValueError):
+    def __init__(self, token: str) -> None:
+        super().__init__(f"{shown(token) if token[-1].isdigit() else token} is not a JSON number")
+        self.token = token
+
+
 def _reject_constant(name: str) -> float:
-    raise ValueError(_REJECTED_CONSTANT.format(name))
+    raise _NotANumberError(name)
 
 
 def _finite_float(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise ValueError(_REJECTED_CONSTANT.format(shown(digits)))
+        raise _NotANumberError(digits)
     return number
+
+
+def _refuse_lone_surrogates(text: str, value: Any) -> None:
+    """They decode from \\ud800 escapes, or come in a str, and can be written to no file."""
+    text.encode("utf-8")
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+
+
+def _field_at(text: str, position: int) -> str:
+    """Where in the document a character is, as ', in evaluations[3].total_time'; '' at its top."""
+    stack: list[str | int] = []
+    for token in _TOKEN.finditer(text, 0, position):
+        mark = token[0][0]
+        if mark in "[{":
+            stack.append(0 if mark == "[" else "")
+        elif not stack:
+            continue
+        elif mark in "]}":
+            stack.pop()
+        elif mark == ",":
+            above = stack[-1]
+            stack[-1] = above + 1 if isinstance(above, int) else ""
+        elif token[2] is not None and stack[-1] == "":
+            stack[-1] = token[1]
+    names = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in stack if step != ""]
+    deep = "..." if len(names) > _MAX_SHOWN_DEPTH else ""
+    path = "".join(names[:_MAX_SHOWN_DEPTH]).removeprefix(".")
+    return f", in {shown(path)[1:-1]}{deep}" if path else ""
+
+
+def _position_of_depth(text: str, depth: int) -> int:
+    """Just past the bracket that opens nesting of that depth."""
+    level = 0
+    for token in _TOKEN.finditer(text):
+        level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0][0], 0)
+        if level > depth:
+            return token.end()
+    return len(text)
+
+
+def _position_of(text: str, literal: str) -> int:
+    """Of the first `literal` that stands outside strings."""
+    for token in _TOKEN_OR_LITERAL.finditer(text):
+        if token[0] == literal:
+            return token.start()
+    return 0
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

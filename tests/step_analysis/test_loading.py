@@ -4,8 +4,9 @@ import shutil
 import pytest
 
 from step_analysis.ledger import LEDGER_FILE_NAME, LedgerError
-from step_analysis.loading import load_rollouts
+from step_analysis.loading import load_rollouts, read_rollouts
 from step_analysis.results_json import write_results
+from step_analysis.rollouts import Outcome
 
 TASK = "PickAndPlaceBox"
 
@@ -85,35 +86,46 @@ def test_a_missing_budget_is_the_number_asked_for(tmp_path):
     assert (task.max_sample_size, task.budget_is_recorded, task.num_missing) == (4, False, 1)
 
 
-def test_contradictions_are_refused(tmp_path, make_evaluation, make_record):
+def test_of_an_episode_told_twice_the_first_record_decides(tmp_path, make_evaluation):
     root = make_evaluation("trained", "111")
     make_evaluation("trained", "110", root=tmp_path / "again")
-    with pytest.raises(LedgerError, match="two counted records"):
-        load_rollouts([root, tmp_path / "again"])
+    (policy,) = load_rollouts([root, tmp_path / "again"])
+    task = policy.tasks[TASK]
+    assert [record.outcome for record in task.counted] == [Outcome.SUCCESS] * 3
+    assert [repeat.contradicts for repeat in task.repeats] == [False, False, True]
+    assert {repeat.source for repeat in task.repeats} == {policy.sources[1]}
 
+
+def test_of_two_budgets_the_smaller_holds(tmp_path, make_record):
+    for moment, budget in (("a", 10), ("b", 20)):
+        path = tmp_path / "model" / TASK / "rollouts" / moment / "results.json"
+        _results(path, make_record, [budget], budget=budget)
+    (policy,) = load_rollouts([tmp_path])
+    task = policy.tasks[TASK]
+    assert task.max_sample_size == 10
+    assert [(run.source.parent.name, run.budget) for run in task.runs] == [("a", 10), ("b", 20)]
+
+
+def test_two_checkpoints_under_one_name_are_refused(tmp_path, make_evaluation):
+    root = make_evaluation("trained", "111")
+    make_evaluation("trained", "111", root=tmp_path / "again")
     design = tmp_path / "again" / "trained" / "evaluation.json"
     design.write_text(
         design.read_text(encoding="utf-8").replace("sha256:trained", "sha256:other"),
         encoding="utf-8",
     )
+    paths = [root, tmp_path / "again"]
     with pytest.raises(LedgerError, match="two checkpoints under one name"):
-        load_rollouts([root, tmp_path / "again"])
+        load_rollouts(paths)
+    (policy,) = read_rollouts(paths, allow_mixed_checkpoints=True).policies
+    assert policy.digests == ("sha256:trained", "sha256:other")
 
+
+def test_a_design_of_another_policy_is_refused(make_evaluation):
+    root = make_evaluation("trained", "111")
     shutil.copy(root / "trained" / "evaluation.json", make_evaluation("early", "1") / "early")
     with pytest.raises(LedgerError, match=r"holds records of \['early'\], but .* is of 'trained'"):
         load_rollouts([root / "early"])
-
-    for moment, budget in (("a", 10), ("b", 20)):
-        path = tmp_path / "set" / "model" / TASK / "rollouts" / moment / "results.json"
-        _results(path, make_record, [budget], budget=budget)
-    with pytest.raises(LedgerError, match="a budget is fixed once"):
-        load_rollouts([tmp_path / "set"])
-
-    _results(tmp_path / "over" / "model" / "results-1.json", make_record, range(5), budget=4)
-    with pytest.raises(
-        LedgerError, match="5 episodes of PickAndPlaceBox, more than the budget of 4"
-    ):
-        load_rollouts([tmp_path / "over"])
 
 
 def test_what_is_no_rollout_is_named(tmp_path):
@@ -121,6 +133,6 @@ def test_what_is_no_rollout_is_named(tmp_path):
         load_rollouts([tmp_path / "absent"])
     stranger = tmp_path / "notes.txt"
     stranger.write_text("hello", encoding="utf-8")
-    with pytest.raises(LedgerError, match=r"notes\.txt: neither a ledger\.jsonl"):
+    with pytest.raises(LedgerError, match=r"notes\.txt: neither a ledger\.jsonl.*--from says"):
         load_rollouts([stranger])
     assert load_rollouts([tmp_path]) == []

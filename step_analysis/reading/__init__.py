@@ -1,0 +1,1 @@
+"""Rollouts as others write them: one module a format."""
