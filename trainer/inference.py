@@ -1,13 +1,19 @@
-"""A checkpoint as a policy: observations in, chunks of absolute actions out."""
+"""A checkpoint as a policy: observations in, chunks of absolute actions out.
+
+Axes: B request, T timestep of the chunk, A numbers an action, K conditioning token, D width.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from policy_interface.contract import (
     CHECKPOINT_DIGEST_KEY,
@@ -15,15 +21,34 @@ from policy_interface.contract import (
     RUNTIME_PREFIX,
     Contract,
     ContractError,
+    action_violations,
     violations,
 )
-from policy_interface.types import Action, FloatArray, Observation, PolicyMetadata, Pose
+from policy_interface.types import (
+    Action,
+    CameraView,
+    ChunkGuidance,
+    FloatArray,
+    Observation,
+    PolicyMetadata,
+    Pose,
+    RobotState,
+)
+from trainer.batch_invariance import InvariantRows, RowFunction
 from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from trainer.configuration_json import config_to_json
 from trainer.data.robot_transform import RobotTransform
+from trainer.models.flow_head import integrate_flow
+from trainer.models.guided_flow import integrate_guided_flow, soft_mask
 from trainer.models.policy_network import PolicyNetwork, images_to_input
 
 NoiseSource = np.random.Generator | int
+
+ServingPrecision = Literal["float32", "bfloat16"]
+
+
+class CompileError(RuntimeError):
+    """torch.compile does not work here."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +57,9 @@ class Policy:
 
     chunk_length: actions a plan. open_loop_steps: how many of them to execute before replanning.
     num_observations: observations that a plan looks at, the newest last.
+    precision: of activations and of the weights they are multiplied with.
+    batch_invariant: a request's chunk depends on its own observations, noise and guidance alone,
+        bit for bit; else its batch mates change float rounding.
     """
 
     contract: Contract
@@ -43,66 +71,148 @@ class Policy:
     transform: RobotTransform
     network: PolicyNetwork
     num_observations: int = 1
+    precision: ServingPrecision = "float32"
+    batch_invariant: bool = True
 
     def plan(
         self, observations: Sequence[Sequence[Observation]], noise: Sequence[NoiseSource]
     ) -> list[list[Action]]:
-        """One chunk a request, all in one forward pass.
+        """One chunk a request.
 
         observations: for each request its newest `num_observations`, the newest last.
-        noise: for each request a seed, or a generator to draw from. A request's chunk depends
-        on its own observations and noise alone; its batch mates change float rounding at most.
+        noise: for each request a seed, or a generator to draw from.
         Raises ContractError where an observation breaks the contract.
         """
-        if len(observations) != len(noise):
-            raise ValueError(
-                f"expected {len(observations)} noise sources, one a request, got {len(noise)}"
-            )
-        if not observations:
-            return []
-        newest = [self._newest(index, history) for index, history in enumerate(observations)]
-        anchor_poses = np.stack(
-            [[o.actual.poses[arm].matrix() for arm in self.contract.arms] for o in newest]
+        return self.plan_guided(observations, noise, [None] * len(observations))
+
+    @torch.no_grad()
+    def plan_guided(
+        self,
+        observations: Sequence[Sequence[Observation]],
+        noise: Sequence[NoiseSource],
+        guidance: Sequence[ChunkGuidance | None],
+    ) -> list[list[Action]]:
+        """One chunk a request, agreeing with the chunk that is being executed meanwhile.
+
+        guidance: for each request, or None; its frozen actions are where the chunk begins. Images
+        are encoded once whatever the guidance, which costs about three times an unguided flow.
+        Raises ContractError where an observation or a guiding action breaks the contract.
+        """
+        for label, given in (("noise sources", noise), ("guidances", guidance)):
+            if len(given) != len(observations):
+                raise ValueError(
+                    f"expected {len(observations)} {label}, one a request, got {len(given)}"
+                )
+        requests = [
+            _Request.of(self, index, *each)
+            for index, each in enumerate(zip(observations, noise, guidance, strict=True))
+        ]
+        chunks = np.zeros((len(requests), self.chunk_length, self.transform.num_numbers))
+        tokens_BKD = self._encode(requests)
+        for rows, flow, names in (
+            ([i for i, each in enumerate(requests) if not each.is_guided], self._free_flow, _FREE),
+            ([i for i, each in enumerate(requests) if each.is_guided], self._guided_flow, _GUIDED),
+        ):
+            if rows:
+                inputs = [self._stacked([requests[i] for i in rows], name) for name in names]
+                chunks[rows] = flow(tokens_BKD[rows], *inputs).cpu().double().numpy()
+        return [
+            self._actions(*self.transform.decode_actions(each.anchor_poses, chunk))
+            for each, chunk in zip(requests, chunks, strict=True)
+        ]
+
+    def warm_up(self, batch_sizes: Sequence[int] = (1,), *, guided: bool = False) -> None:
+        """Plan for black images, so that the first real plan is as fast as any other.
+
+        What runs once is run here: compilation, and the search for sizes of batches that agree.
+        guided: guided plans, too.
+        """
+        state = RobotState(
+            poses={arm: Pose.identity() for arm in self.contract.arms},
+            gripper_widths_m=dict.fromkeys(self.contract.grippers, 0.0),
         )
-        anchor_widths_m = np.array(
-            [
-                [o.actual.gripper_widths_m[gripper] for gripper in self.contract.grippers]
-                for o in newest
-            ]
-        ).reshape(len(newest), len(self.contract.grippers))
-        chunk_shape = (self.chunk_length, self.transform.num_numbers)
-        noise_BTA = np.stack(
-            [np.random.default_rng(source).standard_normal(chunk_shape) for source in noise]
+        observation = Observation(
+            actual=state,
+            desired=state,
+            cameras={
+                name: CameraView(
+                    rgb=np.zeros((size.height, size.width, 3), np.uint8),
+                    intrinsics=np.eye(3),
+                    X_TC=Pose.identity(),
+                )
+                for name, size in self.contract.cameras.items()
+            },
+            language_instruction="" if self.contract.uses_language else None,
         )
+        history = [observation] * self.num_observations
+        for size in batch_sizes:
+            chunks = self.plan([history] * size, [0] * size)
+            if guided:
+                old = [ChunkGuidance(actions=chunk, num_frozen=1) for chunk in chunks]
+                self.plan_guided([history] * size, [0] * size, old)
+
+    def _encode(self, requests: Sequence[_Request]) -> Tensor:
+        """Tokens (B, K, D).
+
+        Convolutions keep a processor busy with one image, so that one by one is the cheap way to
+        be invariant: 1.0 times a batch's time for one request, 1.7 times for sixteen.
+        """
+        if not requests:
+            return torch.zeros(0)
+        size = 1 if self.batch_invariant else len(requests)
+        parts = [requests[start : start + size] for start in range(0, len(requests), size)]
+        return torch.cat([self._encode_together(part) for part in parts])
+
+    def _encode_together(self, requests: Sequence[_Request]) -> Tensor:
         images = {
             name: images_to_input(
-                torch.from_numpy(np.stack([o.cameras[name].rgb for o in newest])).to(self.device)
+                torch.from_numpy(
+                    np.stack([each.observation.cameras[name].rgb for each in requests])
+                ).to(self.device)
             )
             for name in self.contract.cameras
         }
-        proprioception = self.transform.encode_proprioception(anchor_poses, anchor_widths_m)
-        with torch.inference_mode():
-            chunk_BTA = self.network(
-                images,
-                torch.from_numpy(proprioception).float().to(self.device),
-                torch.from_numpy(noise_BTA).float().to(self.device),
-                self.num_flow_steps,
-            )
-        poses, widths_m = self.transform.decode_actions(
-            anchor_poses, chunk_BTA.cpu().double().numpy()
-        )
-        return [self._actions(poses[i], widths_m[i]) for i in range(len(newest))]
+        with self._autocast():
+            return self.network.encode(images, self._stacked(requests, "proprioception"))
 
-    def _newest(self, index: int, history: Sequence[Observation]) -> Observation:
-        if len(history) != self.num_observations:
-            raise ValueError(
-                f"request {index}: expected {self.num_observations} observation(s), "
-                f"the newest last, got {len(history)}"
-            )
-        broken = violations(self.contract, history[-1])
-        if broken:
-            raise ContractError(f"request {index}: {'; '.join(broken)}")
-        return history[-1]
+    def _stacked(self, requests: Sequence[_Request], name: str) -> Tensor:
+        numbers = np.stack([getattr(each, name) for each in requests])
+        return torch.from_numpy(numbers).float().to(self.device)
+
+    @cached_property
+    def _free_flow(self) -> RowFunction:
+        def flow(tokens_BKD: Tensor, noise_BTA: Tensor) -> Tensor:
+            head = self.network.head
+            with self._autocast():
+                return integrate_flow(head, head.read(tokens_BKD), noise_BTA, self.num_flow_steps)
+
+        return InvariantRows(flow) if self.batch_invariant else flow
+
+    @cached_property
+    def _guided_flow(self) -> RowFunction:
+        def flow(
+            tokens_BKD: Tensor, noise_BTA: Tensor, known_BTA: Tensor, weight_BT: Tensor
+        ) -> Tensor:
+            head = self.network.head
+            with self._autocast():
+                return integrate_guided_flow(
+                    head,
+                    head.read(tokens_BKD),
+                    noise_BTA,
+                    self.num_flow_steps,
+                    known_BTA=known_BTA,
+                    weight_BT=weight_BT,
+                )
+
+        return InvariantRows(flow) if self.batch_invariant else flow
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type,
+            dtype=torch.bfloat16,
+            enabled=self.precision == "bfloat16",
+            cache_enabled=False,
+        )
 
     def _actions(self, poses: FloatArray, widths_m: FloatArray) -> list[Action]:
         """From (T, A, 4, 4) and (T, G)."""
@@ -120,14 +230,104 @@ class Policy:
         ]
 
 
-def load_policy(
-    path: str | Path, *, device: str = "cpu", num_flow_steps: int | None = None
-) -> Policy:
-    """From a checkpoint's directory alone. num_flow_steps: None takes the checkpoint's own.
+# The fields of a request that a flow is given besides the scene's tokens, in order.
+_FREE = ("noise",)
+_GUIDED = ("noise", "known", "weight")
 
-    Raises CheckpointError for anything but a whole checkpoint.
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Request:
+    """One request in numbers, in the space of the plan that it asks for.
+
+    anchor_poses: (arms, 4, 4). proprioception: (A,). noise: (T, A).
+    known, weight: (T, A) and (T,), what the plan should agree with and how far; None for a plan
+        that is free.
+    """
+
+    observation: Observation
+    anchor_poses: FloatArray
+    proprioception: FloatArray
+    noise: FloatArray
+    known: FloatArray | None
+    weight: FloatArray | None
+
+    @property
+    def is_guided(self) -> bool:
+        return self.known is not None
+
+    @staticmethod
+    def of(
+        policy: Policy,
+        index: int,
+        history: Sequence[Observation],
+        noise: NoiseSource,
+        guidance: ChunkGuidance | None,
+    ) -> _Request:
+        """Raises ContractError, ValueError, both naming the request."""
+        contract, transform = policy.contract, policy.transform
+        if len(history) != policy.num_observations:
+            raise ValueError(
+                f"request {index}: expected {policy.num_observations} observation(s), "
+                f"the newest last, got {len(history)}"
+            )
+        newest = history[-1]
+        broken = violations(contract, newest)
+        old = guidance.actions[: policy.chunk_length] if guidance is not None else ()
+        for step, action in enumerate(old):
+            broken += [f"guidance, step {step}: {it}" for it in action_violations(contract, action)]
+        if broken:
+            raise ContractError(f"request {index}: {'; '.join(broken)}")
+        anchor_poses, anchor_widths_m = _to_arrays(contract, [newest.actual])
+        known, weight = None, None
+        if guidance is not None and old:
+            # The last one fills up what is not known, where it weighs nothing.
+            filled = [*old, *[old[-1]] * (policy.chunk_length - len(old))]
+            known = transform.encode_actions(anchor_poses[0], *_to_arrays(contract, filled))
+            weight = soft_mask(
+                num_frozen=min(guidance.num_frozen, len(old)),
+                num_known=len(old),
+                chunk_length=policy.chunk_length,
+            )
+        shape = (policy.chunk_length, transform.num_numbers)
+        return _Request(
+            observation=newest,
+            anchor_poses=anchor_poses[0],
+            proprioception=transform.encode_proprioception(anchor_poses[0], anchor_widths_m[0]),
+            noise=np.random.default_rng(noise).standard_normal(shape),
+            known=known,
+            weight=weight,
+        )
+
+
+def _to_arrays(
+    contract: Contract, states: Sequence[RobotState | Action]
+) -> tuple[FloatArray, FloatArray]:
+    """(N, arms, 4, 4) and (N, grippers), in the contract's order."""
+    poses = [[each.poses[arm].matrix() for arm in contract.arms] for each in states]
+    widths_m = [[each.gripper_widths_m[name] for name in contract.grippers] for each in states]
+    return np.array(poses), np.array(widths_m).reshape(len(states), len(contract.grippers))
+
+
+def load_policy(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    num_flow_steps: int | None = None,
+    batch_invariant: bool | None = None,
+    precision: ServingPrecision = "float32",
+    compile: bool = False,  # noqa: A002 (the flag's name)
+) -> Policy:
+    """From a checkpoint's directory alone.
+
+    num_flow_steps: None takes the checkpoint's own.
+    batch_invariant: None takes True on a CPU, where it costs little, and False elsewhere.
+    compile: by torch.compile; the first plan, made here, takes up to minutes.
+
+    Raises CheckpointError for anything but a whole checkpoint, CompileError where torch.compile
+    does not work.
     """
     path = Path(path)
+    torch_device = torch.device(device)
     checkpoint = read_checkpoint(path)
     steps = checkpoint.config.serving.num_flow_steps if num_flow_steps is None else num_flow_steps
     if steps < 1:
@@ -136,19 +336,50 @@ def load_policy(
         network = checkpoint.build_network()
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return Policy(
+    if precision == "bfloat16":
+        _round_weights(network)
+    network = network.to(torch_device)
+    policy = Policy(
         contract=checkpoint.contract,
-        metadata=_metadata(checkpoint, path, num_flow_steps=steps),
+        metadata=_metadata(checkpoint, path, num_flow_steps=steps, precision=precision),
         chunk_length=checkpoint.transform.chunk_length,
         open_loop_steps=checkpoint.config.serving.open_loop_steps,
         num_flow_steps=steps,
-        device=torch.device(device),
+        device=torch_device,
         transform=checkpoint.transform,
-        network=network.to(torch.device(device)),
+        network=network,
+        precision=precision,
+        batch_invariant=torch_device.type == "cpu" if batch_invariant is None else batch_invariant,
     )
+    if compile:
+        _compile(policy)
+    return policy
 
 
-def _metadata(checkpoint: Checkpoint, path: Path, *, num_flow_steps: int) -> PolicyMetadata:
+def _round_weights(network: PolicyNetwork) -> None:
+    """Those of products, which autocast would otherwise round anew in each of them."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.to(torch.bfloat16)
+
+
+def _compile(policy: Policy) -> None:
+    policy.network.head.compile()
+    for encoder in policy.network.encoders:
+        encoder.compile()
+    try:
+        policy.warm_up()
+    except RuntimeError as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CompileError(
+            f"torch.compile does not work here: {reason}; on a CPU it needs a C++ compiler (g++), "
+            "on CUDA triton; install it, or serve without compilation"
+        ) from error
+
+
+def _metadata(
+    checkpoint: Checkpoint, path: Path, *, num_flow_steps: int, precision: ServingPrecision
+) -> PolicyMetadata:
     provenance = checkpoint.provenance
     step = provenance.get("optimizer_step")
     return PolicyMetadata(
@@ -162,5 +393,6 @@ def _metadata(checkpoint: Checkpoint, path: Path, *, num_flow_steps: int) -> Pol
             CONTRACT_KEY: checkpoint.contract.to_json(),
             CHECKPOINT_DIGEST_KEY: checkpoint.digest or "",
             f"{RUNTIME_PREFIX}num_flow_steps": str(num_flow_steps),
+            f"{RUNTIME_PREFIX}precision": precision,
         },
     )
