@@ -13,6 +13,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from itertools import islice
 
+# Sums of floating-point seconds differ by less, after years of a machine's being up.
+_ROUNDING_S = 1e-6
+
 
 class RateLimiter:
     """For one thread.
@@ -54,12 +57,13 @@ class RateLimiter:
         now_s = self._clock()
         full_at_s = max(self._full_at_s.get(client, now_s), now_s)
         wait_s = full_at_s - self._tolerance_s - now_s
-        if wait_s <= 0:
+        if wait_s <= _ROUNDING_S:
+            wait_s = 0.0
             full_at_s += self._interval_s
         self._full_at_s[client] = full_at_s
         self._full_at_s.move_to_end(client)
         self._forget(now_s)
-        return max(wait_s, 0.0)
+        return wait_s
 
     def _forget(self, now_s: float) -> None:
         """Drop what makes no difference: two a call, so that there is never much to do at once."""
