@@ -1,80 +1,135 @@
-"""A robot's or a simulator's end of the wire: one channel, kept; every call with a deadline."""
+"""A robot's or a simulator's end of the wire: one channel, kept; every call with a deadline.
+
+    with PolicyClient("127.0.0.1:50051") as client:
+        client.reset(seed=7)
+        action = client.step(observation)
+
+What is asked and tried again is in policy_interface.client_exchanges; here it is done, blocking.
+"""
 
 from __future__ import annotations
 
-import uuid
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 import grpc
 
-from policy_interface.codec import (
-    MAX_MESSAGE_BYTES,
-    decode_action,
-    decode_metadata,
-    encode_observation,
+from policy_interface.action_chunk import ActionChunk
+from policy_interface.client_commands import (
+    END_EPISODE,
+    EPISODE,
+    HANDSHAKE,
+    HEALTH_CHECK,
+    HEALTH_OF_SERVER,
+    HEALTH_WATCH,
+    METADATA,
+    RESET,
+    SERVING,
+    STEP,
+    STREAM_END_TIMEOUT_S,
+    STREAM_ENDED,
+    Call,
+    Command,
+    EpisodeOpened,
+    Exchange,
+    HealthSeen,
+    OpenEpisode,
+    Outcome,
+    Pause,
+    WatchHealth,
+    gave_up_waiting,
 )
-from policy_interface.contract import CONTRACT_KEY, Contract
-from policy_interface.generated.lbm_policy_interface import (
-    GetPolicyMetadata_pb2,
-    GetPolicyMetadata_pb2_grpc,
-    PolicyReset_pb2,
-    PolicyReset_pb2_grpc,
-    PolicyStep_pb2,
-    PolicyStep_pb2_grpc,
+from policy_interface.client_errors import (
+    CallCancelledError,
+    CallFailure,
+    PolicyServerError,
+    PolicyServerRefusedError,
+    PolicyServerUnreachableError,
 )
+from policy_interface.client_exchanges import BegunEpisode, Exchanges, Handshake
+from policy_interface.client_options import ClientCredentials, ClientOptions, RetryPolicy
+from policy_interface.codec import MAX_MESSAGE_BYTES, decode_action
+from policy_interface.contract import Contract
+from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
+from policy_interface.images import DEFAULT_JPEG_QUALITY, Encoding
+from policy_interface.observation_bytes import ObservationEncoder
 from policy_interface.types import Action, Observation, PolicyMetadata
 
-# grpc.health.v1 on the wire: an empty HealthCheckRequest asks for the whole server, and
-# HealthCheckResponse{status: SERVING} is field 1, varint 1. Spelt out so that a robot needs no
-# package besides grpcio for it.
-_HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
-_HEALTH_OF_SERVER = b""
-_SERVING = b"\x08\x01"
+__all__ = [
+    "Episode",
+    "PolicyClient",
+    "PolicyServerError",
+    "PolicyServerRefusedError",
+    "PolicyServerUnreachableError",
+]
 
-# Answers that say "the server is not there", rather than "the server does not want this".
-_UNREACHABLE = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-)
-
-
-class PolicyServerError(RuntimeError):
-    """A call to the policy server that brought no answer to act on."""
-
-
-class PolicyServerUnreachableError(PolicyServerError):
-    """The server is not there, died, or did not answer in time."""
-
-
-class PolicyServerRefusedError(PolicyServerError):
-    """The server answered, with an error: a broken contract, an unknown session, its own fault."""
+_T = TypeVar("_T")
 
 
 class PolicyClient:
     """One server, over one channel that is opened once and reconnects by itself.
 
+    Every call raises PolicyServerUnreachableError or PolicyServerRefusedError, in their many kinds
+    (policy_interface.client_errors). Calls that may be made again are, within their deadline; a
+    step only to a server of ours, which repeats its answer rather than act twice.
+
     Not for use by several threads at once: an episode is a sequence.
     """
 
-    def __init__(self, address: str, *, timeout_s: float = 60.0) -> None:
-        """address: HOST:PORT. timeout_s: the deadline of each call."""
-        self.address = address
-        self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                # A server that comes back is found within a second, not after minutes of backoff.
-                ("grpc.max_reconnect_backoff_ms", 1000),
-            ],
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = 60.0,
+        policy: str | None = None,
+        encoding: Encoding = "raw",
+        quality: int = DEFAULT_JPEG_QUALITY,
+        credentials: ClientCredentials | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        retries: RetryPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] | None = None,
+    ) -> None:
+        """Nothing is sent yet, and no server need be there.
+
+        address: HOST:PORT. timeout_s: the deadline of each call, further tries included.
+        policy: which of the server's, by name; None for its first.
+        encoding, quality: of the images. jpeg and png need a server of ours and the extra `images`.
+        credentials: for TLS, and a token; None for a plaintext connection.
+        max_message_bytes: that this side sends or takes.
+        clock, sleep: of the pauses between tries; the default sleep ends when the client is closed.
+
+        Raises ClientOptionError.
+        """
+        self._options = ClientOptions(
+            address=address,
+            timeout_s=timeout_s,
+            policy=policy,
+            encoding=encoding,
+            quality=quality,
+            credentials=credentials,
+            max_message_bytes=max_message_bytes,
+            retries=RetryPolicy() if retries is None else retries,
         )
-        self._metadata_service = GetPolicyMetadata_pb2_grpc.GetPolicyMetadataServiceStub(
-            self._channel
-        )
-        self._reset_service = PolicyReset_pb2_grpc.PolicyResetServiceStub(self._channel)
-        self._step_service = PolicyStep_pb2_grpc.PolicyStepServiceStub(self._channel)
-        self._client_identifier = str(uuid.uuid4())
+        self._metadata = self._options.metadata()
+        self._channel = self._open_channel()
+        self._methods = {
+            path: self._channel.unary_unary(path)
+            for path in (METADATA, RESET, STEP, HANDSHAKE, END_EPISODE, HEALTH_CHECK)
+        }
+        self._encoder = ObservationEncoder(encoding, quality)
+        self._exchanges = Exchanges(self._options, clock=clock)
+        self._is_closed = threading.Event()
+        self._sleep = self._sleep_until_closed if sleep is None else sleep
+
+    @property
+    def address(self) -> str:
+        return self._options.address
 
     def __enter__(self) -> PolicyClient:
         return self
@@ -88,91 +143,233 @@ class PolicyClient:
         self.close()
 
     def close(self) -> None:
+        """Also ends, with CallCancelledError, a call that another thread waits for."""
+        self._is_closed.set()
         self._channel.close()
+        self._encoder.close()
 
     def wait_until_serving(self, *, timeout_s: float) -> None:
         """Return as soon as the server's health says SERVING.
 
-        Raises PolicyServerUnreachableError after timeout_s, and at once for a server
-        that has no health service.
+        Raises PolicyServerUnreachableError after timeout_s, and at once UnsupportedCallError for a
+        server that has no health service, and TransportSecurityError.
         """
-        watch = self._channel.unary_stream(
-            _HEALTH_WATCH, request_serializer=bytes, response_deserializer=bytes
-        )
-        call = watch(_HEALTH_OF_SERVER, timeout=timeout_s, wait_for_ready=True)
-        try:
-            for status in call:
-                if status == _SERVING:
-                    return
-        except grpc.RpcError as error:
-            raise self._translated(error, "health") from error
-        finally:
-            call.cancel()
-        raise PolicyServerUnreachableError(f"{self.address} ended its health stream unserved")
+        self._run(self._exchanges.wait_until_serving(timeout_s=timeout_s))
 
     def metadata(self) -> PolicyMetadata:
-        response: Any = self._call(
-            "GetPolicyMetadata",
-            self._metadata_service.GetPolicyMetadata,
-            GetPolicyMetadata_pb2.GetPolicyMetadataRequest(
-                client_identifier=self._client_identifier
-            ),
-        )
-        return decode_metadata(response.policy_metadata)
+        return self._run(self._exchanges.metadata())
 
     def contract(self) -> Contract | None:
         """What the policy expects, or None from a server that is not ours and does not say.
 
         Raises ContractError where it says something that is no contract.
         """
-        text = self.metadata().runtime_information.get(CONTRACT_KEY)
-        return None if text is None else Contract.from_json(text)
+        return self._run(self._exchanges.contract())
 
-    def reset(self, *, seed: int) -> None:
-        """Begin an episode, under a fresh identifier. seed: uint32."""
-        self._client_identifier = str(uuid.uuid4())
-        self._call(
-            "PolicyReset",
-            self._reset_service.PolicyReset,
-            PolicyReset_pb2.PolicyResetRequest(
-                client_identifier=self._client_identifier, seed=seed
-            ),
-        )
+    def handshake(self, station_contract: Contract | None = None) -> Handshake:
+        """The policy's contract, compared with the station's, and what else the server serves.
+
+        Without a station's contract, it has no differences. Raises UnsupportedCallError for a
+        server that is not ours.
+        """
+        return self._run(self._exchanges.handshake(station_contract))
+
+    def reset(self, *, seed: int, station_contract: Contract | None = None) -> None:
+        """Begin an episode, under a fresh identifier. seed: uint32.
+
+        station_contract: refused, with InvalidRequestError, where it does not fit the policy.
+        """
+        self._run(self._exchanges.reset(seed=seed, station_contract=station_contract))
 
     def step(self, observation: Observation) -> Action:
         """The action for this control step.
 
-        Raises PolicyServerUnreachableError, PolicyServerRefusedError, and InvalidValueError for an
-        answer that is no action.
+        Raises InvalidValueError for an answer that is no action.
         """
-        response: Any = self._call(
-            "PolicyStep",
-            self._step_service.PolicyStep,
-            PolicyStep_pb2.PolicyStepRequest(
-                client_identifier=self._client_identifier,
-                observation=encode_observation(observation),
-            ),
+        return self._run(self._exchanges.step(self._encoder.encode(observation)))
+
+    def step_chunk(self, observation: Observation) -> ActionChunk:
+        """The action for this control step, and those that are to follow.
+
+        Raises InvalidValueError as step does, and UnsupportedCallError for a server that answers
+        with one action at a time.
+        """
+        return self._run(self._exchanges.step_chunk(self._encoder.encode(observation)))
+
+    def end_episode(self) -> bool:
+        """Let the server forget the episode rather than wait until it is idle for too long.
+
+        Whether it knew the episode; False from a server that is not ours.
+        """
+        return self._run(self._exchanges.end_episode())
+
+    @contextmanager
+    def episode(self, *, seed: int, station_contract: Contract | None = None) -> Iterator[Episode]:
+        """An episode over one stream: nothing of it is left on the server once that has ended.
+
+        Leaves reset, step and end_episode alone, which are of another episode. Raises
+        UnsupportedCallError for a server that is not ours.
+        """
+        begun = self._run(
+            self._exchanges.begin_episode(seed=seed, station_contract=station_contract)
         )
-        return decode_action(response.action)
-
-    def _call(self, name: str, method: Any, request: Any) -> Any:
         try:
-            response = method(request, timeout=self._timeout_s)
-        except grpc.RpcError as error:
-            raise self._translated(error, name) from error
-        if not response.success:
-            raise PolicyServerRefusedError(
-                f"{self.address} answered {name} with success = false and no reason"
-            )
-        return response
+            yield Episode(begun, self._exchanges, self._encoder, self._options.timeout_s)
+        except BaseException:
+            begun.stream.cancel()
+            raise
+        begun.stream.end()
 
-    def _translated(self, error: grpc.RpcError, name: str) -> PolicyServerError:
-        # Every RpcError raised by a call is also a grpc.Call; the stubs do not say so.
-        status: grpc.StatusCode = error.code()  # pyright: ignore[reportAttributeAccessIssue]
-        details = error.details()  # pyright: ignore[reportAttributeAccessIssue]
-        if status in _UNREACHABLE:
-            return PolicyServerUnreachableError(
-                f"no answer to {name} from a policy server at {self.address} "
-                f"({status.name}: {details})"
-            )
-        return PolicyServerRefusedError(f"{self.address} refused {name} ({status.name}): {details}")
+    def _open_channel(self) -> grpc.Channel:
+        options = self._options.channel_options()
+        credentials = self._options.credentials
+        if credentials is None or not credentials.is_encrypted:
+            return grpc.insecure_channel(self.address, options=options)
+        return grpc.secure_channel(self.address, credentials.channel_credentials(), options=options)
+
+    def _run(self, exchange: Exchange[_T]) -> _T:
+        try:
+            command = next(exchange)
+            while True:
+                command = exchange.send(self._do(command))
+        except StopIteration as end:
+            return end.value
+
+    def _do(self, command: Command) -> Outcome:
+        if isinstance(command, Call):
+            try:
+                return self._methods[command.path](
+                    command.request, timeout=command.timeout_s, metadata=self._metadata
+                )
+            except grpc.RpcError as error:
+                return CallFailure.of(error)
+        if isinstance(command, Pause):
+            return self._sleep(command.seconds)
+        if isinstance(command, WatchHealth):
+            return self._watch_health(command)
+        return self._open_episode(command)
+
+    def _watch_health(self, command: WatchHealth) -> HealthSeen:
+        watch = self._channel.unary_stream(HEALTH_WATCH)(
+            HEALTH_OF_SERVER,
+            timeout=command.timeout_s,
+            metadata=self._metadata,
+            wait_for_ready=command.waits_for_connection,
+        )
+        status: bytes | None = None
+        try:
+            for status in watch:
+                if status == SERVING:
+                    break
+        except grpc.RpcError as error:
+            return HealthSeen(status=status, failure=CallFailure.of(error))
+        finally:
+            watch.cancel()
+        return HealthSeen(status=status)
+
+    def _open_episode(self, command: OpenEpisode) -> EpisodeOpened | CallFailure:
+        stream = _Stream(self._channel, self._metadata)
+        try:
+            answer = stream.ask(command.request, timeout_s=command.timeout_s)
+        except BaseException:
+            stream.cancel()
+            raise
+        if isinstance(answer, CallFailure):
+            stream.cancel()
+            return answer
+        return EpisodeOpened(stream=stream, answer=answer)
+
+    def _sleep_until_closed(self, seconds: float) -> None:
+        if self._is_closed.wait(seconds):
+            raise CallCancelledError(f"the client of {self.address} was closed")
+
+
+class Episode:
+    """One episode over a stream of its own; see PolicyClient.episode.
+
+    session: its name in the server's log. After an error the stream has ended, and the episode.
+    """
+
+    def __init__(
+        self,
+        begun: BegunEpisode,
+        exchanges: Exchanges,
+        encoder: ObservationEncoder,
+        timeout_s: float,
+    ) -> None:
+        self.session = begun.session
+        self._stream: _Stream = begun.stream
+        self._exchanges = exchanges
+        self._encoder = encoder
+        self._timeout_s = timeout_s
+
+    def step(self, observation: Observation) -> Action:
+        """As PolicyClient.step, but a step that fails is not tried again."""
+        return decode_action(self._step(observation, wants_chunk=False).action)
+
+    def step_chunk(self, observation: Observation) -> ActionChunk:
+        """As PolicyClient.step_chunk, but a step that fails is not tried again."""
+        return self._exchanges.chunk_of(self._step(observation, wants_chunk=True))
+
+    def _step(
+        self, observation: Observation, *, wants_chunk: bool
+    ) -> PolicyStep_pb2.PolicyStepResponse:
+        request = self._exchanges.episode_step_request(
+            self._encoder.encode(observation), wants_chunk=wants_chunk
+        )
+        return self._exchanges.episode_step_response(
+            self._stream.ask(request, timeout_s=self._timeout_s)
+        )
+
+
+class _Stream:
+    """A bidirectional stream as one question and one answer at a time.
+
+    gRPC's blocking streams know no deadline for one answer; a thread reads them, and the wait for
+    that thread has one.
+    """
+
+    def __init__(self, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[bytes | CallFailure] = queue.SimpleQueue()
+        self._failure: CallFailure | None = None
+        self._call = channel.stream_stream(EPISODE)(
+            iter(self._requests.get, None), metadata=metadata
+        )
+        self._reader = threading.Thread(target=self._read, name="episode-reader", daemon=True)
+        self._reader.start()
+
+    def ask(self, request: bytes, *, timeout_s: float) -> bytes | CallFailure:
+        if self._failure is not None:
+            return self._failure
+        self._requests.put(request)
+        try:
+            answer = self._answers.get(timeout=timeout_s)
+        except queue.Empty:
+            answer = gave_up_waiting(timeout_s)
+            self.cancel()
+        if isinstance(answer, CallFailure):
+            self._failure = answer
+        return answer
+
+    def end(self) -> None:
+        """Tell the server, and let it say that it is done."""
+        self._requests.put(None)
+        self._reader.join(STREAM_END_TIMEOUT_S)
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Nothing more is said. Does nothing to a stream that has ended."""
+        self._failure = self._failure or STREAM_ENDED
+        self._call.cancel()
+        # gRPC's thread that takes the requests waits for one.
+        self._requests.put(None)
+
+    def _read(self) -> None:
+        try:
+            for answer in self._call:
+                self._answers.put(answer)
+        except grpc.RpcError as error:
+            self._answers.put(CallFailure.of(error))
+        else:
+            self._answers.put(STREAM_ENDED)
