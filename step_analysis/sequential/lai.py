@@ -7,7 +7,7 @@ most of alpha unspent at Bonferroni levels; here the exact size is bisected.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,8 +16,9 @@ from scipy.special import betainc
 
 from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
 
-_LOG_C_RANGE = (-40.0, 0.0)
 _LOG_C_TOLERANCE = 1e-6
+_LOG_C_WIDENING = 0.25
+_MAX_LOG_C_WIDTH = 500.0
 
 
 class LaiTest:
@@ -33,7 +34,7 @@ class LaiTest:
         self.c = solve_c(n_max, alpha_per_side) if c is None else c
         self._stop_at = _stopping_counts(n_max, self.c)
 
-    def run(self, arm0: Sequence[int], arm1: Sequence[int]) -> Verdict:
+    def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
         difference = outcomes1 - outcomes0
         (times,) = np.nonzero(difference)
@@ -46,7 +47,7 @@ class LaiTest:
         return Verdict(1 if 2 * for_arm1[first] > m[first] else -1, int(times[first]) + 1)
 
     def leads_to_stop(
-        self, arm0: Sequence[int], arm1: Sequence[int]
+        self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
         m = np.cumsum(outcomes0 != outcomes1)
@@ -72,28 +73,75 @@ def lai_characteristics(n_max: int, c: float, p0: float, p1: float) -> LaiCharac
     up, down = _crossings(_stopping_counts(n_max, c), p1 * (1.0 - p0) / discordant)
     m = np.arange(n_max + 1)
     reached = _at_least(m, n_max, discordant)
-    stopped_by = [(up + down) @ _at_least(m, t, discordant) for t in range(n_max)]
+    # The m-th discordant pair comes at time T with E[(n - T)+] = n P(T <= n) - E[T; T <= n], and
+    # the last term is m / d times the chance of m + 1 such pairs among n + 1.
+    saved = n_max * reached - m / discordant * _at_least(m + 1, n_max + 1, discordant)
     return LaiCharacteristics(
         arm1_better=float(up @ reached),
         arm0_better=float(down @ reached),
-        expected_time=float(n_max - np.sum(stopped_by)),
+        expected_time=float(n_max - (up + down) @ saved),
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def solve_c(n_max: int, alpha_per_side: float) -> float:
     """The largest c whose exact size, at p0 = p1 = 1/2 where it is worst, is at most alpha."""
     check_design(n_max, alpha_per_side)
     reached = _at_least(np.arange(n_max + 1), n_max, 0.5)
-    low, high = _LOG_C_RANGE
+
+    def excess(log_c: float) -> float:
+        """Log of the size over alpha, not decreasing in c; -inf where nothing ever stops."""
+        up, _ = _crossings(_stopping_counts(n_max, math.exp(log_c)), 0.5)
+        size = float(up @ reached)
+        return math.log(size / alpha_per_side) if size > 0.0 else -math.inf
+
+    # Near the answer for every budget and alpha: c is about proportional to alpha**0.8 / n_max.
+    middle = 0.8 * math.log(alpha_per_side) - 1.1 - math.log(n_max)
+    low, high = _bracket(excess, middle)
+    return math.exp(low if high is None else _largest_below_zero(excess, low, high))
+
+
+def _bracket(excess: Callable[[float], float], guess: float) -> tuple[float, float | None]:
+    """Neighbours (low, high) with excess(low) <= 0 < excess(high).
+
+    `high` is None where even the boundary for c = 1 spends too little.
+    """
+    low = high = min(guess, 0.0)
+    width = _LOG_C_WIDENING
+    if excess(low) <= 0.0:
+        while high < 0.0:
+            low, high = high, min(high + width, 0.0)
+            if excess(high) > 0.0:
+                return low, high
+            width *= 2.0
+        return high, None
+    while width < _MAX_LOG_C_WIDTH:
+        low, high = low - width, low
+        if excess(low) <= 0.0:
+            return low, high
+        width *= 2.0
+    raise ArithmeticError("no constant of Lai's test keeps the size")
+
+
+def _largest_below_zero(excess: Callable[[float], float], low: float, high: float) -> float:
+    """Where a step function that does not decrease leaves 0, from below.
+
+    False position with halving (Illinois), for which steps do no harm but to its speed; a plain
+    bisection wherever it would not move.
+    """
+    at_low, at_high = excess(low), excess(high)
     while high - low > _LOG_C_TOLERANCE:
         middle = (low + high) / 2.0
-        up, _ = _crossings(_stopping_counts(n_max, math.exp(middle)), 0.5)
-        if up @ reached <= alpha_per_side:
-            low = middle
+        if math.isfinite(at_low) and at_low < 0.0 < at_high:
+            guess = low - at_low * (high - low) / (at_high - at_low)
+            if low + _LOG_C_TOLERANCE / 2.0 < guess < high - _LOG_C_TOLERANCE / 2.0:
+                middle = guess
+        at_middle = excess(middle)
+        if at_middle <= 0.0:
+            low, at_low, at_high = middle, at_middle, at_high / 2.0
         else:
-            high = middle
-    return math.exp(low)
+            high, at_high, at_low = middle, at_middle, at_low / 2.0
+    return low
 
 
 def _at_least(m: np.ndarray, trials: int, probability: float) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Exact operating characteristics of a boundary, by a recursion that shares no code with it."""
+"""The verifier: what any boundary does at any true rates, exactly."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from step_analysis.sequential.step_synthesis import StepBoundary
+from step_analysis.sequential.step_boundary import Boundary
+from step_analysis.sequential.survival import BinomialLaws, advance, start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,40 +16,68 @@ class OperatingCharacteristics:
     """Probability of the verdict +1."""
     arm0_better: np.ndarray
     """Probability of the verdict -1."""
-    expected_time: np.ndarray
-    """Expected number of episodes of each arm, up to n_max."""
+    undecided_after: np.ndarray
+    """Probability of no verdict by each time t = 0..n_max, shape (n_max + 1, ...)."""
+
+    @property
+    def expected_time(self) -> np.ndarray:
+        """Expected number of episodes of each arm, up to n_max."""
+        return self.undecided_after[:-1].sum(axis=0)
+
+    def time_quantile(self, share: float) -> np.ndarray:
+        """Episodes of each arm within which a share of the tests has ended, by verdict or budget.
+
+        Raises:
+            ValueError: a share outside (0, 1].
+        """
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"a share must lie within (0, 1], got {share}")
+        still_going = self.undecided_after.copy()
+        still_going[-1] = 0.0
+        return (still_going <= 1.0 - share).argmax(axis=0)
 
 
 def operating_characteristics(
-    boundary: StepBoundary, p0: np.ndarray | float, p1: np.ndarray | float
+    boundary: Boundary, p0: np.ndarray | float, p1: np.ndarray | float
 ) -> OperatingCharacteristics:
-    """Follow the law of (x, y) forward in time for each pair of true rates.
+    """Follow the boundary forward in time for each pair of true rates.
 
     Args:
         p0, p1: rates of both arms, broadcast against each other.
 
-    Memory is 8 (n_max + 1)^2 bytes a pair, time grows with n_max^3 a pair.
+    Time grows with n_max^2.5, and with n_max^2 a pair of rates; memory with n_max a pair.
+
+    Raises:
+        ValueError: a rate outside [0, 1], NaN among them.
     """
     rates0, rates1 = np.broadcast_arrays(np.asarray(p0, float), np.asarray(p1, float))
-    a, b = rates0.reshape(-1, 1, 1), rates1.reshape(-1, 1, 1)
-    n_max = boundary.n_max
-    alive = np.zeros((a.shape[0], n_max + 1, n_max + 1))
-    alive[:, 0, 0] = 1.0
-    up, down, time = np.zeros(a.shape[0]), np.zeros(a.shape[0]), np.zeros(a.shape[0])
-    y = np.arange(n_max + 1)
+    for name, rates in (("p0", rates0), ("p1", rates1)):
+        outside = rates[~((rates >= 0.0) & (rates <= 1.0))]
+        if outside.size:
+            raise ValueError(f"{name} must lie within [0, 1], got {outside[0]}")
+    shape, n_max = rates0.shape, boundary.n_max
+    distinct, place = np.unique([rates0.ravel(), rates1.ravel()], return_inverse=True)
+    place0, place1 = place.reshape(2, -1)
+    laws = BinomialLaws(distinct, n_max)
+    up, down = np.zeros(rates0.size), np.zeros(rates0.size)
+    undecided = np.ones((n_max + 1, rates0.size))
+    alive = start()
     for t in range(1, n_max + 1):
-        time += alive.sum(axis=(1, 2))
-        moved = alive * (1.0 - a)
-        moved[:, 1:] += alive[:, :-1] * a
-        alive = moved * (1.0 - b)
-        alive[:, :, 1:] += moved[:, :, :-1] * b
-        stops = y[None, :] >= boundary.stop_at[t][:, None]
-        up += alive[:, stops].sum(axis=1)
-        down += alive[:, stops.T].sum(axis=1)
-        alive[:, stops | stops.T] = 0.0
-    shape = rates0.shape
+        alive = advance(alive, t)
+        weights = boundary.stop_weights(t, alive.shape[1])
+        x, d = np.nonzero((weights > 0.0) & (alive > 0.0))
+        if len(x):
+            law = laws.at(t)
+            stopped = alive[x, d] * weights[x, d]
+            law_x, law_y = law[:, x], law[:, x + d]
+            up += (law_x[place0] * law_y[place1]) @ stopped
+            down += (law_x[place1] * law_y[place0]) @ stopped
+            alive[x, d] -= stopped
+            alive = alive[:, : int(np.flatnonzero(alive.any(axis=0))[-1]) + 1]
+        undecided[t] = 1.0 - up - down
+    np.clip(undecided, 0.0, 1.0, out=undecided)
     return OperatingCharacteristics(
         arm1_better=up.reshape(shape),
         arm0_better=down.reshape(shape),
-        expected_time=time.reshape(shape),
+        undecided_after=undecided.reshape(n_max + 1, *shape),
     )

@@ -9,6 +9,8 @@ with power.
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
 
 
@@ -22,7 +24,7 @@ class SaviTest:
         self.n_max = n_max
         self.alpha_per_side = alpha_per_side
 
-    def run(self, arm0: Sequence[int], arm1: Sequence[int]) -> Verdict:
+    def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         x, y = (a.tolist() for a in outcome_arrays(arm0, arm1, self.n_max))
         wealth_to_stop = -math.log(self.alpha_per_side)
         log_wealth = {1: 0.0, -1: 0.0}
@@ -38,7 +40,9 @@ class SaviTest:
                 return Verdict(-1, seen + 1)
         return Verdict(0, len(x))
 
-    def leads_to_stop(self, arm0: Sequence[int], arm1: Sequence[int]) -> None:
+    def leads_to_stop(
+        self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray
+    ) -> None:
         """None: the wealth depends on the order of the outcomes, not on the lead alone."""
 
 

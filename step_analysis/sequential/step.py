@@ -1,53 +1,78 @@
-"""The STEP test, with its boundaries kept in the user's cache folder."""
+"""The STEP test."""
 
-import io
-import logging
-import os
-import sys
-import zipfile
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from step_analysis.atomic_file import write_atomically
-from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
-from step_analysis.sequential.step_synthesis import ALGORITHM_VERSION, StepBoundary, synthesise
-
-CACHE_FOLDER_VARIABLE = "ASSAY_CACHE_DIR"
-
-_log = logging.getLogger(__name__)
+from step_analysis.sequential.pairwise_test import Verdict, outcome_arrays
+from step_analysis.sequential.risk_budget import LinearBudget, RiskBudget
+from step_analysis.sequential.step_boundary import RandomisedBoundary, StepBoundary
+from step_analysis.sequential.step_design import StepDesign, StepForm
+from step_analysis.sequential.step_tables import find_table
 
 
 class StepTest:
     """STEP for at most `n_max` episodes of each arm; see `step_synthesis` for the source.
 
-    The first use for a given (n_max, alpha) takes 0.3 s for 50 episodes, 3 s for 200 and 15 s for
-    500; later ones read the boundary from the cache.
+    The first use of a design that is not shipped makes its boundary: 0.2 s for 200 episodes, 2 s
+    for 500, minutes for thousands; later ones read it from the cache.
     """
 
     name = "STEP"
 
-    def __init__(self, n_max: int, alpha_per_side: float) -> None:
-        check_design(n_max, alpha_per_side)
+    def __init__(
+        self,
+        n_max: int,
+        alpha_per_side: float,
+        *,
+        budget: RiskBudget | None = None,
+        form: StepForm = "deterministic",
+        seed: int | None = None,
+    ) -> None:
+        """`budget` is linear unless given; `seed` is for the randomised form, which requires it.
+
+        Each run of the randomised form draws from the seed anew.
+        """
+        design = StepDesign(
+            n_max=n_max,
+            alpha_per_side=alpha_per_side,
+            budget=budget or LinearBudget(),
+            form=form,
+        )
+        if (seed is None) == (form == "randomised"):
+            raise ValueError(
+                "the randomised form of STEP needs a seed"
+                if seed is None
+                else "a seed is for the randomised form of STEP: the other one draws nothing"
+            )
         self.n_max = n_max
         self.alpha_per_side = alpha_per_side
-        self.boundary = cached_boundary(n_max, alpha_per_side)
+        self.table = find_table(design)
+        self._seed = seed
 
-    def run(self, arm0: Sequence[int], arm1: Sequence[int]) -> Verdict:
+    @property
+    def boundary(self) -> StepBoundary | RandomisedBoundary:
+        return self.table.boundary
+
+    def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
-        x, y = np.cumsum(outcomes0), np.cumsum(outcomes1)
-        t = np.arange(1, len(x) + 1)
-        stops = np.maximum(x, y) >= self.boundary.stop_at[t, np.minimum(x, y)]
-        if not stops.any():
+        x, y = np.add.accumulate(outcomes0), np.add.accumulate(outcomes1)
+        trailing, leading = np.minimum(x, y), np.maximum(x, y)
+        boundary = self.table.boundary
+        stops = leading >= boundary.stop_at[np.arange(1, len(x) + 1), trailing]
+        if isinstance(boundary, RandomisedBoundary):
+            self._draw(boundary, trailing, leading, stops)
+        first = int(stops.argmax()) if len(stops) else 0
+        if not len(stops) or not stops[first]:
             return Verdict(0, len(x))
-        first = int(stops.argmax())
         return Verdict(1 if y[first] > x[first] else -1, first + 1)
 
     def leads_to_stop(
-        self, arm0: Sequence[int], arm1: Sequence[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """See `PairwiseTest`; None in the randomised form, where no lead is sure to be enough."""
+        if self._seed is not None:
+            return None
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
         return self._lead(np.cumsum(outcomes0)), self._lead(np.cumsum(outcomes1))
 
@@ -56,49 +81,21 @@ class StepTest:
         stop_at = self.boundary.stop_at[t, trailing].astype(float)
         return np.where(stop_at <= t, stop_at - trailing, np.nan)
 
-
-def cache_folder() -> Path:
-    """$ASSAY_CACHE_DIR, or the platform's cache folder for this project."""
-    if named := os.environ.get(CACHE_FOLDER_VARIABLE):
-        return Path(named)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "assay"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
-
-
-@lru_cache(maxsize=64)
-def cached_boundary(n_max: int, alpha_per_side: float) -> StepBoundary:
-    """The boundary from the cache, or synthesised and put there.
-
-    Two processes may do this at once: both write the same file, each whole. A cache that can't
-    be read or written costs time, nothing else.
-    """
-    path = cache_folder() / (f"step-v{ALGORITHM_VERSION}-n{n_max}-alpha{alpha_per_side:.12g}.npz")
-    boundary = _load(path, n_max, alpha_per_side)
-    if boundary is None:
-        boundary = synthesise(n_max, alpha_per_side)
-        _store(path, boundary)
-    return boundary
-
-
-def _load(path: Path, n_max: int, alpha_per_side: float) -> StepBoundary | None:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return StepBoundary(
-                n_max=n_max, alpha_per_side=alpha_per_side, stop_at=arrays["stop_at"]
-            )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        _log.warning("cached STEP boundary %s is unusable and made anew: %s", path, error)
-        return None
-
-
-def _store(path: Path, boundary: StepBoundary) -> None:
-    content = io.BytesIO()
-    np.savez_compressed(content, stop_at=boundary.stop_at)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content.getvalue())
-    except OSError as error:
-        _log.info("STEP boundary not cached: %s", error)
+    def _draw(
+        self,
+        boundary: RandomisedBoundary,
+        trailing: np.ndarray,
+        leading: np.ndarray,
+        stops: np.ndarray,
+    ) -> None:
+        """Add to `stops` the first chance stop; every state with a weight takes one draw."""
+        generator = np.random.default_rng(self._seed)
+        t = np.arange(1, len(stops) + 1)
+        first, end = boundary.listed_from[t, trailing], boundary.stop_at[t, trailing]
+        (listed,) = np.nonzero((leading >= first) & (leading < end))
+        for i in listed.tolist():
+            if stops[:i].any():
+                return
+            if generator.random() <= boundary.weight(i + 1, int(trailing[i]), int(leading[i])):
+                stops[i] = True
+                return

@@ -124,7 +124,7 @@ class _Candidates:
             if len(x0) == 0:
                 break
             y0 = y[x0]
-            mass = _mass(t, alive, law, x0, y0)
+            mass = state_masses(t, alive, law, x0, y0)
             fits = (mass <= room[:, None]).all(axis=0)
             too_large[x0[~fits]] = True
             x0, y0 = x0[fits], y0[fits]
@@ -165,7 +165,7 @@ class _Candidates:
         return used
 
 
-def _mass(
+def state_masses(
     t: int, alive: np.ndarray, law: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
     """Probability of (x, y) and of its mirror image together, shape (rates, states)."""

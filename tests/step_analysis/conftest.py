@@ -9,7 +9,7 @@ import pytest
 
 from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
-from step_analysis.sequential.step import CACHE_FOLDER_VARIABLE
+from step_analysis.sequential.step_tables import CACHE_FOLDER_VARIABLE
 
 DATA = Path(__file__).parent / "data"
 TASK = "PickAndPlaceBox"

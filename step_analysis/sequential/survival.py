@@ -1,0 +1,63 @@
+"""The chance of being undecided given the counts, which no success rate enters.
+
+Given (t, x, y) all orderings are equally likely whatever the rates, so the probability of an
+undecided test at (t, x, y) is M(t, x, y) b(x; t, p0) b(y; t, p1), with b the binomial law and M
+free of both rates. One recursion for M therefore serves every pair of rates.
+
+A mirrored test makes M symmetric in x and y, and only a band around x = y survives for long. So
+M is kept for y >= x, in an array of shape (t + 1, width): row x, column y - x.
+"""
+
+import numpy as np
+from scipy.special import gammaln
+
+
+def start() -> np.ndarray:
+    """M before the first episode."""
+    return np.ones((1, 1))
+
+
+def advance(going_on: np.ndarray, t: int) -> np.ndarray:
+    """M at time t from the chance of going on after t - 1, one row and one column larger.
+
+    The last episode of an arm with x successes of t was a success with chance x / t.
+    """
+    size, width = going_on.shape
+    # Column d + 1 is y - x = d, so that column 0 is its mirror image: (x, x - 1) is (x - 1, x).
+    last = np.zeros((size, width + 3))
+    last[:, 1 : width + 1] = going_on
+    if width > 1:
+        last[1:, 0] = going_on[:-1, 1]
+    success1 = np.add.outer(np.arange(size), np.arange(width + 2)) / t
+    np.minimum(success1, 1.0, out=success1)
+    arm1_known = last[:, :-1] - last[:, 1:]
+    arm1_known *= success1
+    arm1_known += last[:, 1:]
+    x = np.arange(t + 1)[:, None]
+    alive = np.zeros((t + 1, width + 1))
+    np.multiply(arm1_known[:, :-1], 1.0 - x[:-1] / t, out=alive[:-1])
+    arm1_known *= x[1:] / t
+    alive[1:] += arm1_known[:, 1:]
+    return alive
+
+
+class BinomialLaws:
+    """Binomial probabilities at fixed rates for every number of trials up to `n_max`."""
+
+    def __init__(self, rates: np.ndarray, n_max: int) -> None:
+        self._sure = [(i, rate) for i, rate in enumerate(rates) if rate in (0.0, 1.0)]
+        inside = np.where((rates > 0.0) & (rates < 1.0), rates, 0.5)
+        self._log_success, self._log_failure = np.log(inside), np.log1p(-inside)
+        self._log_factorial = gammaln(np.arange(n_max + 1) + 1.0)
+
+    def at(self, t: int) -> np.ndarray:
+        """Probabilities of 0..t successes in t trials, shape (rates, t + 1)."""
+        factorial = self._log_factorial
+        law = np.multiply.outer(self._log_success - self._log_failure, np.arange(t + 1.0))
+        law += (t * self._log_failure)[:, None]
+        law += factorial[t] - factorial[: t + 1] - factorial[t::-1]
+        np.exp(law, out=law)
+        for i, rate in self._sure:
+            law[i] = 0.0
+            law[i, t if rate else 0] = 1.0
+        return law
