@@ -1,26 +1,20 @@
-"""Plans for several episodes in one forward pass, without a timer.
-
-While a forward pass runs in the worker thread, requests queue; when it ends, all that wait, up
-to the largest batch, make the next one, first come first served. A lone request starts at once.
-"""
+"""Plans for several episodes in one forward pass: the queue's clock, and the thread that plans."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
 
 from policy_interface.contract import action_violations
-from policy_interface.types import Action, Observation
-from policy_server.policy import Policy
-from policy_server.sessions import Plan
+from policy_interface.types import Action, ChunkGuidance, Observation
+from policy_server.batch_queue import BatchQueue, DeadlineError
+from policy_server.policy import GuidedPolicy, Policy
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +24,30 @@ class PolicyFailedError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Request:
+class PlanRequest:
+    """What a plan is made of.
+
+    history: num_observations, the newest last. seed: of this plan's noise alone, so that the same
+    request gets the same plan whenever it is made. guidance: None where there is none.
+    """
+
     history: Sequence[Observation]
-    generator: np.random.Generator
+    seed: tuple[int, ...]
+    guidance: ChunkGuidance | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """A chunk, from the request's newest observation on, and how long it waited and took."""
+
+    actions: Sequence[Action]
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    request: PlanRequest
     answer: asyncio.Future[Plan]
 
 
@@ -43,111 +58,193 @@ class Batcher:
         self,
         policy: Policy,
         *,
-        open_loop_steps: int,
+        min_actions: int,
         max_batch_size: int,
+        max_wait_s: float,
+        max_waiting: int,
         worker: Executor,
         on_batch: Callable[[int, float], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """worker: one thread, where the policy runs. on_batch: told each batch's size and seconds.
 
-        Plans hold exactly open_loop_steps actions: what comes after is never executed.
+        min_actions: how many actions of a chunk may be executed; a shorter one is an error.
         """
         self._policy = policy
-        self._open_loop_steps = open_loop_steps
+        self._min_actions = min_actions
+        self._queue: BatchQueue[_Job] = BatchQueue(
+            max_batch_size=max_batch_size, max_wait_s=max_wait_s, max_waiting=max_waiting
+        )
         self._max_batch_size = max_batch_size
+        self._max_wait_s = max_wait_s
         self._worker = worker
         self._on_batch = on_batch
-        self._waiting: deque[_Request] = deque()
-        self._dispatcher: asyncio.Task[None] | None = None
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._is_planning = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def num_waiting(self) -> int:
         """Requests that no forward pass has taken yet."""
-        return len(self._waiting)
+        return len(self._queue)
 
     async def wait_until_idle(self) -> None:
         """Return when no forward pass runs and none waits."""
-        if self._dispatcher is not None:
-            await asyncio.wait([self._dispatcher])
+        await self._idle.wait()
 
-    async def plan(self, history: Sequence[Observation], generator: np.random.Generator) -> Plan:
-        """A chunk for one episode. The generator is left as it was; the plan has its successor.
+    def expect(self, session: Hashable, within_s: float) -> None:
+        """The session will probably ask for a plan within so long: wait for it, if that pays."""
+        if within_s <= min(self._max_wait_s, self._queue.expected_pass_s):
+            self._queue.expect(session, self._clock() + within_s)
 
-        Raises PolicyFailedError for this request alone, whatever becomes of its batch mates.
+    def forget(self, session: Hashable) -> None:
+        """The session ended, or asked for something else."""
+        self._queue.forget(session)
+        self._dispatch()
+
+    async def plan(
+        self,
+        request: PlanRequest,
+        *,
+        session: Hashable = None,
+        client: Hashable = None,
+        timeout_s: float | None = None,
+    ) -> Plan:
+        """A chunk for one episode.
+
+        session: whose it is, as `expect` knows it. client: who takes turns with the others.
+        timeout_s: when the answer is of no more use.
+
+        Raises PolicyFailedError for this request alone, whatever becomes of its batch mates,
+        QueueFullError, and DeadlineError where it can't be planned in time.
         """
-        loop = asyncio.get_running_loop()
-        request = _Request(history=history, generator=generator, answer=loop.create_future())
-        self._waiting.append(request)
-        if self._dispatcher is None:
-            self._dispatcher = loop.create_task(self._dispatch())
+        now_s = self._clock()
+        job = _Job(request=request, answer=self._loop.create_future())
+        self._queue.forget(session)
+        self._queue.push(
+            job,
+            client=client,
+            now_s=now_s,
+            deadline_s=float("inf") if timeout_s is None else now_s + timeout_s,
+        )
+        self._idle.clear()
+        self._dispatch()
         try:
-            return await request.answer
+            return await job.answer
         except asyncio.CancelledError:
             # Nobody waits for the answer any more: don't spend a place in a batch on it.
-            if request in self._waiting:
-                self._waiting.remove(request)
+            self._queue.remove(job)
+            self._dispatch()
             raise
 
-    async def _dispatch(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while self._waiting:
-                size = min(len(self._waiting), self._max_batch_size)
-                batch = [self._waiting.popleft() for _ in range(size)]
-                started_s = time.perf_counter()
-                outcomes = await loop.run_in_executor(self._worker, self._outcomes, batch)
-                self._on_batch(size, time.perf_counter() - started_s)
-                for request, outcome in zip(batch, outcomes, strict=True):
-                    if request.answer.done():  # cancelled while it was computed
-                        continue
-                    if isinstance(outcome, Plan):
-                        request.answer.set_result(outcome)
-                    else:
-                        request.answer.set_exception(outcome)
-        finally:
-            self._dispatcher = None
+    def _dispatch(self) -> None:
+        """Begin a forward pass if one is due, or see to it that this is asked again in time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_planning:
+            return
+        now_s = self._clock()
+        due_s = self._queue.due_s(now_s)
+        if due_s is None:
+            self._idle.set()
+        elif due_s > now_s:
+            self._timer = self._loop.call_later(due_s - now_s, self._dispatch)
+        else:
+            self._begin(now_s)
 
-    def _outcomes(self, batch: Sequence[_Request]) -> list[Plan | PolicyFailedError]:
-        """One for each request. Runs in the worker thread and raises nothing."""
-        # Copies, so that a request whose batch fails begins anew with the same noise.
-        generators = [copy.deepcopy(request.generator) for request in batch]
+    def _begin(self, now_s: float) -> None:
+        batch, late = self._queue.take(now_s)
+        for job, error in late:
+            _fail(job, error)
+        if not batch:
+            self._dispatch()
+            return
+        self._is_planning = True
+        jobs = [job for job, _ in batch]
+        queued_s = [now_s - asked_s for _, asked_s in batch]
+        self._worker.submit(self._work, jobs, queued_s)
+
+    def _work(self, jobs: Sequence[_Job], queued_s: Sequence[float]) -> None:
+        """In the worker thread."""
+        started_s = time.perf_counter()
+        outcomes = self._outcomes([job.request for job in jobs])
+        duration_s = time.perf_counter() - started_s
         try:
-            chunks = self._policy.plan([request.history for request in batch], generators)
-            if len(chunks) != len(batch):
+            self._loop.call_soon_threadsafe(self._finish, jobs, queued_s, outcomes, duration_s)
+        except RuntimeError:
+            logger.debug("the server stopped while %d plans were being made", len(jobs))
+
+    def _finish(
+        self,
+        jobs: Sequence[_Job],
+        queued_s: Sequence[float],
+        outcomes: Sequence[Sequence[Action] | PolicyFailedError],
+        duration_s: float,
+    ) -> None:
+        self._is_planning = False
+        self._queue.note_pass(duration_s)
+        self._on_batch(len(jobs), duration_s)
+        if len(self._queue) >= self._max_batch_size:
+            self._dispatch()
+        for job, queue_s, outcome in zip(jobs, queued_s, outcomes, strict=True):
+            if isinstance(outcome, PolicyFailedError):
+                _fail(job, outcome)
+            elif not job.answer.done():
+                job.answer.set_result(
+                    Plan(actions=outcome, queue_s=queue_s, inference_s=duration_s)
+                )
+        # After those who waited for these answers had their turn: they say who asks again soon.
+        self._loop.call_soon(self._dispatch)
+
+    def _outcomes(
+        self, requests: Sequence[PlanRequest]
+    ) -> list[Sequence[Action] | PolicyFailedError]:
+        """One for each request. Runs in the worker thread and raises nothing."""
+        try:
+            chunks = self._chunks(requests)
+            if len(chunks) != len(requests):
                 raise PolicyFailedError(
-                    f"expected a chunk for each of {len(batch)} episodes, got {len(chunks)}"
+                    f"expected a chunk for each of {len(requests)} episodes, got {len(chunks)}"
                 )
         # The edge of somebody else's code, sys.exit() included: record, fail the one, go on.
         except BaseException as error:
-            if len(batch) == 1:
+            if len(requests) == 1:
                 logger.error("the policy failed", exc_info=error)
                 return [PolicyFailedError(f"the policy failed: {_one_line(error)}")]
             logger.warning(
                 "a batch of %d failed (%s); planning for each episode alone",
-                len(batch),
+                len(requests),
                 _one_line(error),
             )
-            return [outcome for request in batch for outcome in self._outcomes([request])]
-        return [
-            self._outcome(chunk, generator)
-            for chunk, generator in zip(chunks, generators, strict=True)
-        ]
+            return [outcome for request in requests for outcome in self._outcomes([request])]
+        return [self._outcome(chunk) for chunk in chunks]
 
-    def _outcome(
-        self, chunk: Sequence[Action], generator: np.random.Generator
-    ) -> Plan | PolicyFailedError:
+    def _chunks(self, requests: Sequence[PlanRequest]) -> Sequence[Sequence[Action]]:
+        histories = [request.history for request in requests]
+        noise = [np.random.default_rng(request.seed) for request in requests]
+        guidance = [request.guidance for request in requests]
+        if any(each is not None for each in guidance):
+            policy: GuidedPolicy = self._policy  # pyright: ignore[reportAssignmentType]
+            return policy.plan_guided(histories, noise, guidance)
+        return self._policy.plan(histories, noise)
+
+    def _outcome(self, chunk: Sequence[Action]) -> Sequence[Action] | PolicyFailedError:
         defect = self._defect(chunk)
         if defect is None:
-            return Plan(chunk=tuple(chunk[: self._open_loop_steps]), generator=generator)
+            return tuple(chunk[: self._policy.chunk_length])
         logger.error("the policy planned an invalid chunk: %s", defect)
         return PolicyFailedError(f"the policy planned an invalid chunk: {defect}")
 
     def _defect(self, chunk: Sequence[Action]) -> str | None:
         if not isinstance(chunk, Sequence):
             return f"expected a sequence of actions, got {chunk!r:.80}"
-        if len(chunk) < self._open_loop_steps:
-            return f"expected at least {self._open_loop_steps} actions, got {len(chunk)}"
-        for index, action in enumerate(chunk[: self._open_loop_steps]):
+        if len(chunk) < self._min_actions:
+            return f"expected at least {self._min_actions} actions, got {len(chunk)}"
+        for index, action in enumerate(chunk[: self._policy.chunk_length]):
             # An Action is finite and its rotations are rotations: it cannot be made otherwise.
             if not isinstance(action, Action):
                 return f"action {index}: expected an Action, got {action!r:.80}"
@@ -155,6 +252,11 @@ class Batcher:
             if violations:
                 return f"action {index}: {'; '.join(violations)}"
         return None
+
+
+def _fail(job: _Job, error: PolicyFailedError | DeadlineError) -> None:
+    if not job.answer.done():
+        job.answer.set_exception(error)
 
 
 def _one_line(error: BaseException) -> str:

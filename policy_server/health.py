@@ -33,6 +33,11 @@ class HealthService(health_pb2_grpc.HealthServicer):
         self._is_serving = True
         self._announce()
 
+    def set_not_serving(self) -> None:
+        """For a while: a policy is being loaded anew."""
+        self._is_serving = False
+        self._announce()
+
     def close(self) -> None:
         """NOT_SERVING for good: watchers are told, and their streams end."""
         self._is_serving = False

@@ -13,6 +13,19 @@ from typing import Any
 
 from policy_interface.contract import Contract
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
+from policy_interface.images import check_image
+
+
+def check_images(message: PolicyStep_pb2.MultiarmObservation) -> None:
+    """Raises InvalidValueError for an image that can't be one, as far as can be said undecoded."""
+    for camera in message.visuo:
+        name = f"camera {camera.camera_serial!r}"
+        if camera.has_rgb:
+            check_image(camera.camera_rgb.image, name)
+        if camera.has_depth:
+            check_image(camera.camera_depth.image, f"{name}, depth")
+        if camera.has_label:
+            check_image(camera.camera_label.image, f"{name}, label")
 
 
 def message_violations(

@@ -93,17 +93,3 @@ def require_policy(candidate: object) -> None:
         defects.append("plan: expected a method plan(histories, noise), got none")
     if defects:
         raise InvalidPolicyError(f"{name} is not a policy: {'; '.join(defects)}")
-
-
-def resolve_open_loop_steps(policy: Policy, wanted: int | None) -> int:
-    """The user's choice, or else the policy's own.
-
-    Raises InvalidPolicyError where a chunk does not have so many actions.
-    """
-    open_loop_steps = policy.open_loop_steps if wanted is None else wanted
-    if not 1 <= open_loop_steps <= policy.chunk_length:
-        raise InvalidPolicyError(
-            f"open-loop steps: expected 1 to {policy.chunk_length} (the policy's chunk length), "
-            f"got {open_loop_steps}"
-        )
-    return open_loop_steps

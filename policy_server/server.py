@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from policy_interface.codec import MAX_MESSAGE_BYTES
-from policy_interface.contract import CONTRACT_KEY
 from policy_interface.types import PolicyMetadata
-from policy_server.batching import Batcher
+from policy_server.address import AddressError, split_address
+from policy_server.deployments import Deployment, DeploymentOptions, Deployments
+from policy_server.episodes import Episodes
+from policy_server.execution import Strategy
 from policy_server.health import HealthService
 from policy_server.metrics import ServerMetrics
-from policy_server.policy import Policy, require_policy, resolve_open_loop_steps
-from policy_server.services import SERVICE_NAMES, Deployment, PolicyServices
-from policy_server.sessions import SessionTable
+from policy_server.policy import InvalidPolicyError, Policy, require_policy
+from policy_server.rate_limit import RateLimiter
+from policy_server.security import BearerTokens, TlsOptions, TokenInterceptor
+from policy_server.services import SERVICE_NAMES, PolicyServices
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +36,21 @@ _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # How long answers that are ready may take to leave for slow clients.
 _FLUSH_S = 2.0
 
+# An observation is large and comes at once: without these, gRPC cuts it into frames of 16 KiB, each
+# read and accounted for by itself, behind a window that begins small. They are worth a sixth of the
+# throughput with four raw cameras (benchmarks/serving.py).
+_TRANSPORT_OPTIONS = (
+    ("grpc.http2.max_frame_size", 4 * 1024 * 1024),
+    ("grpc.http2.lookahead_bytes", 8 * 1024 * 1024),
+    ("grpc.http2.bdp_probe", 0),
+    # A robot that lost its power leaves its connection open; ask it whether it is there.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Otherwise two servers may share a port, each with half of an episode's calls.
+    ("grpc.so_reuseport", 0),
+)
 
-class AddressError(ValueError):
-    """An address that is none, or that can't be listened on."""
+Build = Callable[[], Policy]
 
 
 class OptionError(ValueError):
@@ -47,69 +61,118 @@ class OptionError(ValueError):
 class ServerOptions:
     """How to serve, whatever the policy.
 
-    address: HOST:PORT; port 0 takes a free one. Nothing here asks who calls, so anything but
-        loopback belongs behind a firewall.
+    address: HOST:PORT; port 0 takes a free one.
     max_batch_size: the most episodes in one forward pass.
-    open_loop_steps: actions executed before planning again; None takes the policy's own.
-    name: what metadata calls the policy; None takes the policy's own.
-    max_sessions: the most episodes remembered at a time.
+    max_wait_ms: how long the first request of a batch may wait for others that are expected. It
+        never waits for longer than a forward pass takes.
+    max_queue: the most plans that may wait; over it, steps are refused.
+    execution, open_loop_steps, planned_latency_steps: see policy_server.execution; open_loop_steps
+        None takes the policy's own.
+    name: what metadata calls a policy served alone; None takes its own.
+    max_sessions: the most episodes remembered at a time. idle_s: an episode unused for longer ends.
+    max_message_bytes: of one call, either way.
+    max_calls_per_s: of one client; None for no limit.
+    tls: None for plain text. tokens: what calls must bear; None for none.
     """
 
     address: str = "127.0.0.1:50051"
     max_batch_size: int = 16
+    max_wait_ms: float = 20.0
+    max_queue: int = 256
+    execution: Strategy = "receding"
     open_loop_steps: int | None = None
+    planned_latency_steps: int = 0
     name: str | None = None
     max_sessions: int = 1024
+    idle_s: float = 3600.0
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    max_calls_per_s: float | None = None
+    tls: TlsOptions | None = None
+    tokens: BearerTokens | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for option in ("max_batch_size", "max_sessions"):
-            if getattr(self, option) < 1:
-                raise OptionError(f"{option}: expected at least 1, got {getattr(self, option)}")
+        for option, least in (
+            ("max_batch_size", 1),
+            ("max_sessions", 1),
+            ("max_queue", 1),
+            ("max_message_bytes", 1024),
+            ("max_wait_ms", 0),
+            ("planned_latency_steps", 0),
+        ):
+            if not getattr(self, option) >= least:
+                raise OptionError(
+                    f"{option}: expected at least {least}, got {getattr(self, option)}"
+                )
+        for option in ("idle_s", "max_calls_per_s"):
+            value = getattr(self, option)
+            if value is not None and not value > 0:
+                raise OptionError(f"{option}: expected more than 0, got {value}")
         split_address(self.address)
 
-
-def split_address(address: str) -> tuple[str, int]:
-    """HOST and PORT of HOST:PORT, a literal IPv6 host in brackets. Raises AddressError."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise AddressError(f"address {address!r}: expected HOST:PORT, such as 127.0.0.1:50051")
-    return host, int(port)
+    @property
+    def deployment(self) -> DeploymentOptions:
+        return DeploymentOptions(
+            strategy=self.execution,
+            open_loop_steps=self.open_loop_steps,
+            planned_latency_steps=self.planned_latency_steps,
+            max_batch_size=self.max_batch_size,
+            max_wait_s=self.max_wait_ms / 1e3,
+            max_waiting=self.max_queue,
+        )
 
 
 class PolicyServer:
-    """One policy under one address. Made, and used, inside a running event loop."""
+    """One or more policies under one address. Made, and used, inside a running event loop."""
 
     def __init__(self, options: ServerOptions) -> None:
         self.options = options
-        self.metrics = ServerMetrics()
-        # One thread for the policy: policies need not be thread-safe, and loading in the
-        # thread that plans keeps per-thread settings (OpenMP's, CUDA's) in force.
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self.metrics = ServerMetrics(max_batch_size=options.max_batch_size)
         self._decoders = ThreadPoolExecutor(
             min(4, os.cpu_count() or 1), thread_name_prefix="decode"
         )
         self._health = HealthService(SERVICE_NAMES)
-        self._services = PolicyServices(
-            sessions=SessionTable(max_sessions=options.max_sessions),
+        self._deployments = Deployments()
+        self._episodes = Episodes(
+            max_sessions=options.max_sessions,
+            idle_s=options.idle_s,
             metrics=self.metrics,
             decoders=self._decoders,
         )
+        self._services = PolicyServices(
+            deployments=self._deployments,
+            episodes=self._episodes,
+            metrics=self.metrics,
+            limiter=None
+            if options.max_calls_per_s is None
+            else RateLimiter(
+                max_calls_per_s=options.max_calls_per_s,
+                # A second's worth at once: steps come in bursts where chunks are executed.
+                burst=max(1, round(options.max_calls_per_s)),
+            ),
+        )
         self._grpc_server = grpc.aio.server(
+            interceptors=()
+            if options.tokens is None
+            else (TokenInterceptor(options.tokens, on_refused=self.metrics.refused),),
             options=[
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                # Otherwise two servers may share a port, each with half of an episode's calls.
-                ("grpc.so_reuseport", 0),
-            ]
+                ("grpc.max_send_message_length", options.max_message_bytes),
+                ("grpc.max_receive_message_length", options.max_message_bytes),
+                *_TRANSPORT_OPTIONS,
+            ],
         )
         self._grpc_server.add_generic_rpc_handlers(tuple(self._services.handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc_server)
         reflection.enable_server_reflection(
             (*SERVICE_NAMES, _HEALTH_SERVICE, reflection.SERVICE_NAME), self._grpc_server
         )
+        self.metrics.bind_gauges(
+            sessions=lambda: self.num_sessions,
+            queue_depth=lambda: self.num_waiting,
+            in_flight=lambda: self.num_in_flight,
+        )
         self._port: int | None = None
-        self._deployment: Deployment | None = None
-        self._is_loading = False
+        self._num_loading = 0
+        self._is_draining = False
 
     @property
     def address(self) -> str:
@@ -118,16 +181,15 @@ class PolicyServer:
         return f"{split_address(self.options.address)[0]}:{self._port}"
 
     @property
-    def metadata(self) -> PolicyMetadata:
-        """What clients are told of the policy."""
-        assert self._deployment is not None, "load() comes first"
-        return self._deployment.metadata
+    def policies(self) -> list[Deployment]:
+        """What is served to new episodes, the default first."""
+        return self._deployments.current
 
     @property
-    def open_loop_steps(self) -> int:
-        """Actions executed before planning again."""
-        assert self._deployment is not None, "load() comes first"
-        return self._deployment.open_loop_steps
+    def metadata(self) -> PolicyMetadata:
+        """What clients are told of the default policy."""
+        assert self._deployments.current, "load() comes first"
+        return self._deployments.find("").metadata
 
     @property
     def num_in_flight(self) -> int:
@@ -137,86 +199,111 @@ class PolicyServer:
     @property
     def num_waiting(self) -> int:
         """Steps that wait for a forward pass to begin."""
-        return 0 if self._deployment is None else self._deployment.batcher.num_waiting
+        return sum(deployment.batcher.num_waiting for deployment in self._deployments.all)
+
+    @property
+    def num_sessions(self) -> int:
+        """Episodes that are remembered."""
+        return len(self._episodes)
 
     async def start(self) -> None:
         """Listen. Until `load` is done, health says NOT_SERVING. Raises AddressError."""
         host, port = split_address(self.options.address)
-        if not all(ipaddress.ip_address(ip).is_loopback for ip in _require_free(host, port)):
+        is_loopback = all(ipaddress.ip_address(ip).is_loopback for ip in _require_free(host, port))
+        if not is_loopback and (self.options.tls is None or self.options.tokens is None):
             logger.warning(
-                "listening on %s: there is no authentication, so keep it behind a firewall",
+                "listening on %s without %s: keep it behind a firewall",
                 self.options.address,
+                "TLS" if self.options.tls is None else "tokens",
             )
         try:
-            self._port = self._grpc_server.add_insecure_port(self.options.address)
+            if self.options.tls is None:
+                self._port = self._grpc_server.add_insecure_port(self.options.address)
+            else:
+                self._port = self._grpc_server.add_secure_port(
+                    self.options.address, self.options.tls.credentials()
+                )
         except RuntimeError as error:
             raise AddressError(f"cannot listen on {self.options.address}: {error}") from error
         await self._grpc_server.start()
 
-    async def load(self, build: Callable[[], Policy]) -> None:
-        """Make the policy, in its own thread, and serve it.
+    async def load(self, build: Build | Mapping[str | None, Build]) -> None:
+        """Make the policies, each in its own thread, and serve them, the first by default.
 
-        Raises InvalidPolicyError for an object that is none, and whatever `build` raises.
+        build: one policy, or several by name. Raises InvalidPolicyError for an object that is
+        none, and whatever `build` raises.
         """
-        loop = asyncio.get_running_loop()
-        self._is_loading = True
-        try:
-            policy = await loop.run_in_executor(self._worker, build)
-        finally:
-            self._is_loading = False
-        require_policy(policy)
-        self._deployment = self._deploy(policy)
-        self._services.open(self._deployment)
+        builds = build if isinstance(build, Mapping) else {self.options.name: build}
+        made = [await self._made(name, each) for name, each in builds.items()]
+        names = [deployment.name for deployment in made]
+        if len(set(names)) < len(names):
+            raise InvalidPolicyError(f"policies of one server need different names, got {names}")
+        for deployment in made:
+            self._deployments.put(deployment)
+        self._services.open()
         self._health.set_serving()
 
-    def _deploy(self, policy: Policy) -> Deployment:
-        open_loop_steps = resolve_open_loop_steps(policy, self.options.open_loop_steps)
-        metadata = policy.metadata
-        return Deployment(
-            contract=policy.contract,
-            metadata=dataclasses.replace(
-                metadata,
-                name=self.options.name or metadata.name,
-                runtime_information={
-                    **metadata.runtime_information,
-                    CONTRACT_KEY: policy.contract.to_json(),
-                    "assay.open_loop_steps": str(open_loop_steps),
-                    "assay.chunk_length": str(policy.chunk_length),
-                    "assay.max_batch_size": str(self.options.max_batch_size),
-                },
-            ),
-            open_loop_steps=open_loop_steps,
-            num_observations=policy.num_observations,
-            batcher=Batcher(
+    async def reload(self, build: Build, *, name: str | None = None) -> None:
+        """Replace a policy for the episodes to come; those under way end with the old one.
+
+        name: of the policy; None for the default one. Raises as `load`, and the old one stays;
+        health says NOT_SERVING meanwhile.
+        """
+        name = name or self._deployments.find("").name
+        self._health.set_not_serving()
+        try:
+            self._deployments.put(await self._made(name, build))
+            self.metrics.policy_reloaded(name)
+            logger.info("reloaded %s", name)
+        finally:
+            if not self._num_loading and not self._is_draining:
+                self._health.set_serving()
+
+    async def _made(self, name: str | None, build: Build) -> Deployment:
+        # A thread a policy: policies need not be thread-safe, and loading in the thread that plans
+        # keeps per-thread settings (OpenMP's, CUDA's) in force.
+        worker = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self._num_loading += 1
+        try:
+            policy = await asyncio.get_running_loop().run_in_executor(worker, build)
+            require_policy(policy)
+            return Deployment(
                 policy,
-                open_loop_steps=open_loop_steps,
-                max_batch_size=self.options.max_batch_size,
-                worker=self._worker,
-                on_batch=self.metrics.add_batch,
-            ),
-        )
+                name=name,
+                options=self.options.deployment,
+                worker=worker,
+                on_batch=self.metrics.batch_done,
+            )
+        except BaseException:
+            worker.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            self._num_loading -= 1
 
     async def drain(self, *, grace_s: float) -> bool:
         """Refuse new calls, let those under way finish, and stop.
 
-        Returns whether everything ended within grace_s. Otherwise the policy's thread may still be
+        Returns whether everything ended within grace_s. Otherwise a policy's thread may still be
         at work, and Python would wait for it before it exits.
         """
+        self._is_draining = True
         self._services.close()
         self._health.close()
-        is_clean = not self._is_loading
+        is_clean = not self._num_loading
         try:
             async with asyncio.timeout(grace_s):
                 await self._services.wait_until_idle()
-                if self._deployment is not None:
+                for deployment in self._deployments.all:
                     # A client that went away leaves its forward pass behind.
-                    await self._deployment.batcher.wait_until_idle()
+                    await deployment.batcher.wait_until_idle()
         except TimeoutError:
             is_clean = False
         await self._grpc_server.stop(_FLUSH_S if is_clean else 0)
-        self._worker.shutdown(wait=is_clean, cancel_futures=True)
+        self._episodes.end_all()
+        for deployment in self._deployments.all:
+            deployment.shutdown(wait=is_clean)
         self._decoders.shutdown(wait=is_clean, cancel_futures=True)
-        if self._deployment is not None:
+        if self._deployments.current:
             logger.info("%s", self.metrics.summary())
         return is_clean
 

@@ -1,110 +1,90 @@
-"""The three services of the wire: each call checked, answered, or refused with a status and why."""
+"""The services of the wire: each call checked, answered, or refused with a status and why."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from policy_interface.codec import decode_observation, encode_action, encode_metadata
-from policy_interface.contract import Contract, ContractError, violations
+from policy_interface.codec import encode_metadata
+from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.generated.lbm_policy_interface import (
     GetPolicyMetadata_pb2,
     PolicyReset_pb2,
     PolicyStep_pb2,
 )
-from policy_interface.types import Action, InvalidValueError, Observation, PolicyMetadata
-from policy_server.batching import Batcher, PolicyFailedError
+from policy_server.deployments import Deployment, Deployments
+from policy_server.episodes import Episode, Episodes, station_differences
 from policy_server.metrics import ServerMetrics
-from policy_server.observation_messages import message_violations
-from policy_server.sessions import (
-    Session,
-    SessionBusyError,
-    SessionTable,
-    TooManySessionsError,
-    UnknownSessionError,
+from policy_server.rate_limit import RateLimiter
+from policy_server.refusals import (
+    REFUSED,
+    MalformedRequestError,
+    RateLimitError,
+    Refusal,
+    UnavailableError,
+    refusal,
 )
+from policy_server.security import client_key
 
 logger = logging.getLogger(__name__)
 
 _METADATA_SERVICE = "lbm_policy_interface.GetPolicyMetadataService"
 _RESET_SERVICE = "lbm_policy_interface.PolicyResetService"
 _STEP_SERVICE = "lbm_policy_interface.PolicyStepService"
-SERVICE_NAMES = (_METADATA_SERVICE, _RESET_SERVICE, _STEP_SERVICE)
+_SESSION_SERVICE = "assay_policy_interface.PolicySession"
+SERVICE_NAMES = (_METADATA_SERVICE, _RESET_SERVICE, _STEP_SERVICE, _SESSION_SERVICE)
 
-# A status travels in HTTP/2 trailers, of which gRPC lets 8 KiB through.
-_MAX_DETAIL_CHARACTERS = 2000
+# Which policy a call is for, where its message does not say: a client of LBM Eval's cannot.
+_POLICY_KEY = "assay-policy"
 
+_END_OF_STREAM: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
 
-class MalformedRequestError(ValueError):
-    """Bytes that are no message, or an identifier that is no UUID."""
-
-
-class UnavailableError(RuntimeError):
-    """The policy is not loaded yet, or the server is shutting down."""
-
-
-_STATUS_CODES: Mapping[type[Exception], grpc.StatusCode] = {
-    MalformedRequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    InvalidValueError: grpc.StatusCode.INVALID_ARGUMENT,
-    ContractError: grpc.StatusCode.INVALID_ARGUMENT,
-    UnknownSessionError: grpc.StatusCode.FAILED_PRECONDITION,
-    # "Concurrency issues such as a sequencer check failure", as gRPC defines it.
-    SessionBusyError: grpc.StatusCode.ABORTED,
-    TooManySessionsError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    PolicyFailedError: grpc.StatusCode.INTERNAL,
-    UnavailableError: grpc.StatusCode.UNAVAILABLE,
-}
-
+_Context = grpc.aio.ServicerContext[Any, Any]
 _RequestT = TypeVar("_RequestT", bound=Message)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Deployment:
-    """A loaded policy, ready to plan, and what the server tells clients of it."""
-
-    contract: Contract
-    metadata: PolicyMetadata
-    open_loop_steps: int
-    num_observations: int
-    batcher: Batcher
-
-
 class PolicyServices:
-    """The calls of the wire, for one deployment. Everything here runs on one event loop."""
+    """The calls of the wire. Everything here runs on one event loop."""
 
     def __init__(
-        self, *, sessions: SessionTable, metrics: ServerMetrics, decoders: Executor
+        self,
+        *,
+        deployments: Deployments,
+        episodes: Episodes,
+        metrics: ServerMetrics,
+        limiter: RateLimiter | None,
     ) -> None:
-        """decoders: threads where observations are decoded, off the event loop."""
-        self._sessions = sessions
+        """limiter: how often each client may call; None for as often as it likes."""
+        self._deployments = deployments
+        self._episodes = episodes
         self._metrics = metrics
-        self._decoders = decoders
-        self._deployment: Deployment | None = None
+        self._limiter = limiter
         self._closed_because: str | None = "the policy is still loading; ask the health service"
+        self._is_closing = False
+        self._waiting_streams: set[asyncio.Task[Any]] = set()
         self._num_in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def open(self, deployment: Deployment) -> None:
+    def open(self) -> None:
         """Answer calls from now on."""
-        self._deployment = deployment
         self._closed_because = None
 
     def close(self) -> None:
         """Refuse new calls from now on; those under way are still answered."""
         self._closed_because = "the server is shutting down"
+        self._is_closing = True
+        for stream in self._waiting_streams:
+            stream.cancel()
 
     async def wait_until_idle(self) -> None:
-        """Return when no call is under way."""
+        """Return when no call is under way. A stream counts while one of its steps is."""
         await self._idle.wait()
 
     @property
@@ -113,136 +93,224 @@ class PolicyServices:
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What to add to a grpc.aio server."""
+        # Without deserializers, because gRPC answers UNKNOWN where its own one fails.
+        unary = grpc.unary_unary_rpc_method_handler
+        methods = {
+            _METADATA_SERVICE: {"GetPolicyMetadata": unary(self._answering(self._metadata))},
+            _RESET_SERVICE: {"PolicyReset": unary(self._answering(self._reset))},
+            _STEP_SERVICE: {"PolicyStep": unary(self._answering(self._step))},
+            _SESSION_SERVICE: {
+                "Handshake": unary(self._answering(self._handshake)),
+                "EndEpisode": unary(self._answering(self._end)),
+                "Episode": grpc.stream_stream_rpc_method_handler(self._stream),
+            },
+        }
         return [
-            self._unary(
-                _METADATA_SERVICE,
-                "GetPolicyMetadata",
-                GetPolicyMetadata_pb2.GetPolicyMetadataRequest,
-                self._metadata,
-            ),
-            self._unary(
-                _RESET_SERVICE, "PolicyReset", PolicyReset_pb2.PolicyResetRequest, self._reset
-            ),
-            self._unary(_STEP_SERVICE, "PolicyStep", PolicyStep_pb2.PolicyStepRequest, self._step),
+            grpc.method_handlers_generic_handler(service, handlers)
+            for service, handlers in methods.items()
         ]
 
-    def _unary(
-        self,
-        service: str,
-        method: str,
-        request_type: type[_RequestT],
-        behaviour: Callable[[Deployment, _RequestT], Awaitable[Message]],
-    ) -> grpc.GenericRpcHandler:
-        async def answer(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-            self._num_in_flight += 1
-            self._idle.clear()
+    def _answering(
+        self, behaviour: Callable[[bytes, _Context], Awaitable[bytes]]
+    ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        method = behaviour.__name__.strip("_")
+
+        async def answer(data: bytes, context: _Context) -> bytes:
+            self._begin_call()
             try:
-                deployment = self._require_open()
-                response = await behaviour(deployment, _parsed(request_type, data))
-                return response.SerializeToString()
-            except tuple(_STATUS_CODES) as error:
-                code, detail = _status_code(error), _detail(error)
+                self._admit(context)
+                return await behaviour(data, context)
             # The edge of the process: a bug of ours fails one call, not every robot's.
-            except Exception:
-                logger.exception("%s failed inside the server", method)
-                code, detail = grpc.StatusCode.INTERNAL, "the server failed; see its log"
+            except Exception as error:  # noqa: BLE001
+                refused = self._refused(method, error, context)
             finally:
-                self._num_in_flight -= 1
-                if self._num_in_flight == 0:
-                    self._idle.set()
-            self._metrics.num_refusals += 1
-            logger.warning("refused %s of %s: %s: %s", method, context.peer(), code.name, detail)
-            await context.abort(code, detail)
+                self._end_call()
+            await context.abort(refused.status, refused.text, refused.metadata)
             raise AssertionError("abort raises")
 
-        # Without a deserializer, because gRPC answers UNKNOWN where its own one fails.
-        handler = grpc.unary_unary_rpc_method_handler(answer)
-        return grpc.method_handlers_generic_handler(service, {method: handler})
+        return answer
 
-    def _require_open(self) -> Deployment:
-        if self._closed_because is not None or self._deployment is None:
+    def _begin_call(self) -> None:
+        self._num_in_flight += 1
+        self._idle.clear()
+
+    def _end_call(self) -> None:
+        self._num_in_flight -= 1
+        if self._num_in_flight == 0:
+            self._idle.set()
+
+    def _admit(self, context: _Context) -> None:
+        """Raises UnavailableError and RateLimitError."""
+        if self._closed_because is not None:
             raise UnavailableError(self._closed_because)
-        return self._deployment
+        if self._limiter is not None:
+            wait_s = self._limiter.take(client_key(context))
+            if wait_s > 0:
+                raise RateLimitError(
+                    f"more calls than this server allows a client; try again in {wait_s:.3f} s",
+                    retry_after_s=wait_s,
+                )
 
-    async def _metadata(
-        self, deployment: Deployment, request: GetPolicyMetadata_pb2.GetPolicyMetadataRequest
-    ) -> Message:
+    def _refused(
+        self, method: str, error: Exception, context: _Context, episode: Episode | None = None
+    ) -> Refusal:
+        session = "" if episode is None else str(episode.identifier)
+        step = 0 if episode is None else episode.session.control_step
+        refused = refusal(error, session=session, control_step=step)
+        self._metrics.refused(method, refused.status.name)
+        extra = {"session": session, "client": context.peer(), "code": refused.status.name}
+        if isinstance(error, REFUSED):
+            logger.warning("refused %s: %s", method, refused.text, extra=extra)
+        else:
+            logger.error("%s failed inside the server", method, exc_info=error, extra=extra)
+        return refused
+
+    def _chosen(self, name: str, context: _Context) -> Deployment:
+        """Raises UnknownPolicyError."""
+        if not name:
+            for key, value in context.invocation_metadata() or ():
+                if key == _POLICY_KEY:
+                    name = value if isinstance(value, str) else ""
+        return self._deployments.find(name)
+
+    async def _metadata(self, data: bytes, context: _Context) -> bytes:
+        _parsed(GetPolicyMetadata_pb2.GetPolicyMetadataRequest, data)
         return GetPolicyMetadata_pb2.GetPolicyMetadataResponse(
-            success=True, policy_metadata=encode_metadata(deployment.metadata)
-        )
+            success=True, policy_metadata=encode_metadata(self._chosen("", context).metadata)
+        ).SerializeToString()
 
-    async def _reset(
-        self, deployment: Deployment, request: PolicyReset_pb2.PolicyResetRequest
-    ) -> Message:
-        client = _client(request.client_identifier)
-        session = Session(
+    async def _handshake(self, data: bytes, context: _Context) -> bytes:
+        request = _parsed(PolicySession_pb2.HandshakeRequest, data)
+        deployment = self._chosen(request.policy, context)
+        return PolicySession_pb2.HandshakeResponse(
+            policy_contract=deployment.contract.to_json(),
+            differences=station_differences(deployment.contract, request.station_contract),
+            policy_metadata=encode_metadata(deployment.metadata),
+            policy_names=self._deployments.names,
+        ).SerializeToString()
+
+    async def _reset(self, data: bytes, context: _Context) -> bytes:
+        request = _parsed(PolicyReset_pb2.PolicyResetRequest, data)
+        self._episodes.begin(
+            identifier=_identifier(request.client_identifier),
+            client=client_key(context),
+            deployment=self._chosen(request.policy, context),
             seed=request.seed,
-            open_loop_steps=deployment.open_loop_steps,
-            num_observations=deployment.num_observations,
+            station_contract=request.station_contract,
         )
-        self._sessions.begin(client, session)
-        self._metrics.num_episodes += 1
-        logger.info(
-            "episode of client %s begun with seed %d (%d sessions)",
-            client,
-            request.seed,
-            len(self._sessions),
+        return PolicyReset_pb2.PolicyResetResponse(success=True).SerializeToString()
+
+    async def _step(self, data: bytes, context: _Context) -> bytes:
+        request = _parsed(PolicyStep_pb2.PolicyStepRequest, data)
+        episode = self._episodes.find(_identifier(request.client_identifier))
+        return await self._episodes.step(
+            episode,
+            request.observation,
+            wants_chunk=request.wants_chunk,
+            control_step=request.control_step if request.HasField("control_step") else None,
+            timeout_s=context.time_remaining(),
         )
-        return PolicyReset_pb2.PolicyResetResponse(success=True)
 
-    async def _step(
-        self, deployment: Deployment, request: PolicyStep_pb2.PolicyStepRequest
-    ) -> Message:
-        started_s = time.perf_counter()
-        client = _client(request.client_identifier)
-        session = self._sessions.find(client)
-        with session.stepping():
-            is_planned = session.needs_plan
-            if is_planned:
-                action = await self._plan(deployment, client, session, request.observation)
-            else:
-                action = await self._continue(deployment, session, request.observation)
-        response = PolicyStep_pb2.PolicyStepResponse(success=True, action=encode_action(action))
-        latency = self._metrics.planning if is_planned else self._metrics.cached
-        latency.add(time.perf_counter() - started_s)
-        return response
+    async def _end(self, data: bytes, context: _Context) -> bytes:
+        request = _parsed(PolicySession_pb2.EndEpisodeRequest, data)
+        was_known = self._episodes.end(_identifier(request.client_identifier))
+        return PolicySession_pb2.EndEpisodeResponse(was_known=was_known).SerializeToString()
 
-    async def _plan(
-        self,
-        deployment: Deployment,
-        client: uuid.UUID,
-        session: Session,
-        message: PolicyStep_pb2.MultiarmObservation,
-    ) -> Action:
-        observation = await self._decoded(deployment.contract, message)
-        plan = await deployment.batcher.plan(session.history(observation), session.generator)
-        if not self._sessions.is_current(client, session):
-            raise SessionBusyError("the client reset while this step was being planned")
-        return session.commit_plan(plan, observation)
+    async def _stream(self, requests: Any, context: _Context) -> None:
+        """One episode: its first message begins it, and it ends with the stream."""
+        episode: Episode | None = None
+        refused: Refusal | None = None
+        try:
+            while (data := await self._read(context, episode)) is not _END_OF_STREAM:
+                self._begin_call()
+                try:
+                    self._admit(context)
+                    request = _parsed(PolicySession_pb2.EpisodeRequest, data)
+                    if episode is None:
+                        episode = self._begin_stream(request, context)
+                        response = _begun(episode)
+                    else:
+                        response = await self._step_in_stream(episode, request)
+                    await context.write(response)
+                finally:
+                    self._end_call()
+        # As for a call by itself.
+        except Exception as error:  # noqa: BLE001
+            refused = self._refused("Episode", error, context, episode)
+        finally:
+            if episode is not None:
+                episode.on_close = None
+                self._episodes.end(episode.identifier, reason="stream")
+        if refused is not None:
+            await context.abort(refused.status, refused.text, refused.metadata)
 
-    async def _continue(
-        self,
-        deployment: Deployment,
-        session: Session,
-        message: PolicyStep_pb2.MultiarmObservation,
-    ) -> Action:
-        if session.needs_observation:
-            return session.continue_chunk(await self._decoded(deployment.contract, message))
-        _require_none(message_violations(deployment.contract, message))
-        return session.continue_chunk(None)
+    async def _read(self, context: _Context, episode: Episode | None) -> Any:
+        """The stream's next message, or EOF. Raises UnavailableError once the server closes."""
+        if self._is_closing:
+            raise UnavailableError(self._closed_because)
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting_streams.add(task)
+        try:
+            return await context.read()
+        except asyncio.CancelledError:
+            was_forgotten = episode is not None and episode.on_close is None
+            if not (self._is_closing or was_forgotten):
+                raise
+            task.uncancel()
+            raise UnavailableError(
+                "the episode was idle for too long" if was_forgotten else self._closed_because
+            ) from None
+        finally:
+            self._waiting_streams.discard(task)
 
-    async def _decoded(
-        self, contract: Contract, message: PolicyStep_pb2.MultiarmObservation
-    ) -> Observation:
-        loop = asyncio.get_running_loop()
-        observation = await loop.run_in_executor(self._decoders, decode_observation, message)
-        _require_none(violations(contract, observation))
-        return observation
+    def _begin_stream(
+        self, request: PolicySession_pb2.EpisodeRequest, context: _Context
+    ) -> Episode:
+        if request.WhichOneof("kind") != "begin":
+            raise MalformedRequestError("kind: expected begin in a stream's first message")
+        begin = request.begin
+        episode = self._episodes.begin(
+            identifier=uuid.uuid4(),
+            client=client_key(context),
+            deployment=self._chosen(begin.policy, context),
+            seed=begin.seed,
+            station_contract=begin.station_contract,
+        )
+        task = asyncio.current_task()
+        assert task is not None
+
+        def forgotten() -> None:
+            episode.on_close = None
+            task.cancel()
+
+        episode.on_close = forgotten
+        return episode
+
+    async def _step_in_stream(
+        self, episode: Episode, request: PolicySession_pb2.EpisodeRequest
+    ) -> bytes:
+        if request.WhichOneof("kind") != "step":
+            raise MalformedRequestError("kind: expected step; a stream is one episode")
+        found = self._episodes.find(episode.identifier)
+        assert found is episode
+        answer = await self._episodes.step(
+            episode, request.step.observation, wants_chunk=request.step.wants_chunk
+        )
+        return _step_response(answer)
 
 
-def _require_none(violations: list[str]) -> None:
-    if violations:
-        raise ContractError("; ".join(violations))
+def _begun(episode: Episode) -> bytes:
+    return PolicySession_pb2.EpisodeResponse(
+        begun=PolicySession_pb2.EpisodeBegun(session=str(episode.identifier))
+    ).SerializeToString()
+
+
+def _step_response(answer: bytes) -> bytes:
+    """An EpisodeResponse around a serialized PolicyStepResponse."""
+    return PolicySession_pb2.EpisodeResponse(
+        step=PolicyStep_pb2.PolicyStepResponse.FromString(answer)
+    ).SerializeToString()
 
 
 def _parsed(request_type: type[_RequestT], data: bytes) -> _RequestT:
@@ -254,21 +322,10 @@ def _parsed(request_type: type[_RequestT], data: bytes) -> _RequestT:
         ) from error
 
 
-def _client(identifier: str) -> uuid.UUID:
+def _identifier(text: str) -> uuid.UUID:
     try:
-        return uuid.UUID(identifier)
+        return uuid.UUID(text)
     except ValueError as error:
         raise MalformedRequestError(
-            f"client_identifier: expected a UUID, got {identifier!r:.80}"
+            f"client_identifier: expected a UUID, got {text!r:.80}"
         ) from error
-
-
-def _status_code(error: Exception) -> grpc.StatusCode:
-    return next(code for kind, code in _STATUS_CODES.items() if isinstance(error, kind))
-
-
-def _detail(error: Exception) -> str:
-    detail = str(error)
-    if len(detail) <= _MAX_DETAIL_CHARACTERS:
-        return detail
-    return f"{detail[:_MAX_DETAIL_CHARACTERS]}... ({len(detail)} characters in all)"

@@ -9,9 +9,10 @@ and a real server in a thread.
 from __future__ import annotations
 
 import asyncio
+import functools
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from policy_interface.contract import Contract
-from policy_interface.types import Action, Observation, PolicyMetadata, Pose
+from policy_interface.types import Action, ChunkGuidance, Observation, PolicyMetadata, Pose
 from policy_server.policy import Policy
 from policy_server.server import PolicyServer, ServerOptions
 
@@ -68,6 +69,27 @@ class NoisePolicy:
             )
             for offset_m in offsets_m
         ]
+
+
+class GuidedNoisePolicy(NoisePolicy):
+    """NoisePolicy whose guided plans keep the frozen actions and remember what they were told."""
+
+    def __init__(self, *, chunk_length: int = 8, open_loop_steps: int | None = None) -> None:
+        super().__init__(chunk_length=chunk_length, open_loop_steps=open_loop_steps)
+        self.guidance: list[ChunkGuidance | None] = []
+
+    def plan_guided(
+        self,
+        histories: Sequence[Sequence[Observation]],
+        noise: Sequence[np.random.Generator],
+        guidance: Sequence[ChunkGuidance | None],
+    ) -> list[list[Action]]:
+        self.guidance += guidance
+        chunks = self.plan(histories, noise)
+        for chunk, each in zip(chunks, guidance, strict=True):
+            if each is not None:
+                chunk[: each.num_frozen] = each.actions[: each.num_frozen]
+        return chunks
 
 
 class GatedPolicy:
@@ -127,8 +149,13 @@ class RunningServer:
         """Listen, with no policy yet."""
         self._finish(self._server.start())
 
-    def load(self, build: Callable[[], Policy]) -> Future[None]:
+    def load(
+        self, build: Callable[[], Policy] | Mapping[str | None, Callable[[], Policy]]
+    ) -> Future[None]:
         return self._begin(self._server.load(build))
+
+    def reload(self, build: Callable[[], Policy], *, name: str | None = None) -> Future[None]:
+        return self._begin(self._server.reload(build, name=name))
 
     def drain(self, *, grace_s: float = _PATIENCE_S) -> Future[bool]:
         return self._begin(self._server.drain(grace_s=grace_s))
@@ -155,13 +182,24 @@ class RunningServer:
         return self._begin(coroutine).result(_PATIENCE_S)
 
 
+def _same(policy: Policy) -> Policy:
+    return policy
+
+
 @contextmanager
-def running_server(policy: Policy, options: ServerOptions | None = None) -> Iterator[RunningServer]:
-    """A server that serves `policy` on a free port of loopback, drained at the end."""
+def running_server(
+    policy: Policy | Mapping[str, Policy], options: ServerOptions | None = None
+) -> Iterator[RunningServer]:
+    """A server that serves `policy`, or several by name, on a free port of loopback.
+
+    Drained at the end.
+    """
     running = RunningServer(options or ServerOptions(address="127.0.0.1:0"))
     running.start()
     try:
-        running.load(lambda: policy).result(_PATIENCE_S)
+        policies = policy if isinstance(policy, Mapping) else {running.server.options.name: policy}
+        builds = {name: functools.partial(_same, each) for name, each in policies.items()}
+        running.load(builds).result(_PATIENCE_S)
         yield running
     finally:
         running.close()

@@ -9,8 +9,10 @@ from typing import Protocol
 import tyro
 
 from policy_interface.usage import UsageError, parse_or_say_why
+from policy_server.address import AddressError
 from policy_server.policy import InvalidPolicyError
-from policy_server.server import AddressError, OptionError
+from policy_server.security import SecurityError
+from policy_server.server import OptionError
 from policy_server.targets import TargetError
 from policy_server.verbs.health import Health
 from policy_server.verbs.serve import Serve
@@ -48,6 +50,13 @@ def run(arguments: Sequence[str]) -> int:
         return _BAD_USAGE
     try:
         return verb.run()
-    except (AddressError, InvalidPolicyError, OptionError, TargetError, UsageError) as error:
+    except (
+        AddressError,
+        InvalidPolicyError,
+        OptionError,
+        SecurityError,
+        TargetError,
+        UsageError,
+    ) as error:
         print(f"policy-server: {error}", file=sys.stderr)
         return _BAD_USAGE

@@ -7,93 +7,191 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
-from policy_server.policy import InvalidPolicyError
+from policy_interface.usage import UsageError
+from policy_server import logs
+from policy_server.execution import Strategy
+from policy_server.metrics_endpoint import MetricsEndpoint
+from policy_server.policy import InvalidPolicyError, Policy
+from policy_server.security import BearerTokens, SecurityError, TlsOptions
 from policy_server.server import AddressError, OptionError, PolicyServer, ServerOptions
-from policy_server.targets import TargetError, TargetOptions, resolve
+from policy_server.targets import TargetError, TargetOptions, parse_named_target, resolve
 
 logger = logging.getLogger(__name__)
 
 _OK, _FAILED, _INTERRUPTED = 0, 1, 130
 
-_BAD_USAGE_ERRORS = (AddressError, InvalidPolicyError, OptionError, TargetError)
+_BAD_USAGE_ERRORS = (AddressError, InvalidPolicyError, OptionError, SecurityError, TargetError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
-    """Serve a policy over gRPC until Ctrl-C or SIGTERM.
+    """Serve policies over gRPC until Ctrl-C or SIGTERM; SIGHUP loads them anew.
 
     Example: policy-server serve runs/pick/checkpoints/final --max-batch-size 16
 
-    Ready when it prints its one line on standard output; its log goes to standard error.
+    Ready when it prints its one line on standard output; its log goes to standard error. Several
+    at once: policy-server serve pick=runs/pick/checkpoints/final mug=runs/mug/checkpoints/final
     """
 
-    target: Annotated[str, tyro.conf.Positional]
-    """A checkpoint's folder, `hold`, `wave`, or MODULE:CLASS of a policy of your own."""
+    targets: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """A checkpoint's folder, `hold`, `wave`, `null`, `sleep:MS`, `replay:EPISODE.npz`, or
+    MODULE:CLASS of a policy of your own; NAME=TARGET gives it a name. Clients that name none get
+    the first."""
     address: str = "127.0.0.1:50051"
-    """HOST:PORT to listen on; port 0 takes a free one. There is no authentication."""
+    """HOST:PORT to listen on; port 0 takes a free one."""
     max_batch_size: int = 16
     """The most episodes in one forward pass."""
+    max_wait_ms: float = 20.0
+    """The longest that a request waits for others that are about to come, to share a forward pass.
+    Never longer than such a pass takes; 0 never waits."""
+    max_queue: int = 256
+    """The most plans that may wait; over it, steps are refused with a hint when to come back."""
+    execution: Strategy = "receding"
+    """How chunks are executed: the newest (receding), all that reach a step averaged (ensemble),
+    or the newest, planned to agree with the one before it (rtc, real-time chunking)."""
     open_loop_steps: int | None = None
-    """Actions to execute before planning again; the policy's own by default."""
+    """Actions to execute before planning again; the policy's own by default, 1 for an ensemble."""
+    planned_latency_steps: int = 0
+    """Control steps from a plan's observation until it takes effect. 0 waits for each plan; with
+    more, the chunk before goes on while the next is made."""
     num_flow_steps: int | None = None
     """Denoising steps a chunk; the checkpoint's own by default."""
     device: str | None = None
     """Where a checkpoint runs: cpu (the default), cuda or cuda:N."""
     num_threads: int | None = None
     """Torch's threads on the CPU, 1 by default; more pay where the server has cores to itself."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What a checkpoint computes in."""
+    compile: bool = False
+    """Compile a checkpoint's network when it is loaded (torch.compile)."""
+    batch_invariant: bool | None = None
+    """Whether an episode's actions are the same to the bit whatever else is in its batch; by
+    default on the CPU they are, on CUDA they are not."""
     name: str | None = None
-    """What clients are told that the policy is called; its own name by default."""
+    """What clients are told that a single policy is called; its own name by default."""
+    max_sessions: int = 1024
+    """The most episodes remembered at a time."""
+    idle_s: float = 3600.0
+    """An episode unused for longer is over."""
+    max_message_mib: float = 30.0
+    """The largest message, either way."""
+    max_calls_per_s: float | None = None
+    """How often one client may call; as often as it likes by default."""
+    tls_certificate: Path | None = None
+    """PEM file of the server's certificate chain; with --tls-key, calls are encrypted."""
+    tls_key: Path | None = None
+    """PEM file of its private key."""
+    tls_client_ca: Path | None = None
+    """PEM file of the authorities whose clients are let in; others are not."""
+    token_file: Path | None = None
+    """File of the tokens that calls must bear, one a line."""
+    metrics_address: str | None = None
+    """HOST:PORT where Prometheus finds /metrics; nowhere by default."""
+    log_format: Literal["text", "json"] = "text"
+    """How the log on standard error is written."""
     drain_s: float = 10.0
     """Seconds that steps under way have to finish after Ctrl-C or SIGTERM."""
 
     def run(self) -> int:
         """Serve until stopped; the exit code."""
-        return _serve(self)
+        if not self.targets:
+            raise UsageError("name at least one target to serve")
+        if self.drain_s < 0:
+            raise OptionError(f"--drain-s: expected seconds, 0 or more, got {self.drain_s}")
+        if self.name is not None and len(self.targets) > 1:
+            raise UsageError("--name is for a single policy; give several as NAME=TARGET")
+        logs.configure(self.log_format, "info")
+        code, is_clean = asyncio.run(_serve_until_stopped(self))
+        if not is_clean:
+            # A thread is still inside a policy, and the interpreter would wait for it.
+            logger.warning("left a policy's thread at work")
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(code)
+        return code
 
+    def server_options(self) -> ServerOptions:
+        """Raises OptionError, AddressError and SecurityError."""
+        return ServerOptions(
+            address=self.address,
+            max_batch_size=self.max_batch_size,
+            max_wait_ms=self.max_wait_ms,
+            max_queue=self.max_queue,
+            execution=self.execution,
+            open_loop_steps=self.open_loop_steps,
+            planned_latency_steps=self.planned_latency_steps,
+            name=self.name,
+            max_sessions=self.max_sessions,
+            idle_s=self.idle_s,
+            max_message_bytes=round(self.max_message_mib * 2**20),
+            max_calls_per_s=self.max_calls_per_s,
+            tls=self._tls(),
+            tokens=None if self.token_file is None else BearerTokens(self.token_file),
+        )
 
-def _serve(verb: Serve) -> int:
-    if verb.drain_s < 0:
-        raise OptionError(f"--drain-s: expected seconds, 0 or more, got {verb.drain_s}")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    code, is_clean = asyncio.run(_serve_until_stopped(verb))
-    if not is_clean:
-        # A thread is still inside the policy, and the interpreter would wait for it.
-        logger.warning("left the policy's thread at work")
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(code)
-    return code
+    def _tls(self) -> TlsOptions | None:
+        if self.tls_certificate is None and self.tls_key is None:
+            if self.tls_client_ca is not None:
+                raise OptionError("--tls-client-ca needs --tls-certificate and --tls-key")
+            return None
+        if self.tls_certificate is None or self.tls_key is None:
+            raise OptionError("--tls-certificate and --tls-key go together")
+        return TlsOptions(
+            certificate=self.tls_certificate, key=self.tls_key, client_ca=self.tls_client_ca
+        )
+
+    def builds(self) -> dict[str | None, Callable[[], Policy]]:
+        """How to make each policy, by name. Raises TargetError."""
+        options = TargetOptions(
+            device=self.device,
+            num_flow_steps=self.num_flow_steps,
+            num_threads=self.num_threads,
+            open_loop_steps=self.open_loop_steps,
+            precision=self.precision,
+            compile=self.compile,
+            batch_invariant=self.batch_invariant,
+        )
+        builds: dict[str | None, Callable[[], Policy]] = {}
+        for each in self.targets:
+            name, target = parse_named_target(each)
+            name = name or self.name
+            if name in builds:
+                told = "without a name" if name is None else f"named {name!r}"
+                raise TargetError(f"{each}: another target is {told} already; use NAME=TARGET")
+            builds[name] = resolve(target, options)
+        return builds
 
 
 async def _serve_until_stopped(verb: Serve) -> tuple[int, bool]:
     """The exit code, and whether everything ended."""
-    build = resolve(
-        verb.target,
-        TargetOptions(
-            device=verb.device,
-            num_flow_steps=verb.num_flow_steps,
-            num_threads=verb.num_threads,
-            open_loop_steps=verb.open_loop_steps,
-        ),
-    )
-    server = PolicyServer(
-        ServerOptions(
-            address=verb.address,
-            max_batch_size=verb.max_batch_size,
-            open_loop_steps=verb.open_loop_steps,
-            name=verb.name,
-        )
-    )
+    builds = verb.builds()
+    server = PolicyServer(verb.server_options())
     await server.start()
+    endpoint = None
+    try:
+        if verb.metrics_address is not None:
+            endpoint = MetricsEndpoint(verb.metrics_address, server.metrics.registry)
+        return await _serve_started(verb, server, builds)
+    except AddressError:
+        await server.drain(grace_s=0)
+        raise
+    finally:
+        if endpoint is not None:
+            endpoint.close()
+
+
+async def _serve_started(
+    verb: Serve, server: PolicyServer, builds: dict[str | None, Callable[[], Policy]]
+) -> tuple[int, bool]:
     signals = _Signals()
-    loading = asyncio.create_task(server.load(build))
+    loading = asyncio.create_task(server.load(builds))
     stop = asyncio.create_task(signals.wait())
     await asyncio.wait([loading, stop], return_when=asyncio.FIRST_COMPLETED)
     if not stop.done():
@@ -103,19 +201,15 @@ async def _serve_until_stopped(verb: Serve) -> tuple[int, bool]:
             await server.drain(grace_s=0)
             if isinstance(error, (*_BAD_USAGE_ERRORS, ModuleNotFoundError)):
                 raise
-            logger.error("loading %s raised", verb.target, exc_info=error)
+            logger.error("loading %s raised", " ".join(verb.targets), exc_info=error)
             print(
-                f"policy-server: {verb.target} could not be loaded: "
+                f"policy-server: {' '.join(verb.targets)} could not be loaded: "
                 f"{type(error).__name__}: {error}",
                 file=sys.stderr,
             )
             return _FAILED, True
-        print(
-            f"serving {server.metadata.name} at {server.address} "
-            f"(batches of up to {verb.max_batch_size}, a plan every {server.open_loop_steps} "
-            f"steps, pid {os.getpid()})",
-            flush=True,
-        )
+        print(_ready_line(verb, server), flush=True)
+        signals.on_hangup(_Reloader(server, verb).begin)
         await stop
     code = stop.result()
     logger.info("draining for up to %g s; interrupt again to stop at once", verb.drain_s)
@@ -129,15 +223,62 @@ async def _serve_until_stopped(verb: Serve) -> tuple[int, bool]:
     return code, draining.result()
 
 
+def _ready_line(verb: Serve, server: PolicyServer) -> str:
+    names = ", ".join(policy.name for policy in server.policies)
+    steps = sorted({policy.execution.num_execute_steps for policy in server.policies})
+    return (
+        f"serving {names} at {server.address} (batches of up to {verb.max_batch_size}, "
+        f"a plan every {' or '.join(map(str, steps))} steps, pid {os.getpid()})"
+    )
+
+
+class _Reloader:
+    """Loads every target anew, one reload after the other."""
+
+    def __init__(self, server: PolicyServer, verb: Serve) -> None:
+        self._server = server
+        self._verb = verb
+        self._task: asyncio.Task[None] | None = None
+        self._is_wanted = False
+
+    def begin(self) -> None:
+        self._is_wanted = True
+        if self._task is None:
+            self._task = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            while self._is_wanted:
+                self._is_wanted = False
+                tokens = self._server.options.tokens
+                try:
+                    if tokens is not None:
+                        tokens.reload()
+                    builds = list(self._verb.builds().values())
+                    names = [policy.name for policy in self._server.policies]
+                    for name, build in zip(names, builds, strict=True):
+                        await self._server.reload(build, name=name)
+                # The edge of a reload: what is served now goes on being served.
+                except Exception as error:
+                    logger.error("reloading failed, the former policies stay", exc_info=error)
+        finally:
+            self._task = None
+
+
 class _Signals:
     """Ctrl-C and SIGTERM, one after the other, as the exit codes that they ask for."""
 
     def __init__(self) -> None:
         self._codes: asyncio.Queue[int] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         # SIGTERM is how containers are stopped: obeyed, it is no failure.
         for number, code in ((signal.SIGINT, _INTERRUPTED), (signal.SIGTERM, _OK)):
-            loop.add_signal_handler(number, self._codes.put_nowait, code)
+            self._loop.add_signal_handler(number, self._codes.put_nowait, code)
+        # Until there is something to load anew, a hangup asks for nothing.
+        self.on_hangup(lambda: None)
+
+    def on_hangup(self, action: Callable[[], None]) -> None:
+        self._loop.add_signal_handler(signal.SIGHUP, action)
 
     async def wait(self) -> int:
         return await self._codes.get()

@@ -84,8 +84,8 @@ def decode_pose(message: PolicyStep_pb2.RigidTransform, name: str) -> Pose:
         )
     try:
         return Pose(
-            rotation=np.reshape(message.rotation, (3, 3)),
-            translation_m=np.array(message.translation),
+            rotation=np.array(message.rotation[:]).reshape(3, 3),
+            translation_m=np.array(message.translation[:]),
         )
     except InvalidValueError as error:
         raise InvalidValueError(f"{name}: {error}") from error
@@ -179,7 +179,7 @@ def _decode_camera(
     try:
         return CameraView(
             rgb=pixels["rgb"],
-            intrinsics=np.reshape(rgb.info.k, (3, 3)),
+            intrinsics=np.array(rgb.info.k[:]).reshape(3, 3),
             X_TC=decode_pose(rgb.pose, name),
             **planes,
         )
@@ -210,10 +210,10 @@ def decode_state(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> RobotSt
     vectors: dict[str, dict[str, list[float]]] = {field: {} for field in _ARM_VECTORS.values()}
     for arm in message.pose_status:
         for wire_name, field_name in _ARM_VECTORS.items():
-            vector = getattr(arm, wire_name)
+            vector = list(getattr(arm, wire_name))
             # LBM Eval sends wrenches and torques that it does not know as NaN: not given.
-            if len(vector) and not all(math.isnan(number) for number in vector):
-                vectors[field_name][arm.robot_name] = list(vector)
+            if vector and not (math.isnan(vector[0]) and all(map(math.isnan, vector))):
+                vectors[field_name][arm.robot_name] = vector
     try:
         return RobotState(
             poses=_decode_poses(message, name),

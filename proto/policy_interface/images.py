@@ -71,22 +71,24 @@ def encode_image(
 
 
 def decode_image(message: PolicyStep_pb2.Image, name: str) -> npt.NDArray[Any]:
-    """(H, W, C), read-only. Raw pixels are a view of the message's bytes: nothing is copied.
+    """(H, W, C), read-only.
 
     name: of the image, for errors. Raises InvalidValueError, and MissingCodecError.
     """
-    check_image(message, name)
+    data = check_image(message, name)
     if message.compression == PolicyStep_pb2.NONE:
         shape = (message.height, message.width, message.channels)
-        return np.frombuffer(message.data, dtype=_DTYPES[message.dtype]).reshape(shape)
+        return np.frombuffer(data, dtype=_DTYPES[message.dtype]).reshape(shape)
     decode = _from_jpeg if message.compression == PolicyStep_pb2.JPG else _from_png
-    pixels = decode(message, name)
+    pixels = decode(message, data, name)
     pixels.flags.writeable = False
     return pixels
 
 
-def check_image(message: PolicyStep_pb2.Image, name: str) -> None:
-    """All that can be said of an image without decoding it. Raises InvalidValueError."""
+def check_image(message: PolicyStep_pb2.Image, name: str) -> bytes:
+    """All that can be said of an image without decoding it; its data. Raises InvalidValueError."""
+    # Protobuf copies the data each time that it is asked for them.
+    data = message.data
     dtype = _DTYPES.get(message.dtype)
     if dtype is None:
         raise InvalidValueError(f"{name}: unknown dtype {message.dtype}, expected 0 to 3")
@@ -103,10 +105,10 @@ def check_image(message: PolicyStep_pb2.Image, name: str) -> None:
     compression = message.compression
     if compression == PolicyStep_pb2.NONE:
         expected = height * width * channels * dtype.itemsize
-        if len(message.data) != expected:
+        if len(data) != expected:
             raise InvalidValueError(
                 f"{name}: {(height, width, channels)} of {dtype.name} takes {expected} bytes, "
-                f"got {len(message.data)}"
+                f"got {len(data)}"
             )
     elif compression == PolicyStep_pb2.JPG:
         if dtype != np.uint8 or channels not in (1, 3):
@@ -121,6 +123,7 @@ def check_image(message: PolicyStep_pb2.Image, name: str) -> None:
             )
     else:
         raise InvalidValueError(f"{name}: unknown compression {compression}, expected 0 to 2")
+    return data
 
 
 def _to_jpeg(pixels: npt.NDArray[Any], quality: int) -> bytes:
@@ -142,13 +145,13 @@ def _to_jpeg(pixels: npt.NDArray[Any], quality: int) -> bytes:
     )
 
 
-def _from_jpeg(message: PolicyStep_pb2.Image, name: str) -> npt.NDArray[Any]:
+def _from_jpeg(message: PolicyStep_pb2.Image, data: bytes, name: str) -> npt.NDArray[Any]:
     simplejpeg = _simplejpeg()
     try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(message.data)
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
         _require_size(message, height, width, name)
         pixels = simplejpeg.decode_jpeg(
-            message.data,
+            data,
             colorspace="RGB" if message.channels == 3 else "GRAY",
             fastdct=True,
             fastupsample=True,
@@ -179,13 +182,13 @@ def _to_png(pixels: npt.NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
-def _from_png(message: PolicyStep_pb2.Image, name: str) -> npt.NDArray[Any]:
+def _from_png(message: PolicyStep_pb2.Image, data: bytes, name: str) -> npt.NDArray[Any]:
     image_module = _pillow()
     dtype = _DTYPES[message.dtype]
     expected_modes = {(1, 3): ("RGB",), (1, 1): ("L",), (2, 1): ("I;16",)}
     modes = expected_modes[dtype.itemsize, message.channels]
     try:
-        with image_module.open(io.BytesIO(message.data), formats=("PNG",)) as image:
+        with image_module.open(io.BytesIO(data), formats=("PNG",)) as image:
             _require_size(message, image.height, image.width, name)
             if image.mode not in modes:
                 raise InvalidValueError(

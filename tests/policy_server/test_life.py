@@ -126,6 +126,7 @@ def test_reflection_names_every_service() -> None:
         ]
         services, file = stub.ServerReflectionInfo(iter(requests), timeout=_PATIENCE_S)
     assert {service.name for service in services.list_services_response.service} == {
+        "assay_policy_interface.PolicySession",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
         "lbm_policy_interface.GetPolicyMetadataService",

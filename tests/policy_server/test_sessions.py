@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_interface.types import Action
+from policy_server.batching import Plan, PlanRequest
+from policy_server.execution import Execution
 from policy_server.sessions import (
-    Plan,
     Session,
     SessionBusyError,
     SessionTable,
     TooManySessionsError,
     UnknownSessionError,
 )
+from policy_server.testing import NoisePolicy
 
 
 class Clock:
@@ -29,7 +31,13 @@ class Clock:
 
 
 def _session() -> Session:
-    return Session(seed=0, open_loop_steps=1, num_observations=1)
+    return Session(seed=0, execution=_execution(1, 1), num_observations=1)
+
+
+def _execution(num_execute_steps: int, chunk_length: int) -> Execution:
+    return Execution.resolve(
+        NoisePolicy(chunk_length=chunk_length), num_execute_steps=num_execute_steps
+    )
 
 
 @pytest.fixture
@@ -121,18 +129,69 @@ def test_what_it_asks_for_is_what_the_next_plan_looks_at(
     observations, open_loop_steps, num_observations
 ) -> None:
     """Whatever the two numbers: planned when due, from the latest, given only what it asks for."""
-    session = Session(seed=0, open_loop_steps=open_loop_steps, num_observations=num_observations)
+    session = Session(
+        seed=7,
+        execution=_execution(open_loop_steps, open_loop_steps),
+        num_observations=num_observations,
+    )
     chunk = [Action(poses={}, gripper_widths_m={"g": float(k)}) for k in range(open_loop_steps)]
-    for step, observation in enumerate(observations):
-        assert session.control_step == step
-        assert session.needs_plan == (step % open_loop_steps == 0)
-        if session.needs_plan:
-            seen = session.history(observation)
-            assert [each.time_s for each in seen] == [
-                max(step - back, 0) for back in reversed(range(num_observations))
-            ]
-            plan = Plan(chunk=chunk, generator=np.random.default_rng(0))
-            action = session.commit_plan(plan, observation)
-        else:
-            action = session.continue_chunk(observation if session.needs_observation else None)
-        assert action is chunk[step % open_loop_steps]
+    requests: list[PlanRequest] = []
+
+    async def make(request: PlanRequest, timeout_s: float | None) -> Plan:
+        requests.append(request)
+        return Plan(actions=chunk)
+
+    async def episode() -> None:
+        for step, observation in enumerate(observations):
+            assert session.control_step == step
+            assert session.is_plan_due == (step % open_loop_steps == 0)
+            needed = session.needs_observation
+            if session.is_plan_due:
+                assert needed
+                plan = await session.begin_plan(observation, make).result(None)
+                assert session.must_wait(for_chunk=False)
+                session.commit_plan(plan)
+                assert [each.time_s for each in requests[-1].history] == [
+                    max(step - back, 0) for back in reversed(range(num_observations))
+                ]
+                assert requests[-1].seed == (7, step // open_loop_steps)
+            action = session.advance(observation if needed else None)
+            assert action is chunk[step % open_loop_steps]
+
+    asyncio.run(episode())
+
+
+def test_a_plan_that_was_not_made_leaves_no_trace(observations) -> None:
+    session = Session(seed=0, execution=_execution(2, 4), num_observations=1)
+
+    async def make(request: PlanRequest, timeout_s: float | None) -> Plan:
+        raise RuntimeError("not today")
+
+    async def failing() -> None:
+        with pytest.raises(RuntimeError, match="not today"):
+            await session.begin_plan(observations[0], make).result(None)
+
+    for _ in range(3):
+        assert session.is_plan_due
+        asyncio.run(failing())
+        session.drop_plan()
+        assert session.control_step == 0
+
+
+def test_a_table_that_is_told_of_an_end_tells_why() -> None:
+    ends: list[tuple[uuid.UUID, str]] = []
+    clock = Clock()
+    table: SessionTable[Session] = SessionTable(
+        idle_s=10, clock=clock, on_end=lambda client, _, reason: ends.append((client, reason))
+    )
+    first, second = uuid.uuid4(), uuid.uuid4()
+    table.begin(first, _session())
+    table.begin(first, _session())
+    assert table.end(first)
+    assert not table.end(first)
+    table.begin(second, _session())
+    clock.now_s = 4
+    assert table.forget_idle() == 6
+    clock.now_s = 10
+    assert table.forget_idle() is None
+    assert ends == [(first, "replaced"), (first, "ended"), (second, "idle")]

@@ -63,8 +63,9 @@ def test_plans_are_made_at_step_0_and_then_exactly_every_n_steps(
 def test_a_chunk_is_executed_from_its_first_action_in_order(make_observation) -> None:
     observation = make_observation()
     policy = NoisePolicy(chunk_length=5, open_loop_steps=3)
-    generator = np.random.default_rng(7)
-    chunks = [policy.plan([[observation]], [generator])[0] for _ in range(3)]
+    # Each plan's noise is its own: a plan that is made again is the same plan.
+    generators = [np.random.default_rng((7, plan)) for plan in range(3)]
+    chunks = policy.plan([[observation]] * 3, generators)
     expected = [action for chunk in chunks for action in chunk[:3]]
     with running_server(policy) as server, PolicyClient(server.address) as client:
         got = _episode(client, [observation] * 9, seed=7)

@@ -1,0 +1,165 @@
+"""The policies that a server has loaded: several under one address, each replaceable while it runs.
+
+A deployment is one policy as it was loaded once. A reload puts a new one in its place for the
+episodes to come; the old one stays until its last episode has ended, and then goes with its thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from policy_interface.contract import CONTRACT_KEY, RUNTIME_PREFIX, Contract
+from policy_interface.types import PolicyMetadata
+from policy_server.batching import Batcher
+from policy_server.execution import Execution, Strategy
+from policy_server.policy import Policy
+from policy_server.refusals import UnknownPolicyError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeploymentOptions:
+    """How a policy is executed and batched; see ServerOptions."""
+
+    strategy: Strategy = "receding"
+    open_loop_steps: int | None = None
+    planned_latency_steps: int = 0
+    max_batch_size: int = 16
+    max_wait_s: float = 0.02
+    max_waiting: int = 256
+
+
+class Deployment:
+    """A loaded policy, ready to plan in a thread of its own, and what clients are told of it."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        name: str | None,
+        options: DeploymentOptions,
+        worker: ThreadPoolExecutor,
+        on_batch: Callable[[int, float], None],
+    ) -> None:
+        """name: what clients call it; None takes the policy's own. worker: one thread.
+
+        Raises InvalidPolicyError where the policy can't be executed like that.
+        """
+        self.contract: Contract = policy.contract
+        self.execution = Execution.resolve(
+            policy,
+            strategy=options.strategy,
+            num_execute_steps=options.open_loop_steps,
+            planned_latency_steps=options.planned_latency_steps,
+        )
+        self.num_observations = policy.num_observations
+        self.metadata = _stated(policy, name, self.execution, options)
+        self.batcher = Batcher(
+            policy,
+            min_actions=self.execution.num_execute_steps + self.execution.planned_latency_steps,
+            max_batch_size=options.max_batch_size,
+            max_wait_s=options.max_wait_s,
+            max_waiting=options.max_waiting,
+            worker=worker,
+            on_batch=on_batch,
+        )
+        self._worker = worker
+        self._num_episodes = 0
+        self._is_retired = False
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was replaced and its last episode has ended."""
+        return self._is_retired and self._num_episodes == 0
+
+    def acquire(self) -> None:
+        """An episode begins."""
+        self._num_episodes += 1
+
+    def release(self) -> None:
+        """An episode ended."""
+        self._num_episodes -= 1
+        self._end_if_unused()
+
+    def retire(self) -> None:
+        """No more episodes begin here."""
+        self._is_retired = True
+        self._end_if_unused()
+
+    def shutdown(self, *, wait: bool) -> None:
+        """End the thread. wait: until its forward pass has ended."""
+        self._worker.shutdown(wait=wait, cancel_futures=True)
+
+    def _end_if_unused(self) -> None:
+        if self.is_over:
+            logger.info("the former %s is let go: its last episode has ended", self.name)
+            self.shutdown(wait=False)
+
+
+def _stated(
+    policy: Policy, name: str | None, execution: Execution, options: DeploymentOptions
+) -> PolicyMetadata:
+    metadata = policy.metadata
+    stated = {
+        CONTRACT_KEY: policy.contract.to_json(),
+        f"{RUNTIME_PREFIX}open_loop_steps": str(execution.num_execute_steps),
+        f"{RUNTIME_PREFIX}chunk_length": str(policy.chunk_length),
+        f"{RUNTIME_PREFIX}max_batch_size": str(options.max_batch_size),
+    }
+    if execution.strategy != "receding":
+        stated[f"{RUNTIME_PREFIX}execution"] = execution.strategy
+    if execution.planned_latency_steps:
+        stated[f"{RUNTIME_PREFIX}planned_latency_steps"] = str(execution.planned_latency_steps)
+    return dataclasses.replace(
+        metadata,
+        name=name or metadata.name,
+        runtime_information={**metadata.runtime_information, **stated},
+    )
+
+
+class Deployments:
+    """The current deployment of each policy, by name; the first is what clients get by default."""
+
+    def __init__(self) -> None:
+        self._current: dict[str, Deployment] = {}
+        self._former: list[Deployment] = []
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._current)
+
+    @property
+    def current(self) -> list[Deployment]:
+        """What new episodes get, the default first."""
+        return list(self._current.values())
+
+    @property
+    def all(self) -> list[Deployment]:
+        """These, and those with episodes that began before a reload."""
+        self._former = [deployment for deployment in self._former if not deployment.is_over]
+        return [*self._current.values(), *self._former]
+
+    def find(self, name: str) -> Deployment:
+        """name: empty for the first. Raises UnknownPolicyError."""
+        if not name:
+            return next(iter(self._current.values()))
+        deployment = self._current.get(name)
+        if deployment is None:
+            raise UnknownPolicyError(f"policy {name!r}: this server has {sorted(self._current)}")
+        return deployment
+
+    def put(self, deployment: Deployment) -> None:
+        """For the episodes that begin from now on; its predecessor is let go when unused."""
+        former = self._current.get(deployment.name)
+        self._current[deployment.name] = deployment
+        if former is not None:
+            former.retire()
+            self._former.append(former)
