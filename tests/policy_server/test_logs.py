@@ -43,9 +43,11 @@ def _restored() -> Iterator[None]:
 
 @pytest.fixture
 def logged() -> Callable[..., str]:
-    def log(format: logs.LogFormat, emit: Callable[[], None], level: logs.Level = "info") -> str:
+    def log(
+        log_format: logs.LogFormat, emit: Callable[[], None], level: logs.Level = "info"
+    ) -> str:
         stream = io.StringIO()
-        logs.configure(format, level, stream=stream)
+        logs.configure(log_format, level, stream=stream)
         emit()
         return stream.getvalue()
 
@@ -107,13 +109,13 @@ def test_json_is_one_object_a_line_with_what_came_as_extra(logged) -> None:
 
 @_same_fixture
 @given(st.one_of(st.sampled_from(_HOSTILE), st.text()))
-@pytest.mark.parametrize("format", ["text", "json"])
-def test_nothing_that_is_sent_breaks_a_line(logged, format, text) -> None:
-    written = logged(format, lambda: _LOGGER.error("got %s", text, extra={"session": text}))
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_nothing_that_is_sent_breaks_a_line(logged, log_format, text) -> None:
+    written = logged(log_format, lambda: _LOGGER.error("got %s", text, extra={"session": text}))
     assert written.endswith("\n")
     assert written.count("\n") == len(written.splitlines()) == 1
     assert not _has_control_characters(written)
-    if format == "json":
+    if log_format == "json":
         event = json.loads(written)
         assert (event["message"], event["session"]) == (f"got {text}", text)
 

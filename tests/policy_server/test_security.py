@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import shutil
 import threading
@@ -27,8 +28,8 @@ from policy_server.security import (
 
 _DATA = Path(__file__).parent / "data"
 _PATIENCE_S = 30.0
-_TOKEN = "Zm9yIHRlc3RzIGFsb25lLg=="
-_OTHER_TOKEN = "bm90IHRoaXMgb25lLCBubw=="
+_TOKEN = base64.b64encode(b"for tests alone.").decode()
+_OTHER_TOKEN = base64.b64encode(b"not this one, no").decode()
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
