@@ -1,33 +1,28 @@
 """Comparing policies: on each task, and over the tasks that all of them have.
 
-Each pair is tested on the scenarios that both were asked for, in order of scenario index, up to
-the first that either has not finished. What finished earlier or later in real time therefore
-can't matter: a slow failure or a crash leaves a gap, and the test waits there.
+Each pair is tested on the scenarios that both were asked for, as far as both have finished them
+without a gap; see `evidence`. A panel is one task, or all common tasks together.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
-import numpy as np
-
 from step_analysis.compact_letters import compact_letters
-from step_analysis.loading import PolicyRollouts, TaskRollouts
-from step_analysis.rollouts import Outcome, RolloutRecord
-from step_analysis.sequential.lai import LaiTest
-from step_analysis.sequential.pairwise_test import PairwiseTest
-from step_analysis.sequential.savi import SaviTest
-from step_analysis.sequential.step import StepTest
+from step_analysis.evidence import Arm, PairedOutcomes, arm_of, pair_outcomes
+from step_analysis.loading import PolicyRollouts
+from step_analysis.methods import Method, Sides, make_test, per_side
+from step_analysis.multiplicity import benjamini_hochberg, holm, holm_levels, nested
+from step_analysis.rollouts import Outcome
+from step_analysis.sequential.pairwise_test import PairwiseTest, Verdict
 
-Method = Literal["auto", "step", "lai", "savi"]
+Correction = Literal["bonferroni", "holm", "benjamini-hochberg"]
+Family = Literal["panel", "study"]
+"""Which verdicts share one alpha: those of a panel, or of all panels together."""
 
 DEFAULT_ALPHA = 0.05
-STEP_MAX_SAMPLE_SIZE = 500
-"""Up to this budget `auto` is STEP; making a boundary takes time with its cube, Lai's does not."""
 
-_BLOCK_ORDER_SEED = 20250613
 _MIN_AGGREGATED_TASKS = 2
 
 
@@ -104,6 +99,9 @@ class Comparison:
     task_panels: tuple[Panel, ...]
     aggregate: Panel | None
     """Over the tasks common to all policies; None if there are fewer than two."""
+    sides: Sides = "two"
+    correction: Correction = "bonferroni"
+    family: Family = "panel"
 
     @property
     def overall(self) -> Panel | None:
@@ -115,66 +113,161 @@ class Comparison:
 
 
 def compare(
-    policies: Sequence[PolicyRollouts], alpha: float = DEFAULT_ALPHA, method: Method = "auto"
+    policies: Sequence[PolicyRollouts],
+    alpha: float = DEFAULT_ALPHA,
+    method: Method = "auto",
+    *,
+    sides: Sides = "two",
+    correction: Correction = "bonferroni",
+    family: Family = "panel",
 ) -> Comparison:
     """Compare all policies pairwise.
 
     Args:
-        alpha: bound on the chance of any wrong verdict within a panel, both directions together;
-            Bonferroni over its pairs.
+        alpha: bound on the chance of any wrong verdict within the family; with the correction
+            "benjamini-hochberg" on the expected share of wrong ones among the verdicts.
+        sides: "two" counts wrong verdicts of both directions together; with "one" each direction
+            may err with a chance of alpha, as in the published VLA Foundry tables.
+        correction: Bonferroni and Holm hold whatever depends; Holm and Benjamini-Hochberg need
+            a boundary for each of several levels, made on first use.
 
     Raises:
-        ValueError: alpha outside (0, 1).
+        ValueError: alpha outside (0, 1), or of 1/2 and more with sides "one".
     """
-    if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha must lie strictly between 0 and 1, got {alpha:g}")
+    alpha_per_side = per_side(alpha, sides)
+    arms = [arm_of(policy) for policy in policies]
     tasks = sorted({task for policy in policies for task in policy.tasks})
     common = _common_tasks(policies)
+    drafts = [_draft((task,), policies, arms, method) for task in tasks]
+    if len(common) >= _MIN_AGGREGATED_TASKS:
+        drafts.append(_draft(common, policies, arms, method))
+    families = [drafts] if family == "study" else [[draft] for draft in drafts]
+    panels: list[Panel] = []
+    for members in families:
+        pairs = [pair for draft in members for pair in draft.pairs]
+        level = _decide(pairs, alpha_per_side, correction) if pairs else alpha_per_side
+        panels += [_panel(draft, level) for draft in members]
     return Comparison(
         policies=tuple(policies),
         alpha=alpha,
         method=method,
-        task_panels=tuple(_panel((task,), policies, alpha, method) for task in tasks),
-        aggregate=(
-            _panel(common, policies, alpha, method)
-            if len(common) >= _MIN_AGGREGATED_TASKS
-            else None
-        ),
+        task_panels=tuple(panels[: len(tasks)]),
+        aggregate=panels[-1] if len(panels) > len(tasks) else None,
+        sides=sides,
+        correction=correction,
+        family=family,
     )
 
 
-def make_test(method: Method, n_max: int, alpha_per_side: float) -> PairwiseTest:
-    """The test that `method` means for this budget."""
-    if method == "auto":
-        method = "step" if n_max <= STEP_MAX_SAMPLE_SIZE else "lai"
-    kinds: dict[str, type[StepTest] | type[LaiTest] | type[SaviTest]] = {
-        "step": StepTest,
-        "lai": LaiTest,
-        "savi": SaviTest,
-    }
-    return kinds[method](n_max, alpha_per_side)
+class _Pair:
+    """A pair to be tested, at whatever level the correction asks for."""
+
+    def __init__(self, arm0: Arm, arm1: Arm, outcomes: PairedOutcomes, method: Method) -> None:
+        self.arm0 = arm0.policy
+        self.arm1 = arm1.policy
+        self.outcomes = outcomes
+        self.decision = 0
+        self._method: Method = method
+        self._verdicts: dict[float, Verdict] = {}
+
+    def test(self, level: float) -> PairwiseTest:
+        return make_test(self._method, self.outcomes.n_max, level)
+
+    def verdict(self, level: float) -> Verdict:
+        if level not in self._verdicts:
+            outcomes = self.outcomes
+            test = self.test(level)
+            self._verdicts[level] = test.run(outcomes.outcomes0, outcomes.outcomes1)
+        return self._verdicts[level]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """A panel before its pairs are decided."""
+
+    tasks: tuple[str, ...]
+    counts: tuple[Count, ...]
+    pairs: tuple[_Pair, ...]
+
+
+def _draft(
+    tasks: tuple[str, ...],
+    policies: Sequence[PolicyRollouts],
+    arms: Sequence[Arm],
+    method: Method,
+) -> _Draft:
+    present = [i for i, arm in enumerate(arms) if all(task in arm.tasks for task in tasks)]
+    counts = [_count(policies[i], tasks) for i in present]
+    counts.sort(key=lambda count: (-(count.rate if count.rate is not None else -1.0), count.policy))
+    pairs = [
+        _Pair(arms[i], arms[j], pair_outcomes(arms[i], arms[j], tasks), method)
+        for i, j in combinations(present, 2)
+    ]
+    return _Draft(tasks=tasks, counts=tuple(counts), pairs=tuple(pairs))
+
+
+def _decide(pairs: Sequence[_Pair], alpha_per_side: float, correction: Correction) -> float:
+    """Set each pair's decision; the level at which all of them stand.
+
+    A pair is two hypotheses, one for each direction, of which at least one is true, so the
+    family's alpha, both directions together, goes to twice as many.
+    """
+    if correction == "bonferroni":
+        level = alpha_per_side / len(pairs)
+        for pair in pairs:
+            pair.decision = pair.verdict(level).decision
+        return level
+    num_hypotheses = 2 * len(pairs)
+    alpha = 2.0 * alpha_per_side
+    if correction == "holm":
+        levels, procedure = holm_levels(num_hypotheses, alpha), holm
+    else:
+        levels = [alpha * k / num_hypotheses for k in range(1, num_hypotheses + 1)]
+        procedure = benjamini_hochberg
+    sides = [(pair, side) for pair in pairs for side in (1, -1)]
+    rejected = procedure(
+        [
+            nested(lambda level, p=pair, s=side: p.verdict(level).decision == s, levels)
+            for pair, side in sides
+        ],
+        alpha,
+    )
+    for (pair, side), is_rejected in zip(sides, rejected, strict=True):
+        if is_rejected:
+            pair.decision = side
+    num_rejected = sum(rejected)
+    # What is rejected at its level is so at each larger one, so all stand at the last one asked.
+    if correction == "holm":
+        return alpha / (num_hypotheses - num_rejected)
+    return alpha * max(num_rejected, 1) / num_hypotheses
+
+
+def _panel(draft: _Draft, level: float) -> Panel:
+    pairs = tuple(_pair_result(pair, level) for pair in draft.pairs)
+    different = [(pair.arm0, pair.arm1) for pair in pairs if pair.winner is not None]
+    letters = compact_letters([count.policy for count in draft.counts], different)
+    return Panel(tasks=draft.tasks, counts=draft.counts, pairs=pairs, letters=letters)
+
+
+def _pair_result(pair: _Pair, level: float) -> PairResult:
+    outcomes = pair.outcomes
+    num_available = len(outcomes.outcomes0)
+    return PairResult(
+        arm0=pair.arm0,
+        arm1=pair.arm1,
+        test=pair.test(level),
+        outcomes0=tuple(outcomes.outcomes0.tolist()),
+        outcomes1=tuple(outcomes.outcomes1.tolist()),
+        winner={1: pair.arm1, -1: pair.arm0}.get(pair.decision),
+        time=pair.verdict(level).time if pair.decision else num_available,
+        stopped_because=outcomes.stopped_because,
+    )
 
 
 def _common_tasks(policies: Sequence[PolicyRollouts]) -> tuple[str, ...]:
     if not policies:
         return ()
     return tuple(sorted(set.intersection(*(set(policy.tasks) for policy in policies))))
-
-
-def _panel(
-    tasks: tuple[str, ...], policies: Sequence[PolicyRollouts], alpha: float, method: Method
-) -> Panel:
-    arms = [policy for policy in policies if all(task in policy.tasks for task in tasks)]
-    counts = [_count(arm, tasks) for arm in arms]
-    counts.sort(key=lambda count: (-(count.rate if count.rate is not None else -1.0), count.policy))
-    arm_pairs = list(combinations(arms, 2))
-    pairs = tuple(
-        _test_pair(arm0, arm1, tasks, alpha / len(arm_pairs) / 2.0, method)
-        for arm0, arm1 in arm_pairs
-    )
-    different = [(pair.arm0, pair.arm1) for pair in pairs if pair.winner is not None]
-    letters = compact_letters([count.policy for count in counts], different)
-    return Panel(tasks=tasks, counts=tuple(counts), pairs=pairs, letters=letters)
 
 
 def _count(policy: PolicyRollouts, tasks: Sequence[str]) -> Count:
@@ -188,82 +281,3 @@ def _count(policy: PolicyRollouts, tasks: Sequence[str]) -> Count:
         num_errors=sum(len(task.errors) for task in rollouts),
         num_missing=sum(task.num_missing for task in rollouts),
     )
-
-
-def _test_pair(
-    arm0: PolicyRollouts,
-    arm1: PolicyRollouts,
-    tasks: tuple[str, ...],
-    alpha_per_side: float,
-    method: Method,
-) -> PairResult:
-    budget = min(arm.tasks[task].max_sample_size for arm in (arm0, arm1) for task in tasks)
-    n_max = budget * len(tasks)
-    outcomes0: list[int] = []
-    outcomes1: list[int] = []
-    stopped_because = None
-    for task, index in _episode_order(arm0, arm1, tasks, budget):
-        gap = _gap(arm0, task, index) or _gap(arm1, task, index)
-        if gap is not None:
-            stopped_because = gap
-            break
-        outcomes0.append(_is_success(arm0.tasks[task].outcomes[index]))
-        outcomes1.append(_is_success(arm1.tasks[task].outcomes[index]))
-    if stopped_because is None and len(outcomes0) < n_max:
-        stopped_because = (
-            f"{len(outcomes0)} of the budget of {n_max} episodes were asked for"
-            if outcomes0
-            else "no scenario was asked of both"
-        )
-    test = make_test(method, n_max, alpha_per_side)
-    verdict = test.run(outcomes0, outcomes1)
-    winner = {1: arm1.policy, -1: arm0.policy}.get(verdict.decision)
-    return PairResult(
-        arm0=arm0.policy,
-        arm1=arm1.policy,
-        test=test,
-        outcomes0=tuple(outcomes0),
-        outcomes1=tuple(outcomes1),
-        winner=winner,
-        time=verdict.time,
-        stopped_because=stopped_because,
-    )
-
-
-def _episode_order(
-    arm0: PolicyRollouts, arm1: PolicyRollouts, tasks: tuple[str, ...], budget: int
-) -> list[tuple[str, int]]:
-    """(task, scenario index) in testing order: known before any episode is run.
-
-    Over several tasks it goes in blocks of one episode of each, shuffled by a fixed seed within
-    the block, so that at any time every task has the same weight and none leads each block.
-    """
-    common = {
-        task: sorted({*arm0.tasks[task].requested} & {*arm1.tasks[task].requested})[:budget]
-        for task in tasks
-    }
-    order: list[tuple[str, int]] = []
-    for block in range(min(map(len, common.values()))):
-        for i in _block_shuffle(len(tasks), block):
-            order.append((tasks[i], common[tasks[i]][block]))
-    return order
-
-
-@lru_cache(maxsize=4096)
-def _block_shuffle(num_tasks: int, block: int) -> tuple[int, ...]:
-    shuffle = np.random.default_rng((_BLOCK_ORDER_SEED, block)).permutation(num_tasks)
-    return tuple(shuffle.tolist())
-
-
-def _gap(policy: PolicyRollouts, task: str, index: int) -> str | None:
-    rollouts: TaskRollouts = policy.tasks[task]
-    record = rollouts.outcomes.get(index)
-    if record is None:
-        return f"{policy.policy} has not finished {task} scenario {index}"
-    if not record.outcome.counts:
-        return f"{policy.policy} met an error in {task} scenario {index}"
-    return None
-
-
-def _is_success(record: RolloutRecord) -> int:
-    return int(record.outcome is Outcome.SUCCESS)

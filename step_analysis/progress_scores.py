@@ -43,7 +43,7 @@ class PermutationResult:
 
 
 def bootstrap_mean(
-    scores: Sequence[float],
+    scores: Sequence[float] | np.ndarray,
     confidence: float = DEFAULT_CONFIDENCE,
     *,
     seed: int = DEFAULT_SEED,
@@ -64,8 +64,8 @@ def bootstrap_mean(
 
 
 def bootstrap_difference(
-    scores0: Sequence[float],
-    scores1: Sequence[float],
+    scores0: Sequence[float] | np.ndarray,
+    scores1: Sequence[float] | np.ndarray,
     confidence: float = DEFAULT_CONFIDENCE,
     *,
     paired: bool = False,
@@ -95,8 +95,8 @@ def bootstrap_difference(
 
 
 def permutation_test(
-    scores0: Sequence[float],
-    scores1: Sequence[float],
+    scores0: Sequence[float] | np.ndarray,
+    scores1: Sequence[float] | np.ndarray,
     *,
     paired: bool = False,
     seed: int = DEFAULT_SEED,
@@ -113,11 +113,9 @@ def permutation_test(
         ValueError: no score, one outside [0, 1], or paired scores of unequal numbers.
     """
     first, second = checked_scores(scores0, "scores0"), checked_scores(scores1, "scores1")
-    law: PermutationLaw
-    if paired:
-        law = FlipLaw(_paired_differences(first, second))
-    else:
-        law = SplitLaw(first, second)
+    law: PermutationLaw = (
+        FlipLaw(_paired_differences(first, second)) if paired else SplitLaw(first, second)
+    )
     exact = law.exact_tails()
     if exact is not None:
         return PermutationResult(
@@ -140,7 +138,7 @@ def permutation_test(
     )
 
 
-def checked_scores(scores: Sequence[float], what: str) -> np.ndarray:
+def checked_scores(scores: Sequence[float] | np.ndarray, what: str) -> np.ndarray:
     """Scores as a float array.
 
     Raises:

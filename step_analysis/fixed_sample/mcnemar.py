@@ -24,7 +24,7 @@ class McNemarTest:
         self.alpha_per_side = alpha_per_side
         self.majority = majorities(n_max, alpha_per_side)
 
-    def run(self, arm0: Sequence[int], arm1: Sequence[int]) -> Verdict:
+    def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         x, y = outcome_arrays(arm0, arm1, self.n_max)
         if len(x) < self.n_max:
             return Verdict(0, len(x))
@@ -34,7 +34,9 @@ class McNemarTest:
             return Verdict(0, self.n_max)
         return Verdict(1 if only1 > only0 else -1, self.n_max)
 
-    def leads_to_stop(self, arm0: Sequence[int], arm1: Sequence[int]) -> None:
+    def leads_to_stop(
+        self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray
+    ) -> None:
         """None: it does not look before the end."""
 
 

@@ -49,14 +49,16 @@ class UnpairedTest:
     def n_max(self) -> int:
         return self.region.num_episodes
 
-    def run(self, arm0: Sequence[int], arm1: Sequence[int]) -> Verdict:
+    def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         x, y = outcome_arrays(arm0, arm1, self.n_max)
         if len(x) < self.n_max:
             return Verdict(0, len(x))
         decision = int(self.region.decisions(x.sum(), y.sum()))
         return Verdict(_AS_DECISION[decision], self.n_max)
 
-    def leads_to_stop(self, arm0: Sequence[int], arm1: Sequence[int]) -> None:
+    def leads_to_stop(
+        self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray
+    ) -> None:
         """None: it does not look before the end."""
 
 

@@ -43,7 +43,7 @@ class ConfidenceSequence:
 
 
 def rate_sequence(
-    outcomes: Sequence[int], confidence: float = DEFAULT_CONFIDENCE
+    outcomes: Sequence[int] | np.ndarray, confidence: float = DEFAULT_CONFIDENCE
 ) -> ConfidenceSequence:
     """For one success rate, from outcomes 0 and 1 in order.
 
@@ -62,7 +62,9 @@ def rate_sequence(
 
 
 def difference_sequence(
-    arm0: Sequence[int], arm1: Sequence[int], confidence: float = DEFAULT_CONFIDENCE
+    arm0: Sequence[int] | np.ndarray,
+    arm1: Sequence[int] | np.ndarray,
+    confidence: float = DEFAULT_CONFIDENCE,
 ) -> ConfidenceSequence:
     """For arm 1's success rate minus arm 0's, of independent arms.
 
@@ -83,7 +85,9 @@ def difference_sequence(
 
 
 def paired_difference_sequence(
-    arm0: Sequence[int], arm1: Sequence[int], confidence: float = DEFAULT_CONFIDENCE
+    arm0: Sequence[int] | np.ndarray,
+    arm1: Sequence[int] | np.ndarray,
+    confidence: float = DEFAULT_CONFIDENCE,
 ) -> ConfidenceSequence:
     """For arm 1's success rate minus arm 0's, where both met the same seeds in the same order.
 
@@ -111,7 +115,7 @@ def paired_difference_sequence(
 
 
 def mean_sequence(
-    scores: Sequence[float], confidence: float = DEFAULT_CONFIDENCE
+    scores: Sequence[float] | np.ndarray, confidence: float = DEFAULT_CONFIDENCE
 ) -> ConfidenceSequence:
     """For the mean of scores in [0, 1], such as progress, whatever their law.
 

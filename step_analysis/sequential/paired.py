@@ -26,7 +26,6 @@ from step_analysis.sequential.pairwise_test import Verdict, check_design, outcom
 
 _ROUNDING = 1e-10
 """Share of alpha that is left for rounding in the sums."""
-_FIRST_WIDTH = 16
 _NUM_SIZE_POINTS = 401
 
 
@@ -69,7 +68,7 @@ class SequentialMcNemarTest:
         self.alpha_per_side = alpha_per_side
         self.boundary = paired_boundary(n_max, alpha_per_side)
 
-    def run(self, arm0: Sequence[int], arm1: Sequence[int]) -> Verdict:
+    def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
         lead = np.cumsum(outcomes1 - outcomes0)
         stops = np.abs(lead) >= self._stop_lead(outcomes0, outcomes1)
@@ -79,7 +78,7 @@ class SequentialMcNemarTest:
         return Verdict(1 if lead[first] > 0 else -1, first + 1)
 
     def leads_to_stop(
-        self, arm0: Sequence[int], arm1: Sequence[int]
+        self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
         needed = self._stop_lead(outcomes0, outcomes1)
@@ -99,36 +98,39 @@ def paired_boundary(n_max: int, alpha_per_side: float) -> PairedBoundary:
     stop_lead = np.full((n_max + 1, n_max + 1), n_max + 1, dtype=np.int16)
     spent = np.zeros(n_max + 1)
     # alive[m, u]: chance of (no verdict yet, lead u) given m, for u >= 0; symmetric in u.
-    alive = np.zeros((n_max + 1, _FIRST_WIDTH))
+    alive = np.zeros((n_max + 1, 2))
     alive[0, 0] = 1.0
     for t in range(1, n_max + 1):
-        if alive[:t, -2:].any():
-            alive = np.pad(alive, ((0, 0), (0, alive.shape[1])))
+        width = _width(alive[:t])
+        if width > alive.shape[1]:
+            alive = np.pad(alive, ((0, 0), (0, width)))
         m = np.arange(t + 1)
-        last = np.zeros((t + 1, alive.shape[1]))
-        last[1:, 1:] = alive[:t, :-1]
-        last[1:, :-1] += alive[:t, 1:]
-        last[1:, 0] += alive[:t, 1]  # from lead -1, which mirrors +1
         was_discordant = (m / t)[:, None]
-        now = (1.0 - was_discordant) * alive[: t + 1] + 0.5 * was_discordant * last
+        now = (1.0 - was_discordant) * alive[: t + 1, :width]
+        was_discordant = 0.5 * was_discordant[1:]
+        now[1:, 1:] += was_discordant * alive[:t, : width - 1]
+        now[1:, :-1] += was_discordant * alive[:t, 1:width]
+        now[1:, 0] += was_discordant[:, 0] * alive[:t, 1]  # from lead -1, which mirrors +1
         spent[1 : t + 1] = (1.0 - m[1:] / t) * spent[1 : t + 1] + m[1:] / t * spent[:t]
         room = alpha_per_side * (t / n_max) * (1.0 - _ROUNDING) - spent[: t + 1]
-        beyond = np.cumsum(now[:, ::-1], axis=1)[:, ::-1]
-        stops = beyond <= room[:, None]
-        stops[:, 0] = False
-        # `beyond` falls with the lead, so the leads that stop are the last ones of each row.
-        first = now.shape[1] - stops.sum(axis=1)
+        # beyond[m, -u]: chance of a lead of u or more. It falls with u, so the leads that stop
+        # are the last ones of each row.
+        beyond = np.cumsum(now[:, :0:-1], axis=1)
+        num_stopping = (beyond <= room[:, None]).sum(axis=1)
+        first = width - num_stopping
         stop_lead[t, : t + 1] = first
-        spent[: t + 1] += np.where(first < now.shape[1], _at(beyond, first), 0.0)
-        now[stops] = 0.0
-        alive[: t + 1] = now
+        stopped = np.take_along_axis(beyond, np.maximum(num_stopping - 1, 0)[:, None], axis=1)
+        spent[: t + 1] += np.where(num_stopping > 0, stopped[:, 0], 0.0)
+        now[np.arange(width) >= first[:, None]] = 0.0
+        alive[: t + 1, :width] = now
     return PairedBoundary(
         n_max=n_max, alpha_per_side=alpha_per_side, stop_lead=stop_lead, spent=spent
     )
 
 
-def _at(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return rows[np.arange(len(rows)), np.minimum(columns, rows.shape[1] - 1)]
+def _width(alive: np.ndarray) -> int:
+    """Leads that may be reached next, 0 among them, and one more that may not."""
+    return int(np.flatnonzero(alive.any(axis=0))[-1]) + 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from step_analysis.verbs.merge import Merge
+from step_analysis.verbs.plan import Plan
+from step_analysis.verbs.power import Power
 from step_analysis.verbs.report import Report
+from step_analysis.verbs.test import Test
 
 
 class Verb(Protocol):
@@ -16,4 +19,7 @@ class Verb(Protocol):
 VERBS: Mapping[str, type[Verb]] = {
     "report": Report,
     "merge": Merge,
+    "test": Test,
+    "power": Power,
+    "plan": Plan,
 }

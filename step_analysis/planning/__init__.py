@@ -1,0 +1,1 @@
+"""What a test will do, before any episode is run."""
