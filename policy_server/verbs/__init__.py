@@ -16,6 +16,7 @@ from policy_server.server import OptionError
 from policy_server.targets import TargetError
 from policy_server.verbs.health import Health
 from policy_server.verbs.serve import Serve
+from policy_server.verbs.top import Top
 
 _BAD_USAGE = 2
 
@@ -31,6 +32,7 @@ class Verb(Protocol):
 VERBS: Mapping[str, type[Verb]] = {
     "serve": Serve,
     "health": Health,
+    "top": Top,
 }
 
 
