@@ -60,12 +60,16 @@ class PendingPlan:
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def result(self, timeout_s: float | None) -> Plan:
-        """Raises what making it raised."""
+        """Raises what making it raised, and makes it anew the next time."""
         if self._task is None:
             return await self._make(self._request, timeout_s)
-        if self._task.done() and (self._task.cancelled() or self._task.exception() is not None):
-            self.begin()
-        return await asyncio.shield(self._task)
+        try:
+            return await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self._task = None
+            raise
 
     def cancel(self) -> None:
         if self._task is not None:

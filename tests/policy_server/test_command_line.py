@@ -197,6 +197,7 @@ def test_health_is_the_exit_code(capfd) -> None:
         assert main(["health", "--address", server.address]) == 0
         assert capfd.readouterr().err == ""
         address = server.address
+    capfd.readouterr()  # what the server logged of its end
     assert main(["health", "--address", address, "--wait", "0.2"]) == 1
     assert capfd.readouterr().err.count("\n") == 1
 
