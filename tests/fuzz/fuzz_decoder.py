@@ -11,6 +11,7 @@ atheris (pip install 'assay[dev]').
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import random
@@ -62,7 +63,7 @@ with atheris.instrument_imports(include=["policy_interface", "policy_server"]):
         Pose,
         RobotState,
     )
-    from policy_server.observation_messages import message_violations
+    from policy_server.observation_messages import check_images, message_violations
 
 _DOCUMENTED = (DecodeError, InvalidValueError, ContractError)
 _MAX_INPUT_BYTES = 1 << 17
@@ -98,6 +99,9 @@ def _handshake(message: Message) -> None:
 
 def _observation(message: PolicyStep_pb2.MultiarmObservation) -> None:
     """All that the server does with one, and what it relies on afterwards."""
+    # What a step is held to that no plan looks at.
+    with contextlib.suppress(InvalidValueError):
+        check_images(message)
     found = message_violations(_CONTRACT, message)
     assert all(isinstance(each, str) for each in found), found
     # As the server decodes: compressed images first, each in a thread of its own.
