@@ -59,6 +59,8 @@ def operating_characteristics(
     distinct, place = np.unique([rates0.ravel(), rates1.ravel()], return_inverse=True)
     place0, place1 = place.reshape(2, -1)
     laws = BinomialLaws(distinct, n_max)
+    # Where both rates are equal, so are both verdicts' chances: one of them is enough.
+    (apart,) = np.nonzero(place0 != place1)
     up, down = np.zeros(rates0.size), np.zeros(rates0.size)
     undecided = np.ones((n_max + 1, rates0.size))
     alive = start()
@@ -70,8 +72,11 @@ def operating_characteristics(
             law = laws.at(t)
             stopped = alive[x, d] * weights[x, d]
             law_x, law_y = law[:, x], law[:, x + d]
-            up += (law_x[place0] * law_y[place1]) @ stopped
-            down += (law_x[place1] * law_y[place0]) @ stopped
+            for_arm1 = (law_x[place0] * law_y[place1]) @ stopped
+            for_arm0 = for_arm1.copy()
+            for_arm0[apart] = (law_x[place1[apart]] * law_y[place0[apart]]) @ stopped
+            up += for_arm1
+            down += for_arm0
             alive[x, d] -= stopped
             alive = alive[:, : int(np.flatnonzero(alive.any(axis=0))[-1]) + 1]
         undecided[t] = 1.0 - up - down

@@ -12,7 +12,7 @@ from step_analysis.sequential.step_design import StepDesign
 from step_analysis.sequential.step_tables import (
     SHIPPED_TABLES,
     make_table,
-    table_path,
+    table_name,
     write_table,
 )
 
@@ -46,7 +46,7 @@ def _both_directions(n_max: int, num_policies: int) -> StepDesign:
 
 def main() -> None:
     for design in shipped_designs():
-        path = SHIPPED_TABLES / table_path(design).name
+        path = SHIPPED_TABLES / table_name(design)
         if path.exists():
             continue
         begin = time.perf_counter()

@@ -111,26 +111,35 @@ def find_table(design: StepDesign) -> StepTable:
     Raises:
         TableError: the table found was altered.
     """
-    path: Path | None = None
     try:
-        path = table_path(design)
-        for candidate in (SHIPPED_TABLES / path.name, path):
-            if candidate.exists():
-                return read_table(candidate, design)
+        if (path := existing_table(design)) is not None:
+            return read_table(path, design)
     except OSError as error:
-        _log.warning("STEP tables can't be read from the cache, %s; this one is made anew", error)
+        _log.warning("STEP's table can't be read, %s; it is made anew", error)
     table = make_table(design)
-    if path is not None:
-        try:
-            write_table(path, table)
-        except OSError as error:
-            _log.warning(
-                "STEP table not kept, %s; each process makes it anew: set %s to a folder that can "
-                "be written",
-                error,
-                CACHE_FOLDER_VARIABLE,
-            )
+    try:
+        write_table(table_path(design), table)
+    except OSError as error:
+        _log.warning(
+            "STEP's table can't be kept, %s; each process makes it anew: set %s to a folder that "
+            "can be written",
+            error,
+            CACHE_FOLDER_VARIABLE,
+        )
     return table
+
+
+def existing_table(design: StepDesign) -> Path | None:
+    """The shipped table's file, else the cache's.
+
+    Raises:
+        OSError: the cache can't be read.
+    """
+    shipped = SHIPPED_TABLES / table_name(design)
+    if shipped.exists():
+        return shipped
+    cached = table_path(design)
+    return cached if cached.exists() else None
 
 
 def cache_folder() -> Path:
@@ -150,9 +159,14 @@ def cache_folder() -> Path:
     return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "assay"
 
 
+def table_name(design: StepDesign) -> str:
+    """The name of this design's file, by this version of the algorithm."""
+    return f"step-v{ALGORITHM_VERSION}-{design.key}.table"
+
+
 def table_path(design: StepDesign) -> Path:
-    """Where the cache keeps this design's table."""
-    return cache_folder() / f"step-v{ALGORITHM_VERSION}-{design.key}.table"
+    """Where the cache keeps this design's table; see `cache_folder`."""
+    return cache_folder() / table_name(design)
 
 
 def write_table(path: Path, table: StepTable) -> None:

@@ -22,6 +22,7 @@ from step_analysis.sequential.step_tables import (
     find_table,
     make_table,
     read_table,
+    table_name,
     table_path,
     write_table,
 )
@@ -181,6 +182,23 @@ def test_the_cache_is_the_users_own(tmp_path, monkeypatch):
     monkeypatch.delenv(CACHE_FOLDER_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "assay"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder().is_relative_to(tmp_path / "home")
+
+
+def test_a_user_without_a_home_gets_shipped_and_new_tables(monkeypatch, caplog):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv(CACHE_FOLDER_VARIABLE)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    find_table.cache_clear()
+    StepTest(50, 0.025)
+    assert not caplog.records
+    StepTest(12, 0.037)
+    assert CACHE_FOLDER_VARIABLE in caplog.text
 
 
 def test_shipped_tables_are_whole_and_used_without_the_cache(fresh_cache):
@@ -189,14 +207,14 @@ def test_shipped_tables_are_whole_and_used_without_the_cache(fresh_cache):
     assert sum(path.stat().st_size for path in paths) < 3_000_000
     for path in paths:
         table = read_table(path)
-        assert path.name == table_path(table.design).name
+        assert path.name == table_name(table.design)
     StepTest(200, 0.025)
     assert not fresh_cache.exists()
 
 
 def test_a_shipped_table_is_what_synthesis_makes():
     design = StepDesign(n_max=100, alpha_per_side=0.025 / 3)
-    shipped = read_table(SHIPPED_TABLES / table_path(design).name, design)
+    shipped = read_table(SHIPPED_TABLES / table_name(design), design)
     made = make_table(design)
     assert (made.boundary.stop_at == shipped.boundary.stop_at).all()
     assert made.certificate.type1_sup == pytest.approx(shipped.certificate.type1_sup, rel=1e-9)
