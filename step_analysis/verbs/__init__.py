@@ -7,7 +7,9 @@ from step_analysis.verbs.merge import Merge
 from step_analysis.verbs.plan import Plan
 from step_analysis.verbs.power import Power
 from step_analysis.verbs.report import Report
+from step_analysis.verbs.synthesize import Synthesize
 from step_analysis.verbs.test import Test
+from step_analysis.verbs.verify import Verify
 
 
 class Verb(Protocol):
@@ -22,4 +24,6 @@ VERBS: Mapping[str, type[Verb]] = {
     "test": Test,
     "power": Power,
     "plan": Plan,
+    "synthesize": Synthesize,
+    "verify": Verify,
 }
