@@ -14,7 +14,7 @@ import numpy as np
 from policy_interface.contract import action_violations
 from policy_interface.types import Action, ChunkGuidance, Observation
 from policy_server.batch_queue import BatchQueue, DeadlineError
-from policy_server.policy import GuidedPolicy, Policy
+from policy_server.policy import GuidedPolicy, Policy, plans_instantly
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class Batcher:
         self._max_batch_size = max_batch_size
         self._max_wait_s = max_wait_s
         self._worker = worker
+        self._is_instant = plans_instantly(policy)
         self._on_batch = on_batch
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -166,7 +167,12 @@ class Batcher:
         self._is_planning = True
         jobs = [job for job, _ in batch]
         queued_s = [now_s - asked_s for _, asked_s in batch]
-        self._worker.submit(self._work, jobs, queued_s)
+        if self._is_instant:
+            started_s = time.perf_counter()
+            outcomes = self._outcomes([job.request for job in jobs])
+            self._finish(jobs, queued_s, outcomes, time.perf_counter() - started_s)
+        else:
+            self._worker.submit(self._work, jobs, queued_s)
 
     def _work(self, jobs: Sequence[_Job], queued_s: Sequence[float]) -> None:
         """In the worker thread."""

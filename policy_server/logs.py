@@ -41,7 +41,7 @@ def configure(
     ):
         if value not in known:
             raise ValueError(f"log {name}: expected one of {', '.join(known)}, got {value!r}")
-    handler = _Handler(sys.stderr if stream is None else stream)
+    handler = _Handler(stream)
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     root = logging.getLogger()
     for former in [each for each in root.handlers if isinstance(each, _Handler)]:
@@ -51,7 +51,18 @@ def configure(
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, as distinct from those that others added."""
+    """Ours, as distinct from those that others added.
+
+    To stderr, whatever that is when something is logged, where no stream is named.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        logging.Handler.__init__(self)
+        self._stream = stream
+
+    @property
+    def stream(self) -> TextIO:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return sys.stderr if self._stream is None else self._stream
 
 
 class TextFormatter(logging.Formatter):
@@ -105,8 +116,11 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _extras(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+    """What came as `extra`, but for what is None or empty: an event of no session has none."""
     values: Mapping[str, Any] = vars(record)
-    return ((name, value) for name, value in values.items() if name not in _OWN)
+    for name, value in values.items():
+        if name not in _OWN and value is not None and value != "":
+            yield name, value
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str | None:
@@ -120,7 +134,7 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str | Non
 
 def _as_text(value: Any) -> str:
     text = printable(str(value))
-    if text and not set(text) & set(' ="'):
+    if not set(text) & set(' ="'):
         return text
     # It could be taken for more than one field.
     return '"' + text.replace('"', '\\"') + '"'

@@ -77,6 +77,15 @@ class GuidedPolicy(Policy, Protocol):
     ) -> Sequence[Sequence[Action]]: ...
 
 
+def plans_instantly(policy: Policy) -> bool:
+    """Whether the policy says of itself, by a true `is_instant`, that planning takes microseconds.
+
+    It then plans on the server's event loop: handing it to a thread and back would take longer. It
+    must not block, and what it does to the process it does to every robot.
+    """
+    return getattr(policy, "is_instant", False) is True
+
+
 def require_policy(candidate: object) -> None:
     """Raises InvalidPolicyError where `candidate` does not have what a Policy has."""
     name = type(candidate).__name__

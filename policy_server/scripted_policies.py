@@ -37,6 +37,7 @@ class HoldPolicy:
     chunk_length = 1
     open_loop_steps = 1
     num_observations = 1
+    is_instant = True
 
     def plan(
         self,
@@ -56,6 +57,7 @@ class WavePolicy:
     contract = Contract(cameras={})
     metadata = PolicyMetadata(name="wave")
     num_observations = 1
+    is_instant = True
 
     def __init__(self, *, period_steps: int = WAVE_PERIOD_STEPS) -> None:
         # A chunk is one period and is always executed whole: it ends where it began, so that
@@ -96,6 +98,7 @@ class NullPolicy:
 
     contract = Contract(cameras={})
     num_observations = 1
+    is_instant = True
 
     def __init__(self, *, chunk_length: int = 1, name: str = "null") -> None:
         self.metadata = PolicyMetadata(name=name)
@@ -112,6 +115,8 @@ class NullPolicy:
 
 class SleepPolicy(NullPolicy):
     """Sleeps, equally long whatever its batch, and answers as NullPolicy: inference's stand-in."""
+
+    is_instant = False
 
     def __init__(self, *, sleep_ms: float, chunk_length: int = 1) -> None:
         super().__init__(chunk_length=chunk_length, name="sleep")
@@ -134,6 +139,7 @@ class ReplayPolicy:
     """
 
     num_observations = 1
+    is_instant = True
 
     def __init__(self, demonstration: Demonstration, *, source: str = "") -> None:
         """source: where the recording is from, for the metadata."""

@@ -157,6 +157,8 @@ class Serve:
             precision=self.precision,
             compile=self.compile,
             batch_invariant=self.batch_invariant,
+            max_batch_size=self.max_batch_size,
+            guided=self.execution == "rtc",
         )
         builds: dict[str | None, Callable[[], Policy]] = {}
         for each in self.targets:
