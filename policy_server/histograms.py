@@ -21,8 +21,8 @@ _FINE_S = (
     ),
 )
 
-EXPOSED_S: Sequence[float] = tuple(bound for bound in _COARSE_S if 1e-4 <= bound <= 10)
-"""The buckets' upper bounds that Prometheus is told, from 100 microseconds to 10 s."""
+EXPOSED_S: Sequence[float] = tuple(bound for bound in _COARSE_S if 2.5e-5 <= bound <= 10)
+"""The buckets' upper bounds that Prometheus is told, from 25 microseconds to 10 s."""
 
 _EXPOSED_INDICES = tuple(_FINE_S.index(bound) for bound in EXPOSED_S)
 

@@ -20,6 +20,8 @@ PATH = "/metrics"
 
 # What a client may take to send its request, or to take the answer.
 _TIMEOUT_S = 5.0
+# How long `close` may take to be noticed.
+_CLOSE_S = 0.1
 
 
 class MetricsEndpoint:
@@ -34,7 +36,7 @@ class MetricsEndpoint:
         self._server = _Server(address, registry)
         self.address = f"{host}:{self._server.server_port}"
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="metrics", daemon=True
+            target=self._server.serve_forever, args=(_CLOSE_S,), name="metrics", daemon=True
         )
         self._thread.start()
 

@@ -6,6 +6,7 @@ import http.client
 import math
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -212,6 +213,22 @@ class Activity:
     def to_json(self) -> dict[str, Any]:
         """With null for what is unknown or beyond measure."""
         return _finite({**asdict(self), "steps_per_s": self.steps_per_s})
+
+
+class Watch:
+    """Looks at one server, each told from one some looks before."""
+
+    def __init__(self, *, num_looks: int) -> None:
+        """num_looks: from how many looks back on, at most."""
+        self._looks: deque[MetricsPage] = deque(maxlen=num_looks)
+
+    def look(self, page: MetricsPage) -> Activity:
+        if self._looks and self._looks[-1].started_s != page.started_s:
+            # Another process now, which counts from zero.
+            self._looks.clear()
+        shown = activity(page, self._looks[0] if self._looks else None)
+        self._looks.append(page)
+        return shown
 
 
 def activity(page: MetricsPage, before: MetricsPage | None) -> Activity:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TextIO
@@ -17,12 +19,15 @@ _BOLD, _WARN, _PLAIN = "\x1b[1m", "\x1b[1;33m", "\x1b[0m"
 # Back to the first line of what was drawn, and nothing below it.
 _REDRAW = "\x1b[{num_lines}F\x1b[J"
 
-_PHASE_NAMES = {"inference": "inference", "total": "all of a step"}
+_PHASE_NAMES = {"total": "all of a step"}
 
 
-def lines(shown: Activity, *, address: str, is_colored: bool = False) -> list[str]:
-    """At most WIDTH characters each, escape sequences apart."""
-    return [_painted(line, style, is_colored) for style, line in _lines(shown, address)]
+def lines(
+    shown: Activity, *, address: str, width: int = WIDTH, is_colored: bool = False
+) -> list[str]:
+    """At most WIDTH characters each, and at most `width`, escape sequences apart."""
+    width = min(width, WIDTH)
+    return [_painted(line[:width], style, is_colored) for style, line in _lines(shown, address)]
 
 
 def _lines(shown: Activity, address: str) -> Iterator[tuple[str, str]]:
@@ -45,13 +50,8 @@ def _lines(shown: Activity, address: str) -> Iterator[tuple[str, str]]:
     for phase, latency in shown.phases.items():
         yield "", _latency(f"  {_PHASE_NAMES.get(phase, printable(phase))}", latency)
     yield "", ""
-    yield (
-        "",
-        (
-            f"batches   {_number(shown.mean_batch_size)} of {_whole(shown.max_batch_size)} on average "
-            f" {_bar(shown.batch_fill)}"
-        ),
-    )
+    mean, most = _number(shown.mean_batch_size), _whole(shown.max_batch_size)
+    yield "", f"batches   {mean} of {most} on average  {_bar(shown.batch_fill)}"
     ended = ", ".join(
         f"{count} {reason}" for reason, count in shown.episodes_ended.items() if count
     )
@@ -76,28 +76,31 @@ def _lines(shown: Activity, address: str) -> Iterator[tuple[str, str]]:
 class Screen:
     """Pages one after the other: on a terminal in the same place, elsewhere with a line between."""
 
-    def __init__(self, stream: TextIO, *, height: int | None) -> None:
-        """height: the terminal's lines; None where it is none."""
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._height = height
+        self._is_terminal = stream.isatty()
         self._num_lines = 0
-        self._is_first = True
 
-    def show(self, page: list[str]) -> None:
-        if self._height is None:
-            text = "" if self._is_first else "\n"
+    def show(self, shown: Activity, *, address: str) -> None:
+        between = "\n" if self._num_lines else ""
+        if not self._is_terminal:
+            page = lines(shown, address=address)
         else:
+            size = shutil.get_terminal_size()
+            page = lines(
+                shown, address=address, width=size.columns, is_colored="NO_COLOR" not in os.environ
+            )
             # The cursor stands below the page, and cannot go back above the terminal's first line.
-            page = page[: max(self._height - 1, 1)]
-            text = _REDRAW.format(num_lines=self._num_lines) if self._num_lines else ""
+            page = page[: max(size.lines - 1, 1)]
+            if self._num_lines:
+                between = _REDRAW.format(num_lines=self._num_lines)
         self._num_lines = len(page)
-        self._is_first = False
-        self._stream.write(text + "".join(f"{line}\n" for line in page))
+        self._stream.write(between + "".join(f"{line}\n" for line in page))
         self._stream.flush()
 
 
 def _painted(line: str, style: str, is_colored: bool) -> str:
-    line = line[:WIDTH].rstrip()
+    line = line.rstrip()
     return f"{style}{line}{_PLAIN}" if is_colored and style and line else line
 
 

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import threading
-from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from policy_interface.usage import UsageError
 from policy_server.address import split_address
-from policy_server.metrics_page import (
-    Activity,
-    MetricsPage,
-    MetricsUnavailableError,
-    activity,
-    read_page,
-)
-from policy_server.terminal_view import Screen, lines
+from policy_server.metrics_page import Activity, MetricsUnavailableError, Watch, read_page
+from policy_server.terminal_view import Screen
 
 # Looks that a page of the present covers: a second's steps are too few for their 99th percentile.
 _NUM_LOOKS = 10
@@ -50,26 +42,22 @@ class Top:
         split_address(self.metrics_address)
         if not 0 < self.interval <= threading.TIMEOUT_MAX:
             raise UsageError(f"--interval: expected seconds, more than 0, got {self.interval}")
-        screen = Screen(
-            sys.stdout,
-            height=shutil.get_terminal_size().lines if sys.stdout.isatty() else None,
-        )
-        looks: deque[MetricsPage] = deque(maxlen=_NUM_LOOKS)
+        screen = Screen(sys.stdout)
+        watch = Watch(num_looks=_NUM_LOOKS)
         never = threading.Event()
         try:
             while True:
-                page = read_page(self.metrics_address)
-                if looks and looks[-1].started_s != page.started_s:
-                    # Another process now, which counts from zero.
-                    looks.clear()
-                self._show(activity(page, looks[0] if looks else None), screen)
+                self._show(watch.look(read_page(self.metrics_address)), screen)
                 if self.once:
                     return 0
-                looks.append(page)
                 never.wait(self.interval)
         except MetricsUnavailableError as error:
             print(f"policy-server: {error}", file=sys.stderr)
             return 1
+        except BrokenPipeError:
+            # Whoever read this, such as `head`, has enough; the interpreter must not flush to it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
 
     def _show(self, shown: Activity, screen: Screen) -> None:
         if self.json:
@@ -77,5 +65,4 @@ class Top:
             event = {"time": time, "address": self.metrics_address, **shown.to_json()}
             print(json.dumps(event, allow_nan=False), flush=True)
             return
-        is_colored = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        screen.show(lines(shown, address=self.metrics_address, is_colored=is_colored))
+        screen.show(shown, address=self.metrics_address)
