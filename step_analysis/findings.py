@@ -22,7 +22,7 @@ class Finding:
     """One thing that is wrong, or worth knowing, with its count and its effect."""
 
     code: str
-    """What kind it is, in stable kebab-case, e.g. 'errors-scored-as-failures'."""
+    """What kind it is, in stable kebab-case, e.g. 'errors-counted-as-failures'."""
     severity: Severity
     policy: str | None
     """None: it concerns several policies."""

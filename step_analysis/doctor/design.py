@@ -187,8 +187,8 @@ def unequal_tasks(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
             numbers={"num_common": len(common), "num_all": len(every)},
         )
     for policy in policies:
-        counts = {name: len(task.counted) for name, task in policy.tasks.items()}
-        if len(counts) < 2 or len(set(counts.values())) == 1:
+        counts = {name: len(task.requested) for name, task in policy.tasks.items()}
+        if len(set(counts.values())) < 2:
             continue
         pooled = tally(record for task in policy.tasks.values() for record in task.counted)
         yield Finding(
@@ -198,7 +198,7 @@ def unequal_tasks(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
             task=None,
             count=len(set(counts.values())),
             text=(
-                f"tasks have from {min(counts.values())} to {max(counts.values())} counted episodes"
+                f"between {min(counts.values())} and {max(counts.values())} episodes for a task"
             ),
             effect=(
                 f"pooling all episodes gives {pooled}, equal weights for the tasks "

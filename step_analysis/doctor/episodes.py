@@ -21,9 +21,10 @@ def errors_scored_as_failures(policy: PolicyRollouts, task: TaskRollouts) -> Ite
         effect = f"they count as failures, as was asked for: {as_failures}; without them {without}"
     else:
         effect = f"they count for nothing: {without}; counted as failures it is {as_failures}"
-        effect += _where_tests_stop(task)
+        stop = _where_tests_stop(task)
+        effect += f"{stop}, unless they are counted with --count-errors-as-failures" if stop else ""
     yield Finding(
-        code="errors-scored-as-failures",
+        code="errors-counted-as-failures",
         severity=Severity.WARNING,
         policy=policy.policy,
         task=task.task,
@@ -119,7 +120,7 @@ def missing_episodes(policy: PolicyRollouts, task: TaskRollouts) -> Iterator[Fin
         )
 
 
-def repeated_episodes(policy: PolicyRollouts, task: TaskRollouts) -> Iterator[Finding]:
+def duplicates(policy: PolicyRollouts, task: TaskRollouts) -> Iterator[Finding]:
     """Episodes with two outcomes, equal or not."""
     first = tally(task.counted)
     contradicting = [repeat for repeat in task.repeats if repeat.contradicts]
@@ -130,7 +131,7 @@ def repeated_episodes(policy: PolicyRollouts, task: TaskRollouts) -> Iterator[Fi
         later = tally(last.values())
         indices = sorted({repeat.kept.scenario_index for repeat in contradicting})
         yield Finding(
-            code="contradicting-repeats",
+            code="contradicting-duplicates",
             severity=Severity.ERROR,
             policy=policy.policy,
             task=task.task,
@@ -147,7 +148,7 @@ def repeated_episodes(policy: PolicyRollouts, task: TaskRollouts) -> Iterator[Fi
         is_copied = all(repeat.kept == repeat.ignored for repeat in task.repeats)
         counted_twice = tally([*task.counted, *(repeat.ignored for repeat in task.repeats)])
         yield Finding(
-            code="repeated-episodes",
+            code="duplicates",
             severity=Severity.NOTE if is_copied else Severity.WARNING,
             policy=policy.policy,
             task=task.task,

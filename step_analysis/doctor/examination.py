@@ -60,7 +60,7 @@ def _findings(
             yield from episodes.errors_scored_as_failures(policy, task)
             yield from episodes.unresolved_errors(policy, task)
             yield from episodes.missing_episodes(policy, task)
-            yield from episodes.repeated_episodes(policy, task)
+            yield from episodes.duplicates(policy, task)
             yield from design.budgets_within(policy, task)
     yield from design.unequal_tasks(policies)
     yield from order.order_effects(policies)

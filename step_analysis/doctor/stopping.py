@@ -5,7 +5,8 @@ and an ordinary interval do not. What is left of a look is a sample that ends ju
 ordinary test turned significant.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -31,9 +32,18 @@ def stopped_at_a_verdict(policies: Sequence[PolicyRollouts], task: str) -> Itera
     if is_planned and all(len(r.counted) >= r.max_sample_size for r in arms.values()):
         return
     pairs = list(combinations(arms, 2))
+    successes = {
+        name: {
+            i: r.outcome is Outcome.SUCCESS
+            for i, r in rollouts.outcomes.items()
+            if r.outcome.counts
+        }
+        for name, rollouts in arms.items()
+    }
     fresh = []
     for name0, name1 in pairs:
-        turned = _turned_just_now(arms[name0], arms[name1])
+        budget = _recorded_budget(arms[name0], arms[name1])
+        turned = _turned_just_now(successes[name0], successes[name1], budget)
         if turned is not None:
             fresh.append((name0, name1, *turned))
     if not fresh or len(fresh) <= _EXPECTED_SHARE * len(pairs):
@@ -41,7 +51,7 @@ def stopped_at_a_verdict(policies: Sequence[PolicyRollouts], task: str) -> Itera
     name0, name1, turned_at, tally0, tally1 = fresh[0]
     num = tally0.num_counted
     yield Finding(
-        code="stopped-at-a-verdict",
+        code="optional-stopping",
         severity=Severity.NOTE if is_planned else Severity.WARNING,
         policy=None,
         task=task,
@@ -78,7 +88,7 @@ def several_runs(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
             for name, task in list(continued.items())[:3]
         )
         yield Finding(
-            code="several-runs",
+            code="optional-stopping-several-runs",
             severity=Severity.NOTE if is_planned else Severity.WARNING,
             policy=policy.policy,
             task=next(iter(continued)) if len(continued) == 1 else None,
@@ -107,7 +117,7 @@ def uneven_stops(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
     if uneven:
         examples = named(f"{task} {sorted(set(counts))}" for task, counts in uneven.items())
         yield Finding(
-            code="uneven-stops",
+            code="optional-stopping-uneven",
             severity=Severity.WARNING,
             policy=None,
             task=next(iter(uneven)) if len(uneven) == 1 else None,
@@ -123,27 +133,22 @@ def uneven_stops(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
         )
 
 
+def _recorded_budget(rollouts0: TaskRollouts, rollouts1: TaskRollouts) -> float:
+    """The smaller of two budgets; infinite if one is not recorded, as then nothing was planned."""
+    if rollouts0.budget_is_recorded and rollouts1.budget_is_recorded:
+        return min(rollouts0.max_sample_size, rollouts1.max_sample_size)
+    return math.inf
+
+
 def _turned_just_now(
-    rollouts0: TaskRollouts, rollouts1: TaskRollouts
+    successes0: Mapping[int, bool], successes1: Mapping[int, bool], budget: float
 ) -> tuple[int, Tally, Tally] | None:
     """The episode at which a pooled z-test first turned, if that was at the very end."""
-    counted0, counted1 = (
-        {i: r for i, r in rollouts.outcomes.items() if r.outcome.counts}
-        for rollouts in (rollouts0, rollouts1)
-    )
-    common = sorted(counted0.keys() & counted1.keys())
+    common = sorted(successes0.keys() & successes1.keys())
     num = len(common)
-    budget = min(rollouts0.max_sample_size, rollouts1.max_sample_size)
-    is_planned = rollouts0.budget_is_recorded and rollouts1.budget_is_recorded
-    if num < _MIN_EPISODES or (is_planned and num >= budget):
+    if num < _MIN_EPISODES or num >= budget:
         return None
-    outcomes = np.array(
-        [
-            [counted[i].outcome is Outcome.SUCCESS for counted in (counted0, counted1)]
-            for i in common
-        ],
-        dtype=float,
-    )
+    outcomes = np.array([[successes0[i], successes1[i]] for i in common], dtype=float)
     time = np.arange(1, num + 1)
     successes = outcomes.cumsum(axis=0)
     pooled = successes.sum(axis=1) / (2 * time)

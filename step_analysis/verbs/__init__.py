@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from step_analysis.verbs.doctor import Doctor
+from step_analysis.verbs.letters import Letters
 from step_analysis.verbs.merge import Merge
 from step_analysis.verbs.plan import Plan
 from step_analysis.verbs.power import Power
 from step_analysis.verbs.report import Report
 from step_analysis.verbs.synthesize import Synthesize
+from step_analysis.verbs.table import Table
 from step_analysis.verbs.test import Test
 from step_analysis.verbs.verify import Verify
 
@@ -20,6 +23,9 @@ class Verb(Protocol):
 
 VERBS: Mapping[str, type[Verb]] = {
     "report": Report,
+    "table": Table,
+    "letters": Letters,
+    "doctor": Doctor,
     "merge": Merge,
     "test": Test,
     "power": Power,
