@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TextIO
 
+from policy_server.activity import Activity, Latency
 from policy_server.logs import printable
-from policy_server.metrics_page import Activity, Latency
 
 WIDTH = 80
 

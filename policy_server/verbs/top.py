@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from policy_interface.usage import UsageError
+from policy_server.activity import Activity, Watch
 from policy_server.address import split_address
-from policy_server.metrics_page import Activity, MetricsUnavailableError, Watch, read_page
+from policy_server.metrics_page import MetricsUnavailableError, read_page
 from policy_server.terminal_view import Screen
 
 # Looks that a page of the present covers: a second's steps are too few for their 99th percentile.
