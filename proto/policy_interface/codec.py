@@ -77,16 +77,8 @@ def encode_pose(pose: Pose) -> PolicyStep_pb2.RigidTransform:
 
 
 def decode_pose(message: PolicyStep_pb2.RigidTransform, name: str) -> Pose:
-    if len(message.translation) != 3 or len(message.rotation) != 9:
-        raise InvalidValueError(
-            f"{name}: expected 3 numbers of translation and 9 of rotation, "
-            f"got {len(message.translation)} and {len(message.rotation)}"
-        )
     try:
-        return Pose(
-            rotation=np.array(message.rotation[:]).reshape(3, 3),
-            translation_m=np.array(message.translation[:]),
-        )
+        return Pose.from_numbers(message.rotation[:], message.translation[:])
     except InvalidValueError as error:
         raise InvalidValueError(f"{name}: {error}") from error
 

@@ -1,5 +1,7 @@
 """Values that cannot be are refused at construction, and nothing changes after it."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,3 +106,24 @@ def test_values_do_not_change_after_construction() -> None:
     action = Action(poses={"right::panda": pose}, gripper_widths_m={})
     with pytest.raises(TypeError):
         action.poses["left::panda"] = pose  # type: ignore[index]
+
+
+@given(
+    position=st.integers(0, 11),
+    value=st.sampled_from([math.nan, math.inf, -math.inf, 1e308, 2.0, -1.0]),
+)
+def test_a_pose_from_numbers_is_refused_where_one_from_arrays_is(position, value) -> None:
+    numbers = [*np.eye(3).ravel().tolist(), 0.1, 0.2, 0.3]
+    numbers[position] = value
+    rotation, translation_m = numbers[:9], numbers[9:]
+    try:
+        expected = Pose(rotation=np.reshape(rotation, (3, 3)), translation_m=translation_m)
+    except InvalidValueError as error:
+        with pytest.raises(InvalidValueError) as raised:
+            Pose.from_numbers(rotation, translation_m)
+        assert str(raised.value) == str(error)
+    else:
+        made = Pose.from_numbers(rotation, translation_m)
+        assert np.array_equal(made.matrix(), expected.matrix())
+        assert not made.rotation.flags.writeable
+        assert not made.translation_m.flags.writeable
