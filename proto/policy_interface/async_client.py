@@ -18,6 +18,7 @@ import grpc
 
 from policy_interface.action_chunk import ActionChunk
 from policy_interface.client_commands import (
+    CLOSED,
     END_EPISODE,
     EPISODE,
     HANDSHAKE,
@@ -99,6 +100,7 @@ class AsyncPolicyClient:
         self._encoder = ObservationEncoder(encoding, quality)
         self._exchanges = Exchanges(self._options, clock=clock)
         self._sleep = sleep
+        self._is_closed = False
 
     @property
     def address(self) -> str:
@@ -117,6 +119,7 @@ class AsyncPolicyClient:
 
     async def close(self) -> None:
         """Also ends, with CallCancelledError, a call that another task waits for."""
+        self._is_closed = True
         await self._channel.close()
         self._encoder.close()
 
@@ -178,6 +181,10 @@ class AsyncPolicyClient:
             return end.value
 
     async def _do(self, command: Command) -> Outcome:
+        if isinstance(command, Pause):
+            return await self._sleep(command.seconds)
+        if self._is_closed:
+            return CLOSED
         if isinstance(command, Call):
             try:
                 return await self._methods[command.path](
@@ -185,8 +192,10 @@ class AsyncPolicyClient:
                 )
             except grpc.RpcError as error:
                 return CallFailure.of(error)
-        if isinstance(command, Pause):
-            return await self._sleep(command.seconds)
+            except asyncio.CancelledError:
+                if _task_is_cancelled():
+                    raise
+                return CLOSED
         if isinstance(command, WatchHealth):
             return await self._watch_health(command)
         return await self._open_episode(command)
@@ -205,6 +214,10 @@ class AsyncPolicyClient:
                     break
         except grpc.RpcError as error:
             return HealthSeen(status=status, failure=CallFailure.of(error))
+        except asyncio.CancelledError:
+            if _task_is_cancelled():
+                raise
+            return HealthSeen(status=status, failure=CLOSED)
         finally:
             watch.cancel()
         return HealthSeen(status=status)
@@ -215,6 +228,15 @@ class AsyncPolicyClient:
         if isinstance(answer, CallFailure):
             return answer
         return EpisodeOpened(stream=stream, answer=answer)
+
+
+def _task_is_cancelled() -> bool:
+    """Whether a CancelledError is meant for the task, rather than for a call that it waits for.
+
+    gRPC raises it for both; the second is what happens to the calls of a channel that is closed.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _encoded(encoder: ObservationEncoder, observation: Observation) -> MessageBytes:
@@ -291,6 +313,10 @@ class _AsyncStream:
         except asyncio.InvalidStateError:
             # The server ended the stream between two questions.
             return await self._end()
+        except asyncio.CancelledError:
+            if _task_is_cancelled():
+                raise
+            return CLOSED
         return await self._end() if answer is _END_OF_STREAM else answer
 
     async def _end(self) -> CallFailure:

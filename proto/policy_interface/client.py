@@ -21,6 +21,7 @@ import grpc
 
 from policy_interface.action_chunk import ActionChunk
 from policy_interface.client_commands import (
+    CLOSED,
     END_EPISODE,
     EPISODE,
     HANDSHAKE,
@@ -45,7 +46,6 @@ from policy_interface.client_commands import (
     gave_up_waiting,
 )
 from policy_interface.client_errors import (
-    CallCancelledError,
     CallFailure,
     PolicyServerError,
     PolicyServerRefusedError,
@@ -151,7 +151,7 @@ class PolicyClient:
     def wait_until_serving(self, *, timeout_s: float) -> None:
         """Return as soon as the server's health says SERVING.
 
-        Raises PolicyServerUnreachableError after timeout_s, and at once UnsupportedCallError for a
+        Raises PolicyServerUnreachableError after timeout_s, and at once UnsupportedError for a
         server that has no health service, and TransportSecurityError.
         """
         self._run(self._exchanges.wait_until_serving(timeout_s=timeout_s))
@@ -169,7 +169,7 @@ class PolicyClient:
     def handshake(self, station_contract: Contract | None = None) -> Handshake:
         """The policy's contract, compared with the station's, and what else the server serves.
 
-        Without a station's contract, it has no differences. Raises UnsupportedCallError for a
+        Without a station's contract, it has no differences. Raises UnsupportedError for a
         server that is not ours.
         """
         return self._run(self._exchanges.handshake(station_contract))
@@ -177,7 +177,7 @@ class PolicyClient:
     def reset(self, *, seed: int, station_contract: Contract | None = None) -> None:
         """Begin an episode, under a fresh identifier. seed: uint32.
 
-        station_contract: refused, with InvalidRequestError, where it does not fit the policy.
+        station_contract: refused, with StationMismatchError, where it does not fit the policy.
         """
         self._run(self._exchanges.reset(seed=seed, station_contract=station_contract))
 
@@ -191,7 +191,7 @@ class PolicyClient:
     def step_chunk(self, observation: Observation) -> ActionChunk:
         """The action for this control step, and those that are to follow.
 
-        Raises InvalidValueError as step does, and UnsupportedCallError for a server that answers
+        Raises InvalidValueError as step does, and UnsupportedError for a server that answers
         with one action at a time.
         """
         return self._run(self._exchanges.step_chunk(self._encoder.encode(observation)))
@@ -208,7 +208,7 @@ class PolicyClient:
         """An episode over one stream: nothing of it is left on the server once that has ended.
 
         Leaves reset, step and end_episode alone, which are of another episode. Raises
-        UnsupportedCallError for a server that is not ours.
+        UnsupportedError for a server that is not ours.
         """
         begun = self._run(
             self._exchanges.begin_episode(seed=seed, station_contract=station_contract)
@@ -236,6 +236,10 @@ class PolicyClient:
             return end.value
 
     def _do(self, command: Command) -> Outcome:
+        if isinstance(command, Pause):
+            return self._sleep(command.seconds)
+        if self._is_closed.is_set():
+            return CLOSED
         if isinstance(command, Call):
             try:
                 return self._methods[command.path](
@@ -243,8 +247,6 @@ class PolicyClient:
                 )
             except grpc.RpcError as error:
                 return CallFailure.of(error)
-        if isinstance(command, Pause):
-            return self._sleep(command.seconds)
         if isinstance(command, WatchHealth):
             return self._watch_health(command)
         return self._open_episode(command)
@@ -280,8 +282,7 @@ class PolicyClient:
         return EpisodeOpened(stream=stream, answer=answer)
 
     def _sleep_until_closed(self, seconds: float) -> None:
-        if self._is_closed.wait(seconds):
-            raise CallCancelledError(f"the client of {self.address} was closed")
+        self._is_closed.wait(seconds)
 
 
 class Episode:

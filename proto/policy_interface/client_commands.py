@@ -105,3 +105,6 @@ def gave_up_waiting(timeout_s: float) -> CallFailure:
 STREAM_ENDED = CallFailure(
     status=grpc.StatusCode.CANCELLED, details="the stream of the episode has ended"
 )
+
+# How a call ends whose client is closed meanwhile.
+CLOSED = CallFailure(status=grpc.StatusCode.CANCELLED, details="the client was closed")

@@ -7,15 +7,16 @@ PolicyServerError
 │   ├── DeadlineError               no answer in time
 │   └── CallCancelledError          the call was given up, on either side
 └── PolicyServerRefusedError        it answered, with an error
-    ├── InvalidRequestError         a malformed observation, a station that does not fit
-    ├── NoEpisodeError              reset first: no such episode, or no longer
+    ├── InvalidRequestError         a malformed observation, or one that breaks the contract
+    ├── StationMismatchError        the station does not give what the policy expects
+    ├── NoEpisodeError              no such episode, or no longer, or not at that step: reset
     ├── BusyError                   two steps at once, or a reset during a step
     ├── OverloadedError             too many sessions or requests; retry_after_s says when
     ├── MessageTooLargeError        over the limit of bytes of one side
     ├── PolicyFailureError          the policy, or the server, failed
     ├── NotAuthorizedError          no token, or one that is not valid
     ├── UnknownPolicyError          no policy of that name is served
-    ├── UnsupportedCallError        the server has no such call: it is not ours
+    ├── UnsupportedError            no such call or image codec; the server may not be ours
     └── MalformedAnswerError        bytes that are not the answer's message
 """
 
@@ -85,6 +86,10 @@ class InvalidRequestError(PolicyServerRefusedError):
     """The request is malformed, or breaks the policy's contract."""
 
 
+class StationMismatchError(PolicyServerRefusedError):
+    """The station does not give what the policy expects; the message lists every difference."""
+
+
 class NoEpisodeError(PolicyServerRefusedError):
     """The server knows no such episode, or it is at another control step: reset."""
 
@@ -113,8 +118,8 @@ class UnknownPolicyError(PolicyServerRefusedError):
     """The server serves no policy of that name."""
 
 
-class UnsupportedCallError(PolicyServerRefusedError):
-    """The server has no such call; LBM Eval's has only metadata, reset, step and health."""
+class UnsupportedError(PolicyServerRefusedError):
+    """The server cannot do this. LBM Eval's has no calls but metadata, reset, step and health."""
 
 
 class MalformedAnswerError(PolicyServerRefusedError):
@@ -137,7 +142,12 @@ _ERRORS: Mapping[grpc.StatusCode, type[PolicyServerError]] = {
     grpc.StatusCode.UNAUTHENTICATED: NotAuthorizedError,
     grpc.StatusCode.PERMISSION_DENIED: NotAuthorizedError,
     grpc.StatusCode.NOT_FOUND: UnknownPolicyError,
-    grpc.StatusCode.UNIMPLEMENTED: UnsupportedCallError,
+    grpc.StatusCode.UNIMPLEMENTED: UnsupportedError,
+}
+
+# What one status does not tell apart, by the reason in the server's ErrorDetail.
+_ERRORS_BY_REASON: Mapping[str, type[PolicyServerError]] = {
+    "station_mismatch": StationMismatchError,
 }
 
 
@@ -168,6 +178,8 @@ def error_of(
     """The typed error for a failed call. call: its name. is_encrypted: this side speaks TLS."""
     detail = _error_detail(failure)
     kind = _ERRORS.get(failure.status, PolicyServerRefusedError)
+    if detail is not None:
+        kind = _ERRORS_BY_REASON.get(detail.reason, kind)
     said = failure.details or ("" if detail is None else detail.message) or "no reason given"
     tls_trouble = None
     if kind is UnavailableError:

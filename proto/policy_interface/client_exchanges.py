@@ -45,7 +45,7 @@ from policy_interface.client_errors import (
     PolicyServerError,
     PolicyServerRefusedError,
     UnavailableError,
-    UnsupportedCallError,
+    UnsupportedError,
     error_of,
 )
 from policy_interface.client_options import ClientOptions
@@ -65,6 +65,9 @@ from policy_interface.observation_bytes import (
 from policy_interface.types import Action, PolicyMetadata
 
 _MessageT = TypeVar("_MessageT", bound=Message)
+
+# gRPC takes a timeout of nothing for an error rather than for a deadline.
+_LEAST_TIMEOUT_S = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,47 +106,46 @@ class Exchanges:
         deadline_s = self._clock() + timeout_s
         num_tries = 0
         has_watch = True
+        before: PolicyServerError | None = None
         while True:
             num_tries += 1
-            remaining_s = max(deadline_s - self._clock(), 0.001)
+            remaining_s = max(deadline_s - self._clock(), _LEAST_TIMEOUT_S)
             if has_watch:
                 # The first time without waiting for a connection: only so gRPC says why none is.
-                seen: HealthSeen = yield WatchHealth(
+                answer: bytes | CallFailure | HealthSeen = yield WatchHealth(
                     timeout_s=remaining_s, waits_for_connection=num_tries > 1
                 )
             else:
-                seen = yield from self._check_health(remaining_s)
+                answer = yield Call(
+                    path=HEALTH_CHECK, request=HEALTH_OF_SERVER, timeout_s=remaining_s
+                )
+            seen = _seen(answer)
             if seen.status == SERVING:
                 return
             error = self._health_error(seen)
-            if has_watch and isinstance(error, UnsupportedCallError):
+            if has_watch and isinstance(error, UnsupportedError):
                 # LBM Eval's server knows only Check.
                 has_watch = False
                 continue
+            if not isinstance(error, UnavailableError) or error.is_final:
+                # That nothing came of waiting says less than what there was before it.
+                raise before if before and isinstance(error, DeadlineError) else error
             pause_s = self._options.retries.pause_s(num_tries, self._random.random())
-            is_over = self._clock() + pause_s >= deadline_s
-            if is_over or not isinstance(error, UnavailableError) or error.is_final:
+            if self._clock() + pause_s >= deadline_s:
                 raise error
+            before = error
             yield Pause(seconds=pause_s)
 
-    def _check_health(self, timeout_s: float) -> Exchange[HealthSeen]:
-        answer = yield Call(path=HEALTH_CHECK, request=HEALTH_OF_SERVER, timeout_s=timeout_s)
-        if isinstance(answer, CallFailure):
-            return HealthSeen(status=None, failure=answer)
-        return HealthSeen(status=answer)
-
     def _health_error(self, seen: HealthSeen) -> PolicyServerError:
-        address = self._options.address
+        is_there = f"{self._options.address} is there, but its health says that it does not serve"
         if seen.failure is None:
-            return UnavailableError(
-                f"{address} is there, and its health says that it does not serve"
-            )
+            return UnavailableError(is_there)
         error = self._error(seen.failure, "Health")
         if seen.status is not None and isinstance(error, DeadlineError):
-            text = f"{address} is there, and all the time its health said that it does not serve"
-            said = DeadlineError(f"{text} ({seen.failure.status.name})")
-            said.status = seen.failure.status
-            return said
+            # Of use to somebody who waits: this server will come, another address would not.
+            waited = UnavailableError(f"{is_there} ({seen.failure.status.name})")
+            waited.status, waited.is_final = seen.failure.status, True
+            return waited
         return error
 
     def metadata(self) -> Exchange[PolicyMetadata]:
@@ -184,7 +186,7 @@ class Exchanges:
             response = yield from self._call(
                 HANDSHAKE, request, PolicySession_pb2.HandshakeResponse, timeout_s=timeout_s
             )
-        except UnsupportedCallError:
+        except UnsupportedError:
             self._is_ours = False
             raise
         self._is_ours = True
@@ -208,10 +210,10 @@ class Exchanges:
     def _require_ours(self) -> Exchange[None]:
         """A foreign server would ignore a contract or a policy's name, and the robot would move."""
         if self._is_ours is None:
-            with suppress(UnsupportedCallError):
+            with suppress(UnsupportedError):
                 yield from self._handshake(None)
         if not self._is_ours:
-            raise UnsupportedCallError(
+            raise UnsupportedError(
                 f"{self._options.address} is not a server of ours: it checks no station's contract "
                 "and has no policies to choose from; reset without them"
             )
@@ -250,7 +252,7 @@ class Exchanges:
             response = yield from self._call(
                 END_EPISODE, request, PolicySession_pb2.EndEpisodeResponse
             )
-        except UnsupportedCallError:
+        except UnsupportedError:
             return False
         return response.was_known
 
@@ -297,7 +299,7 @@ class Exchanges:
 
     def chunk_of(self, response: PolicyStep_pb2.PolicyStepResponse) -> ActionChunk:
         if not response.HasField("chunk"):
-            raise UnsupportedCallError(
+            raise UnsupportedError(
                 f"{self._options.address} answers with one action at a time; use step"
             )
         return decode_chunk(response.chunk)
@@ -355,7 +357,7 @@ class Exchanges:
         """Whether a step can be sent again: only a server of ours knows a repeated one."""
         if self._is_ours is None:
             try:
-                yield from self._handshake(None, max(deadline_s - self._clock(), 0.001))
+                yield from self._handshake(None, max(deadline_s - self._clock(), _LEAST_TIMEOUT_S))
             except PolicyServerError:
                 # Without an answer, it may be any server.
                 return False
@@ -384,6 +386,12 @@ class Exchanges:
             address=self._options.address,
             is_encrypted=self._options.is_encrypted,
         )
+
+
+def _seen(answer: bytes | CallFailure | HealthSeen) -> HealthSeen:
+    if isinstance(answer, CallFailure):
+        return HealthSeen(status=None, failure=answer)
+    return HealthSeen(status=answer) if isinstance(answer, bytes) else answer
 
 
 def _name(path: str) -> str:
