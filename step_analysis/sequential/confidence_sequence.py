@@ -25,7 +25,7 @@ from step_analysis.intervals import DEFAULT_CONFIDENCE, check_confidence
 from step_analysis.sequential.pairwise_test import outcome_arrays
 
 _PRIOR = 0.5
-_NUM_BISECTIONS = 50
+_NUM_BISECTIONS = 40
 _LARGEST_BET = 0.5
 """Of the wealth that the worst outcome could lose."""
 _MEAN_GRID = 1001

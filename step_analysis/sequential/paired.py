@@ -118,6 +118,7 @@ def paired_boundary(n_max: int, alpha_per_side: float) -> PairedBoundary:
         beyond = np.cumsum(now[:, :0:-1], axis=1)
         num_stopping = (beyond <= room[:, None]).sum(axis=1)
         first = width - num_stopping
+        first += (m - first) % 2  # a lead is odd or even as m is
         stop_lead[t, : t + 1] = first
         stopped = np.take_along_axis(beyond, np.maximum(num_stopping - 1, 0)[:, None], axis=1)
         spent[: t + 1] += np.where(num_stopping > 0, stopped[:, 0], 0.0)
@@ -158,8 +159,8 @@ def paired_characteristics(
             f"two probabilities that add up to at most 1 expected, got {only0} and {only1}"
         )
     n_max = boundary.n_max
-    # No lead goes beyond the first one that stops, nor beyond the number of discordant pairs.
-    width = int(np.tril(np.minimum(boundary.stop_lead, np.arange(n_max + 1))).max())
+    # A lead that goes on is below the one that stops and at most m; the next is one more.
+    width = int(np.tril(np.minimum(boundary.stop_lead, np.arange(1, n_max + 2))).max())
     lead = np.arange(-width, width + 1)
     law = np.zeros((n_max + 1, 2 * width + 1))
     law[0, width] = 1.0

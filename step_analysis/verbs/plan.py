@@ -54,6 +54,9 @@ class Plan:
 
         if self.tasks < 1:
             raise UsageError(f"--tasks must be at least 1, got {self.tasks}")
+        for option, rate in (("--from", self.from_rate), ("--to", self.to_rate)):
+            if not 0.0 <= rate <= 1.0:
+                raise UsageError(f"{option} must lie within [0, 1], got {rate:g}")
         if self.discordance is not None and self.method not in ("mcnemar", "paired"):
             raise UsageError(
                 f"--discordance is for the methods mcnemar and paired, got method {self.method}"

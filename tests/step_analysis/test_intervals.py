@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import binom
 
-from step_analysis.intervals import BetaPosterior, clopper_pearson, wilson
+from step_analysis.intervals import BetaPosterior, clopper_pearson, jeffreys, wilson
 
 _counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 _confidences = st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99])
@@ -59,7 +59,7 @@ def test_wilson_covers_on_average_about_what_it_says():
 @given(counts=_counts, confidence=_confidences)
 def test_intervals_contain_the_rate_and_nest(counts, confidence):
     successes, n = counts
-    for interval in (clopper_pearson, wilson):
+    for interval in (clopper_pearson, jeffreys, wilson):
         lower, upper = interval(successes, n, confidence)
         assert 0.0 <= lower <= successes / n <= upper <= 1.0
         wider = interval(successes, n, confidence + (1.0 - confidence) / 2.0)
@@ -73,7 +73,7 @@ def test_one_success_more_moves_every_bound_up(counts, confidence):
     successes, n = counts
     if successes == n:
         return
-    for interval in (clopper_pearson, wilson):
+    for interval in (clopper_pearson, jeffreys, wilson):
         before, after = interval(successes, n, confidence), interval(successes + 1, n, confidence)
         assert before.lower < after.lower
         assert before.upper < after.upper
@@ -82,8 +82,21 @@ def test_one_success_more_moves_every_bound_up(counts, confidence):
     assert before.quantile(0.3) < after.quantile(0.3)
 
 
+def test_jeffreys_covers_on_average_what_it_says_and_lies_within_the_exact_one():
+    n, confidence = 40, 0.9
+    rates = np.linspace(0.0025, 0.9975, 200)
+    successes = np.arange(n + 1)
+    intervals = np.array([jeffreys(s, n, confidence) for s in successes])
+    covered = (intervals[:, :1] <= rates) & (rates <= intervals[:, 1:])
+    coverage = (binom.pmf(successes[:, None], n, rates) * covered).sum(axis=0)
+    assert coverage.mean() == pytest.approx(confidence, abs=0.01)
+    exact = np.array([clopper_pearson(s, n, confidence) for s in successes])
+    assert (exact[:, 0] <= intervals[:, 0]).all()
+    assert (intervals[:, 1] <= exact[:, 1]).all()
+
+
 def test_no_episode_says_nothing():
-    assert clopper_pearson(0, 0) == wilson(0, 0) == (0.0, 1.0)
+    assert clopper_pearson(0, 0) == wilson(0, 0) == jeffreys(0, 0) == (0.0, 1.0)
     assert BetaPosterior(successes=0, num_episodes=0).interval(0.9) == pytest.approx((0.05, 0.95))
 
 
