@@ -9,14 +9,19 @@ from importlib import metadata
 from typing import NamedTuple
 
 from step_analysis.comparison import Comparison, Count, PairResult, Panel
+from step_analysis.differences import newcombe
+from step_analysis.findings import Finding, most_severe_first
 from step_analysis.intervals import BetaPosterior, Interval, clopper_pearson, wilson
 from step_analysis.loading import PolicyRollouts
+from step_analysis.posterior import probability_better
 from step_analysis.report.wording import headline, pair_sentence
+from step_analysis.rollouts import Outcome
+from step_analysis.stratified import StratumCounts, mean_difference
 
-CONTENT_VERSION = 1
+CONTENT_VERSION = 2
 DEFAULT_TITLE = "Policy evaluation"
 
-_SOFTWARE = ("assay", "numpy", "scipy", "matplotlib")
+_SOFTWARE = ("assay", "numpy", "scipy", "pillow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,12 @@ class PairRow:
     successes0: int
     """Of arm 0 among the episodes that the test looked at."""
     successes1: int
+    difference: float | None
+    """Rate of arm 1 minus that of arm 0 over all counted episodes, each task with the same weight;
+    None where one of them has none."""
+    difference_interval: Interval | None
+    probability_arm1_better: float | None
+    """That arm 1's rate is the higher one, by the posteriors of the pooled counts."""
     stopped_because: str | None
     sentence: str
 
@@ -103,9 +114,15 @@ class ReportContent:
     alpha: float
     confidence: float
     method: str
+    sides: str
+    """"two": alpha bounds wrong verdicts of both directions together; "one": each by itself."""
+    correction: str
+    family: str
+    """Which verdicts share alpha: those of a "panel", or of the whole "study"."""
     panels: tuple[PanelContent, ...]
     """The overall panel first, then the tasks by name."""
-    cautions: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """What the doctor found in the rollouts, the most severe first."""
     errors: tuple[ErrorRow, ...]
     shared_facts: tuple[Fact, ...]
     """What all policies were run with; empty for a single policy."""
@@ -121,6 +138,17 @@ class ReportContent:
     def task_panels(self) -> tuple[PanelContent, ...]:
         return tuple(panel for panel in self.panels if len(panel.tasks) == 1)
 
+    @property
+    def policies_by_rate(self) -> tuple[str, ...]:
+        """All policies, the best first: by the overall panel, or else by their tasks' mean rate."""
+        if self.overall is not None:
+            return tuple(row.policy for row in self.overall.rates)
+        rates: dict[str, list[float]] = {entry.policy: [] for entry in self.provenance}
+        for panel in self.task_panels:
+            for row in panel.rates:
+                rates[row.policy].append(row.rate or 0.0)
+        return tuple(sorted(rates, key=lambda name: (-sum(rates[name]) / len(rates[name]), name)))
+
 
 def build_content(
     comparison: Comparison,
@@ -128,8 +156,14 @@ def build_content(
     title: str = DEFAULT_TITLE,
     confidence: float,
     arguments: Sequence[str],
+    findings: Iterable[Finding],
 ) -> ReportContent:
-    """Everything that a report says; `arguments` are those that made it, to be repeated."""
+    """Everything that a report says.
+
+    Args:
+        arguments: those of the command that made it, to be repeated.
+        findings: what the doctor found in the rollouts.
+    """
     panels = [] if comparison.aggregate is None else [comparison.aggregate]
     panels += comparison.task_panels
     overall = comparison.overall
@@ -142,11 +176,14 @@ def build_content(
         alpha=comparison.alpha,
         confidence=confidence,
         method=comparison.method,
+        sides=comparison.sides,
+        correction=comparison.correction,
+        family=comparison.family,
         panels=tuple(
-            _panel(panel, confidence, is_overall=panel is overall, alpha=comparison.alpha)
+            _panel(panel, confidence, is_overall=panel is overall, comparison=comparison)
             for panel in panels
         ),
-        cautions=tuple(_cautions(comparison)),
+        findings=tuple(most_severe_first(findings)),
         errors=tuple(_errors(comparison.policies)),
         shared_facts=shared,
         provenance=provenance,
@@ -155,7 +192,14 @@ def build_content(
     )
 
 
-def _panel(panel: Panel, confidence: float, *, is_overall: bool, alpha: float) -> PanelContent:
+def _panel(
+    panel: Panel, confidence: float, *, is_overall: bool, comparison: Comparison
+) -> PanelContent:
+    strata = {
+        policy.policy: _strata(policy, panel.tasks)
+        for policy in comparison.policies
+        if panel.letters.get(policy.policy) is not None
+    }
     return PanelContent(
         title=panel.title,
         tasks=panel.tasks,
@@ -163,8 +207,24 @@ def _panel(panel: Panel, confidence: float, *, is_overall: bool, alpha: float) -
         rates=tuple(
             _rate(count, panel.letters[count.policy], confidence) for count in panel.counts
         ),
-        pairs=tuple(_pair(pair, panel, alpha) for pair in panel.pairs),
+        pairs=tuple(
+            _pair(pair, panel, comparison.alpha, confidence, strata) for pair in panel.pairs
+        ),
     )
+
+
+def _strata(policy: PolicyRollouts, tasks: Sequence[str]) -> list[StratumCounts] | None:
+    """The policy's counts of each task; None if one has no counted episode."""
+    counted = [policy.tasks[task].counted for task in tasks]
+    if not all(counted):
+        return None
+    return [
+        StratumCounts(
+            successes=sum(record.outcome is Outcome.SUCCESS for record in records),
+            num_episodes=len(records),
+        )
+        for records in counted
+    ]
 
 
 def _rate(count: Count, letters: str, confidence: float) -> RateRow:
@@ -186,7 +246,21 @@ def _rate(count: Count, letters: str, confidence: float) -> RateRow:
     )
 
 
-def _pair(pair: PairResult, panel: Panel, alpha: float) -> PairRow:
+def _pair(
+    pair: PairResult,
+    panel: Panel,
+    alpha: float,
+    confidence: float,
+    strata: Mapping[str, list[StratumCounts] | None],
+) -> PairRow:
+    difference, interval = _difference(strata[pair.arm0], strata[pair.arm1], confidence)
+    probability = None
+    if difference is not None:
+        posterior0, posterior1 = (
+            BetaPosterior(successes=count.successes, num_episodes=count.num_counted)
+            for count in (panel.count(pair.arm0), panel.count(pair.arm1))
+        )
+        probability = probability_better(posterior0, posterior1)
     return PairRow(
         arm0=pair.arm0,
         arm1=pair.arm1,
@@ -198,63 +272,27 @@ def _pair(pair: PairResult, panel: Panel, alpha: float) -> PairRow:
         alpha_per_side=pair.test.alpha_per_side,
         successes0=sum(pair.outcomes0[: pair.time]),
         successes1=sum(pair.outcomes1[: pair.time]),
+        difference=difference,
+        difference_interval=interval,
+        probability_arm1_better=probability,
         stopped_because=pair.stopped_because,
         sentence=pair_sentence(pair, panel, alpha),
     )
 
 
-def _cautions(comparison: Comparison) -> Iterable[str]:
-    """What keeps the numbers from meaning what a reader could think they mean."""
-    tasks = {policy.policy: list(policy.tasks.values()) for policy in comparison.policies}
-    missing = {name: sum(task.num_missing for task in of) for name, of in tasks.items()}
-    if any(missing.values()):
-        yield (
-            f"Incomplete: some episodes asked for have no outcome yet ({_tally(missing)}). Rates "
-            "cover what is finished, which may favour quick episodes; the tests use only the "
-            "scenarios before the first gap."
-        )
-    errors = {name: sum(len(task.errors) for task in of) for name, of in tasks.items()}
-    if any(errors.values()):
-        yield (
-            f"Infrastructure errors ended some episodes ({_tally(errors)}). They count neither as "
-            "failures nor as successes, and end what the tests may use; running the evaluation "
-            "again repeats them with the same seeds."
-        )
-    unrecorded = [
-        name for name, of in tasks.items() if not all(task.budget_is_recorded for task in of)
-    ]
-    if unrecorded:
-        yield (
-            f"No budget was recorded for {_listed(unrecorded)}. It is taken to be the number of "
-            "episodes there; the verdicts hold if that number was fixed before the first episode."
-        )
-    if comparison.aggregate is not None:
-        yield from _aggregate_cautions(comparison.aggregate, comparison.policies)
-
-
-def _tally(numbers: Mapping[str, int]) -> str:
-    return _listed([f"{name} {number}" for name, number in numbers.items() if number])
-
-
-def _aggregate_cautions(aggregate: Panel, policies: Sequence[PolicyRollouts]) -> Iterable[str]:
-    unequal = [
-        policy.policy
-        for policy in policies
-        if len({len(policy.tasks[task].counted) for task in aggregate.tasks}) > 1
-    ]
-    if unequal:
-        yield (
-            f"{_listed(unequal)}: the common tasks have unequal numbers of counted episodes, "
-            "so the pooled rate gives them unequal weight; the test does not."
-        )
-    elsewhere = sorted({task for policy in policies for task in policy.tasks} - {*aggregate.tasks})
-    if elsewhere:
-        yield f"Not every policy has {_listed(elsewhere)}: left out of the aggregate."
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _difference(
+    strata0: list[StratumCounts] | None, strata1: list[StratumCounts] | None, confidence: float
+) -> tuple[float | None, Interval | None]:
+    if strata0 is None or strata1 is None:
+        return None, None
+    if len(strata0) > 1:
+        estimate = mean_difference(strata0, strata1, confidence)
+        return estimate.value, estimate.interval
+    (only0,), (only1,) = strata0, strata1
+    interval = newcombe(
+        only0.successes, only0.num_episodes, only1.successes, only1.num_episodes, confidence
+    )
+    return only1.rate - only0.rate, interval
 
 
 def _errors(policies: Sequence[PolicyRollouts]) -> Iterable[ErrorRow]:

@@ -3,22 +3,32 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from step_analysis.report.content import Fact, PanelContent, ReportContent
+from step_analysis.report.content import Fact, PairRow, PanelContent, ReportContent
+from step_analysis.report.figures.layout import leading
+from step_analysis.report.gallery import Figure, figure_file
 from step_analysis.report.method_notes import method_notes
-from step_analysis.report.rendering import RenderedFigure
-from step_analysis.report.wording import percent, range_text
+from step_analysis.report.wording import bare_points, percent, points_range, range_text
 
 
-def markdown(content: ReportContent, figures: Mapping[str, RenderedFigure]) -> str:
+def markdown(content: ReportContent, figures: Mapping[str, Figure]) -> str:
     """The same content as the page; figures are linked as PNG files."""
     lines = [f"# {_safe(content.title)}", "", f"**{_safe(content.headline)}**", ""]
-    lines += [f"> {_safe(caution)}\n" for caution in content.cautions]
+    if content.findings:
+        lines += ["## What the rollouts' examination found", ""]
+        lines += _table(
+            ["Severity", "Finding", "Where", "Count", "What is wrong", "Effect"],
+            (
+                [f.severity.value, f.code, f.where, str(f.count), f.text, f.effect]
+                for f in content.findings
+            ),
+        )
+        lines.append("")
     for panel in content.panels:
         lines += [f"## {_safe(panel.title)}", "", *_rates(panel, content.confidence), ""]
         if panel.is_overall:
-            lines += _figures(figures, ("posteriors", "evidence"))
-        lines += [*(f"- {_safe(pair.sentence)}" for pair in panel.pairs), ""]
-    lines += _figures(figures, ("tasks",))
+            lines += _figures(figures, ("posteriors", "matrix", "forest", "evidence"))
+        lines += [*(f"- {_pair(pair)}" for pair in panel.pairs), ""]
+    lines += _figures(figures, ("tasks", "spider", "matrix-by-task"))
     if content.errors:
         lines += ["## Errors, not counted", ""]
         lines += _table(
@@ -71,11 +81,23 @@ def _rates(panel: PanelContent, confidence: float) -> list[str]:
     )
 
 
-def _figures(figures: Mapping[str, RenderedFigure], names: Iterable[str]) -> list[str]:
+def _pair(pair: PairRow) -> str:
+    upper, lower, difference, interval = leading(pair)
+    text = _safe(pair.sentence)
+    if difference is None:
+        return text
+    return (
+        f"{text} Difference {_safe(upper)} − {_safe(lower)}: {_safe(bare_points(difference))} "
+        f"points ({_safe(points_range(interval))})."
+    )
+
+
+def _figures(figures: Mapping[str, Figure], names: Iterable[str]) -> list[str]:
     lines = []
     for name in names:
         if name in figures:
-            lines += [f"![{_safe(figures[name].description)}](figures/{name}.png)", ""]
+            file = figure_file(name, "light", "png")
+            lines += [f"![{_safe(figures[name].description)}]({file})", ""]
     return lines
 
 

@@ -5,6 +5,12 @@ from typing import NamedTuple
 from step_analysis.report.content import ReportContent
 from step_analysis.report.wording import percent
 
+_CORRECTIONS = {
+    "bonferroni": "divided by the number of pairs (Bonferroni)",
+    "holm": "shared by Holm's step-down procedure",
+    "benjamini-hochberg": "shared by Benjamini and Hochberg's procedure",
+}
+
 
 class Note(NamedTuple):
     heading: str
@@ -37,11 +43,9 @@ def method_notes(content: ReportContent) -> list[Note]:
                 "Both policies meet the same scenarios in the same order, and the test looks after "
                 "each pair of episodes; it may stop early without raising its error. The order is "
                 "that of the scenarios, never that of finishing; a gap ends what may be looked "
-                "at. A wrong verdict in either direction has a chance of at most "
-                f"alpha = {content.alpha:g} within a panel, half of it for each direction, divided "
-                "by the number of pairs (Bonferroni). Nothing is corrected across panels. The "
-                "tests take outcomes as independent between the policies; shared seeds tend "
-                "to make them alike, which costs power rather than validity.",
+                f"at. {_error_bound(content)} The tests, but for the paired ones, take outcomes "
+                "as independent between the policies; shared seeds tend to make them alike, which "
+                "costs power rather than validity.",
             )
         )
     if "STEP" in used:
@@ -71,6 +75,20 @@ def method_notes(content: ReportContent) -> list[Note]:
                 "stops, at the price of power.",
             )
         )
+    if any(pair.difference is not None for panel in content.panels for pair in panel.pairs):
+        notes.append(
+            Note(
+                "Differences",
+                f"A difference of two rates on one task has Newcombe's {confidence} score interval "
+                "for independent arms (Statistics in Medicine 17, 1998); over several tasks it is "
+                "the mean of theirs, each with the same weight, their intervals joined by MOVER "
+                "(Zou and Donner, Statistics in Medicine 27, 2008). These intervals look at all "
+                "counted episodes as if their number had been fixed, and are not adjusted for "
+                "several pairs: the verdict is the test's, and the interval says how large the "
+                "difference may be. P(first higher) is the posterior probability, from the uniform "
+                "priors, that the first rate is the higher one.",
+            )
+        )
     if any(len(panel.rates) > 2 for panel in content.panels):
         notes.append(
             Note(
@@ -90,3 +108,18 @@ def method_notes(content: ReportContent) -> list[Note]:
             )
         )
     return notes
+
+
+def _error_bound(content: ReportContent) -> str:
+    """What alpha bounds in this report."""
+    if content.correction == "benjamini-hochberg":
+        bound = "The expected share of wrong ones among the verdicts is at most"
+    else:
+        bound = "Any wrong verdict has a chance of at most"
+    where = "within a panel" if content.family == "panel" else "in the whole report"
+    directions = "half of it for each direction"
+    if content.sides == "one":
+        directions = "for each direction by itself, so up to twice that for both together"
+    across = " Nothing is corrected across panels." if content.family == "panel" else ""
+    shared = _CORRECTIONS[content.correction]
+    return f"{bound} alpha = {content.alpha:g} {where}, {directions}, {shared}.{across}"

@@ -19,7 +19,10 @@ _PAIRS: Mapping[str, tuple[str, str]] = {
     "wash": ("#f4f2ec", "#1d2025"),
     "gain": ("#0072b2", "#58a6e6"),
     "loss": ("#d55e00", "#ff8a3d"),
-    "on-colour": ("#ffffff", "#101215"),
+    "caution": ("#8a5a12", "#e2b56a"),
+    "caution-wash": ("#fbf3e2", "#2a2418"),
+    "alarm": ("#a8321f", "#ff8d76"),
+    "alarm-wash": ("#fbeae6", "#301c19"),
 }
 
 _POLICY_PAIRS = (

@@ -23,6 +23,36 @@ def range_text(interval: Interval | None) -> str:
     return f"{100.0 * interval.lower:.1f}–{100.0 * interval.upper:.1f} %"
 
 
+def probability_text(probability: float | None) -> str:
+    """A probability for people, never rounded to certainty: '0.974', '>0.999'."""
+    if probability is None:
+        return "–"
+    if probability > 0.9995:
+        return ">0.999"
+    return "<0.001" if probability < 0.0005 else f"{probability:.3f}"
+
+
+def points(difference: float | None) -> str:
+    """A difference of rates for people, in percentage points: '+12.3 pp'."""
+    return "no difference" if difference is None else f"{bare_points(difference)} pp"
+
+
+def bare_points(difference: float | None, decimals: int = 1) -> str:
+    """The same without its unit, for a cell: '+12.3', '−4.0', '0.0'."""
+    if difference is None:
+        return "–"
+    rounded = round(100.0 * difference, decimals) + 0.0
+    sign = "+" if rounded > 0.0 else "−" if rounded < 0.0 else ""
+    return f"{sign}{abs(rounded):.{decimals}f}"
+
+
+def points_range(interval: tuple[float, float] | None) -> str:
+    """An interval of a difference: '+5.1 to +19.0'."""
+    if interval is None:
+        return "–"
+    return f"{bare_points(interval[0])} to {bare_points(interval[1])}"
+
+
 def score(count: Count) -> str:
     """'trained (48/50, 96 %)'."""
     if count.rate is None:

@@ -1,0 +1,1 @@
+"""Published rollouts that ship with the package."""

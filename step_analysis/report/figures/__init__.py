@@ -1,0 +1,1 @@
+"""The figures of a report, each laid out for a given width."""
