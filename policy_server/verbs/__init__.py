@@ -14,6 +14,7 @@ from policy_server.policy import InvalidPolicyError
 from policy_server.security import SecurityError
 from policy_server.server import OptionError
 from policy_server.targets import TargetError
+from policy_server.verbs.bench import Bench
 from policy_server.verbs.health import Health
 from policy_server.verbs.serve import Serve
 from policy_server.verbs.top import Top
@@ -33,6 +34,7 @@ VERBS: Mapping[str, type[Verb]] = {
     "serve": Serve,
     "health": Health,
     "top": Top,
+    "bench": Bench,
 }
 
 

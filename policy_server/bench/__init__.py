@@ -1,0 +1,1 @@
+"""Load for a policy server, and what it takes of it."""
