@@ -121,3 +121,44 @@ def make_evaluation(tmp_path: Path, evaluation_in: MakeEvaluation) -> MakeEvalua
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_results_json() -> Callable[..., Path]:
+    """A results file as LBM Eval writes it: write_results_json(path, "put_mug", "110-", budget=9).
+
+    A character an episode: 1 success, 0 failure, e an exception scored as failure, x a crash,
+    - pending.
+    """
+
+    def write(
+        path: Path,
+        skill_type: str,
+        outcomes: str,
+        *,
+        first: int = 0,
+        budget: int | None = None,
+        total_time: float | Mapping[int, float] = 12.5,
+        message: str = "Traceback (most recent call last):\n ...\nSimFailure: no convergence",
+    ) -> Path:
+        evaluations = []
+        for index, code in enumerate(outcomes, start=first):
+            time_s = total_time.get(index, 12.5) if isinstance(total_time, Mapping) else total_time
+            evaluations.append(
+                {
+                    "skill_type": skill_type,
+                    "scenario_index": index,
+                    "is_pending": code == "-",
+                    "total_time": time_s if code in "10" else None,
+                    "is_success": {"1": True, "0": False, "e": False}.get(code),
+                    "failure_message": message if code in "ex" else None,
+                }
+            )
+        document: dict[str, Any] = {"num_processes": 1, "evaluations": evaluations}
+        if budget is not None:
+            document["max_sample_size_per_model"] = budget
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document), encoding="utf-8")
+        return path
+
+    return write
