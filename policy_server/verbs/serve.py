@@ -16,6 +16,7 @@ import tyro
 
 from policy_interface.usage import UsageError
 from policy_server import logs
+from policy_server.allocator import keep_large_buffers
 from policy_server.execution import Strategy
 from policy_server.metrics_endpoint import MetricsEndpoint
 from policy_server.policy import InvalidPolicyError, Policy
@@ -108,6 +109,7 @@ class Serve:
         if self.name is not None and len(self.targets) > 1:
             raise UsageError("--name is for a single policy; give several as NAME=TARGET")
         logs.configure(self.log_format, "info")
+        keep_large_buffers()
         code, is_clean = asyncio.run(_serve_until_stopped(self))
         if not is_clean:
             # A thread is still inside a policy, and the interpreter would wait for it.

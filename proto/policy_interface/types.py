@@ -197,12 +197,14 @@ def _vectors(name: str, vectors: Mapping[str, npt.ArrayLike], size: int) -> Mapp
 
 
 def _widths(widths: Mapping[str, float]) -> Mapping[str, float]:
-    return _frozen(
-        {
-            gripper: float(_finite(f"gripper_widths_m[{gripper!r}]", width, ()))
-            for gripper, width in widths.items()
-        }
-    )
+    return _frozen({gripper: _width(gripper, width) for gripper, width in widths.items()})
+
+
+def _width(gripper: str, width: float) -> float:
+    # What comes off the wire is a float already, and need not become an array to be checked.
+    if type(width) is float and math.isfinite(width):
+        return width
+    return float(_finite(f"gripper_widths_m[{gripper!r}]", width, ()))
 
 
 # The number of joints of the arms on this wire's stations (Franka Panda).
