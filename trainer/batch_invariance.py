@@ -6,8 +6,8 @@ for one, was seen to treat 4 rows of a chunk and more alike, 1 and 2 each in its
 sizes are alike depends on the processor, the number of threads, the network and the precision, so
 it is found out where it is needed: random rows are computed in batches of every size, each row at
 other places, and compared bit for bit. How a kernel adds does not depend on what it adds, so sizes
-that agree there agree everywhere. A smaller batch is padded, a larger one cut; where even small
-sizes disagree, each row is computed by itself.
+that agree there agree everywhere. A batch of another size is padded to one of these, or cut; where
+small sizes disagree with large ones, each row is computed by itself.
 """
 
 from __future__ import annotations
@@ -42,40 +42,42 @@ class InvariantRows:
 
     def __init__(self, function: RowFunction) -> None:
         self._function = function
-        self._smallest_sizes: dict[_Key, int | None] = {}
+        self._sizes: dict[_Key, tuple[int, ...]] = {}
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        smallest = self.smallest_size(*inputs)
-        num_pieces = -(-len(inputs[0]) // (_MAX_SIZE if smallest else 1))
+        sizes = self.agreeing_sizes(*inputs)
+        num_pieces = -(-len(inputs[0]) // sizes[-1])
         pieces = zip(*(each.tensor_split(num_pieces) for each in inputs), strict=True)
-        return torch.cat([self._padded(piece, smallest or 1) for piece in pieces])
+        return torch.cat([self._padded(piece, sizes) for piece in pieces])
 
-    def smallest_size(self, *inputs: Tensor) -> int | None:
-        """From this size on batches agree; None where rows are computed one by one."""
+    def agreeing_sizes(self, *inputs: Tensor) -> tuple[int, ...]:
+        """The sizes of batches that are used for such rows, ascending; (1,) is one by one."""
         key = (torch.get_num_threads(), tuple((each.shape[1:], each.dtype) for each in inputs))
-        if key not in self._smallest_sizes:
-            self._smallest_sizes[key] = self._find_smallest_size(inputs)
-        return self._smallest_sizes[key]
+        if key not in self._sizes:
+            self._sizes[key] = self._find_sizes(inputs)
+        return self._sizes[key]
 
-    def _padded(self, rows: tuple[Tensor, ...], size: int) -> Tensor:
+    def _padded(self, rows: tuple[Tensor, ...], sizes: tuple[int, ...]) -> Tensor:
         count = len(rows[0])
-        places = torch.arange(max(count, size), device=rows[0].device).clamp(max=count - 1)
+        size = next(each for each in sizes if each >= count)
+        places = torch.arange(size, device=rows[0].device).clamp(max=count - 1)
         # A copy even where nothing is padded: fresh memory begins at a multiple of 64 bytes.
         return self._function(*(each.index_select(0, places) for each in rows))[:count]
 
-    def _find_smallest_size(self, inputs: tuple[Tensor, ...]) -> int | None:
+    def _find_sizes(self, inputs: tuple[Tensor, ...]) -> tuple[int, ...]:
         generator = torch.Generator().manual_seed(_PROBE_SEED)
         rows = [
             torch.rand((_MAX_SIZE, *each.shape[1:]), generator=generator).to(each)
             for each in inputs
         ]
         expected = self._function(*rows)
-        smallest = None
-        for size in range(_MAX_SIZE, 0, -1):
-            places = (torch.arange(size) + _PLACES_APART) % _MAX_SIZE
-            places = places.to(expected.device)
+
+        def agrees(size: int) -> bool:
+            places = (torch.arange(size, device=expected.device) + _PLACES_APART) % _MAX_SIZE
             result = self._function(*(each.index_select(0, places) for each in rows))
-            if not torch.equal(result, expected.index_select(0, places)):
-                break
-            smallest = size
-        return smallest if smallest is not None and smallest <= _MAX_PADDED_SIZE else None
+            return torch.equal(result, expected.index_select(0, places))
+
+        if not agrees(_MAX_SIZE):
+            return (1,)
+        sizes = (*(size for size in range(1, _MAX_SIZE) if agrees(size)), _MAX_SIZE)
+        return sizes if sizes[0] <= _MAX_PADDED_SIZE else (1,)

@@ -1,0 +1,131 @@
+"""Same observations, noise and guidance, same actions, bit for bit, whatever else is planned.
+
+With the shipped checkpoint, whose network is one that people serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from policy_interface.types import Action, ChunkGuidance, Observation
+from trainer.inference import Policy, load_policy
+
+_SHIPPED = Path(__file__).parents[2] / "docker" / "quickstart-checkpoint"
+_NUM_EPISODES = 18
+
+
+def bits(chunk: list[Action]) -> bytes:
+    return b"".join(
+        np.array([pose.matrix() for pose in action.poses.values()]).tobytes()
+        + np.array(list(action.gripper_widths_m.values())).tobytes()
+        for action in chunk
+    )
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def policy(request: pytest.FixtureRequest) -> Policy:
+    return load_policy(_SHIPPED, precision=request.param, num_flow_steps=2)
+
+
+@pytest.fixture(scope="module")
+def histories(
+    policy: Policy, make_observation: Callable[..., Observation]
+) -> list[list[Observation]]:
+    cameras = dict(policy.contract.cameras)
+    return [[make_observation(seed, cameras=cameras)] for seed in range(_NUM_EPISODES)]
+
+
+@pytest.fixture(scope="module")
+def guidance(policy: Policy, histories: list[list[Observation]]) -> list[ChunkGuidance | None]:
+    """For two of three episodes, each of another length."""
+    chunks = policy.plan(histories, [99] * _NUM_EPISODES)
+    return [
+        None
+        if index % 3 == 0
+        else ChunkGuidance(actions=chunk[index % 7 :], num_frozen=1 + index % 4)
+        for index, chunk in enumerate(chunks)
+    ]
+
+
+def test_on_a_cpu_it_is_the_default(policy: Policy) -> None:
+    assert policy.batch_invariant
+    assert not load_policy(_SHIPPED, batch_invariant=False).batch_invariant
+
+
+def test_mates_order_and_batch_size_change_no_bit(
+    policy: Policy,
+    histories: list[list[Observation]],
+    guidance: list[ChunkGuidance | None],
+) -> None:
+    generator = np.random.default_rng(0)
+    alone = [bits(policy.plan([histories[i]], [i])[0]) for i in range(_NUM_EPISODES)]
+    guided_alone = [
+        bits(policy.plan_guided([histories[i]], [i], [guidance[i]])[0])
+        for i in range(_NUM_EPISODES)
+    ]
+    assert len(set(alone)) == len(set(guided_alone)) == _NUM_EPISODES
+    for size in (2, 3, 4, 7, 11, 17):
+        rows = generator.permutation(_NUM_EPISODES)[:size].tolist()
+        chosen, noise = [histories[i] for i in rows], list(rows)
+        assert [bits(chunk) for chunk in policy.plan(chosen, noise)] == [alone[i] for i in rows]
+        chunks = policy.plan_guided(chosen, noise, [guidance[i] for i in rows])
+        assert [bits(chunk) for chunk in chunks] == [guided_alone[i] for i in rows]
+    # Without guidance there, guidance elsewhere in the batch changes nothing.
+    for i, told in enumerate(guidance):
+        assert (guided_alone[i] == alone[i]) == (told is None)
+
+
+def test_several_threads_change_no_bit_either(
+    policy: Policy, histories: list[list[Observation]]
+) -> None:
+    # One flow step, because two threads on a busy machine spend most of their time waiting.
+    short = replace(policy, num_flow_steps=1)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        alone = [bits(short.plan([histories[i]], [i])[0]) for i in range(3)]
+        together = short.plan(histories[:3], list(range(3)))
+        assert [bits(chunk) for chunk in together] == alone
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_without_it_the_plans_are_the_same_to_within_rounding(
+    policy: Policy, histories: list[list[Observation]]
+) -> None:
+    plain = replace(policy, batch_invariant=False)
+    tolerance = 1e-4 if policy.precision == "float32" else 0.05
+    exact, quick = (each.plan(histories[:6], list(range(6))) for each in (policy, plain))
+    for one, other in zip(exact, quick, strict=True):
+        for first, second in zip(one, other, strict=True):
+            for arm, pose in first.poses.items():
+                np.testing.assert_allclose(
+                    pose.matrix(), second.poses[arm].matrix(), atol=tolerance
+                )
+
+
+def test_a_warm_policy_tries_nothing_out(
+    policy: Policy, histories: list[list[Observation]], guidance: list[ChunkGuidance | None]
+) -> None:
+    passes = []
+    hook = policy.network.head.register_forward_hook(lambda *_: passes.append(None))
+    try:
+        cold = replace(policy)
+        cold.plan(histories[:1], [0])
+        num_cold = len(passes)
+        warm = replace(policy)
+        warm.warm_up((1, 3), guided=True)
+        passes.clear()
+        warm.plan(histories[:3], [0, 1, 2])
+        assert len(passes) == policy.num_flow_steps < num_cold
+        passes.clear()
+        warm.plan_guided(histories[1:3], [1, 2], guidance[1:3])
+        assert len(passes) == policy.num_flow_steps
+    finally:
+        hook.remove()
