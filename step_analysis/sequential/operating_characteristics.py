@@ -56,11 +56,9 @@ def operating_characteristics(
         if outside.size:
             raise ValueError(f"{name} must lie within [0, 1], got {outside[0]}")
     shape, n_max = rates0.shape, boundary.n_max
-    distinct, place = np.unique([rates0.ravel(), rates1.ravel()], return_inverse=True)
-    place0, place1 = place.reshape(2, -1)
-    laws = BinomialLaws(distinct, n_max)
-    # Where both rates are equal, so are both verdicts' chances: one of them is enough.
-    (apart,) = np.nonzero(place0 != place1)
+    equal = rates0.ravel() == rates1.ravel()
+    at_equal = _AtEqualRates(rates0.ravel()[equal], n_max)
+    apart = _ApartRates(rates0.ravel()[~equal], rates1.ravel()[~equal], n_max)
     up, down = np.zeros(rates0.size), np.zeros(rates0.size)
     undecided = np.ones((n_max + 1, rates0.size))
     alive = start()
@@ -69,14 +67,12 @@ def operating_characteristics(
         weights = boundary.stop_weights(t, alive.shape[1])
         x, d = np.nonzero((weights > 0.0) & (alive > 0.0))
         if len(x):
-            law = laws.at(t)
             stopped = alive[x, d] * weights[x, d]
-            law_x, law_y = law[:, x], law[:, x + d]
-            for_arm1 = (law_x[place0] * law_y[place1]) @ stopped
-            for_arm0 = for_arm1.copy()
-            for_arm0[apart] = (law_x[place1[apart]] * law_y[place0[apart]]) @ stopped
-            up += for_arm1
-            down += for_arm0
+            either = at_equal.chance(t, x, x + d, stopped)
+            up[equal] += either
+            down[equal] += either
+            up[~equal] += apart.chance(t, x, x + d, stopped)
+            down[~equal] += apart.chance(t, x + d, x, stopped)
             alive[x, d] -= stopped
             alive = alive[:, : int(np.flatnonzero(alive.any(axis=0))[-1]) + 1]
         undecided[t] = 1.0 - up - down
@@ -86,3 +82,33 @@ def operating_characteristics(
         arm0_better=down.reshape(shape),
         undecided_after=undecided.reshape(n_max + 1, *shape),
     )
+
+
+class _AtEqualRates:
+    """Pairs of one rate, where either verdict has the same chance and only x + y matters."""
+
+    def __init__(self, rates: np.ndarray, n_max: int) -> None:
+        self._laws = BinomialLaws(rates, 2 * n_max)
+
+    def chance(self, t: int, x: np.ndarray, y: np.ndarray, stopped: np.ndarray) -> np.ndarray:
+        """Chance of the states (x, y), each weighted by `stopped`, for each rate."""
+        by_sum = np.bincount(x + y, weights=stopped * self._laws.split(t, x, y))
+        (sums,) = np.nonzero(by_sum)
+        return by_sum[sums] @ self._laws.at(2 * t, sums)
+
+
+class _ApartRates:
+    """Pairs of two rates."""
+
+    def __init__(self, rates0: np.ndarray, rates1: np.ndarray, n_max: int) -> None:
+        distinct, place = np.unique([rates0, rates1], return_inverse=True)
+        self._place0, self._place1 = place.reshape(2, -1)
+        self._laws = BinomialLaws(distinct, n_max)
+
+    def chance(self, t: int, x: np.ndarray, y: np.ndarray, stopped: np.ndarray) -> np.ndarray:
+        """Chance of the states (x, y), each weighted by `stopped`, for each pair."""
+        if len(self._place0) == 0:
+            return np.zeros(0)
+        chance = self._laws.at(t, x)[:, self._place0]
+        chance *= self._laws.at(t, y)[:, self._place1]
+        return stopped @ chance

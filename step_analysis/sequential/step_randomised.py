@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from step_analysis.sequential.risk_budget import available_shares, dead_time
 from step_analysis.sequential.step_boundary import RandomisedBoundary
 from step_analysis.sequential.step_design import StepDesign
-from step_analysis.sequential.step_synthesis import control_points, state_masses
+from step_analysis.sequential.step_synthesis import control_points, paired_law
 from step_analysis.sequential.survival import BinomialLaws, advance, start
 
 _SELECTION_SLACK = 1e-5
@@ -29,7 +29,7 @@ def synthesise_randomised(
     """As `step_synthesis.synthesise`, with one linear programme a time."""
     n_max = design.n_max
     rates = control_points(n_max)
-    laws = BinomialLaws(rates, n_max)
+    laws = BinomialLaws(rates, 2 * n_max)
     available = design.alpha_per_side * budget_scale * available_shares(design.budget, n_max)
     first = dead_time(n_max)
     spent = np.zeros(len(rates))
@@ -40,7 +40,7 @@ def synthesise_randomised(
     for t in range(1, n_max + 1):
         alive = advance(alive, t)
         if t > first:
-            stops = _stop_weights(t, alive, laws.at(t), spent, available[t], rates)
+            stops = _stop_weights(t, alive, laws, spent, available[t], rates)
             for x in range(t):
                 row = stops[x, 1 : t - x + 1]
                 (positive,) = np.nonzero(row > 0.0)
@@ -68,7 +68,7 @@ def synthesise_randomised(
 def _stop_weights(
     t: int,
     alive: np.ndarray,
-    law: np.ndarray,
+    laws: BinomialLaws,
     spent: np.ndarray,
     available: float,
     rates: np.ndarray,
@@ -79,7 +79,7 @@ def _stop_weights(
     reached = np.zeros(stops.shape, dtype=bool)
     reached[:, : alive.shape[1]] = alive > 0.0
     stops[(d > 0) & (x + d <= t) & ~reached] = 1.0
-    states, masses = _candidates(t, alive, reached, law, spent, available, rates)
+    states, masses = _candidates(t, alive, reached, laws, spent, available, rates)
     room = available * (1.0 - _ROW_MARGIN) - spent
     used = masses.any(axis=1)
     if len(states) == 0 or (room[used] <= 0.0).any():
@@ -107,7 +107,7 @@ def _candidates(
     t: int,
     alive: np.ndarray,
     reached: np.ndarray,
-    law: np.ndarray,
+    laws: BinomialLaws,
     spent: np.ndarray,
     available: float,
     rates: np.ndarray,
@@ -120,6 +120,7 @@ def _candidates(
     Returns:
         Shapes (states, 2), as (x, y), and (rates, states).
     """
+    paired = paired_law(t, laws)
     total = spent.copy()
     states = [np.empty((0, 2), dtype=int)]
     masses = [np.empty((len(rates), 0))]
@@ -132,7 +133,7 @@ def _candidates(
         x = x[reached[x, d]]
         if len(x) == 0:
             continue
-        mass = state_masses(t, alive, law, x, x + d)
+        mass = (paired[2 * x + d] * (alive[x, d] * laws.split(t, x, x + d))[:, None]).T
         total += mass.sum(axis=1)
         states.append(np.stack([x, x + d], axis=1))
         masses.append(mass)

@@ -44,7 +44,7 @@ def synthesise(
     """
     n_max = design.n_max
     rates = control_points(n_max)
-    laws = BinomialLaws(rates, n_max)
+    laws = BinomialLaws(rates, 2 * n_max)
     available = design.alpha_per_side * budget_scale * available_shares(design.budget, n_max)
     first = dead_time(n_max)
     spent = np.zeros(len(rates))
@@ -57,8 +57,7 @@ def synthesise(
         # From one time to the next y grows by one at most, so that at first only this can stop.
         stop_at_now = np.append(np.minimum(stop_at_now + 1, t + 1), t + 1)
         if t > first:
-            candidates = _Candidates(t, alive, laws.at(t), available[t] - spent, stop_at_now)
-            spent += candidates.take(stop_at_now)
+            spent += _stop_what_fits(t, alive, laws, available[t] - spent, stop_at_now)
         found = stop_at_now <= t
         stop_at[t, : t + 1][found] = stop_at_now[found]
         lead = stop_at_now - np.arange(t + 1)
@@ -91,91 +90,96 @@ def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return u / (u + v)
 
 
-class _Candidates:
-    """States that could stop at one time, strongest evidence first.
-
-    One of each mirrored pair, (x, y) with x + y <= t, stands for both.
-    """
-
-    def __init__(
-        self, t: int, alive: np.ndarray, law: np.ndarray, room: np.ndarray, stop_at: np.ndarray
-    ) -> None:
-        """Collect them in layers, each one success further from what stops already.
-
-        A state is left out if it alone exceeds the room at a control point or if a stronger one,
-        (x, y + 1) or (x - 1, y), does: a monotone boundary can't hold it.
-
-        Args:
-            alive: M, shape (t + 1, width); see `survival`.
-            law: binomial probabilities, shape (rates, t + 1).
-            room: what each rate may still spend, shape (rates,).
-            stop_at: the smallest y that stops for each x, shape (t + 1,).
-        """
-        self._t, self._room = t, room
-        x = np.arange(t + 1)
-        reach = stop_at.copy()
-        too_large = np.zeros(t + 1, dtype=bool)
-        states: list[np.ndarray] = []
-        masses: list[np.ndarray] = []
-        while True:
-            y = reach - 1
-            stronger_stop = np.concatenate([[0], reach[:-1]]) <= y
-            (x0,) = np.nonzero((y > x) & (x + y <= t) & stronger_stop & ~too_large)
-            if len(x0) == 0:
-                break
-            y0 = y[x0]
-            mass = state_masses(t, alive, law, x0, y0)
-            fits = (mass <= room[:, None]).all(axis=0)
-            too_large[x0[~fits]] = True
-            x0, y0 = x0[fits], y0[fits]
-            reach[x0] = y0
-            reach[t - y0] = np.minimum(reach[t - y0], t - x0)
-            states.append(np.stack([x0, y0], axis=1))
-            masses.append(mass[:, fits].T)
-        if not states:
-            self._states, self._masses = np.empty((0, 2), dtype=int), np.empty((0, len(room)))
-            return
-        found, mass = np.concatenate(states), np.concatenate(masses)
-        order = np.argsort(-_evidence(t, found[:, 0], found[:, 1]), kind="stable")
-        self._states, self._masses = found[order], mass[order]
-
-    def take(self, stop_at: np.ndarray) -> np.ndarray:
-        """Stop each state, in order, that fits and whose stronger neighbours stop.
-
-        Writes them into `stop_at`. Returns what they spend at each rate.
-        """
-        room, masses = self._room, self._masses
-        total = np.cumsum(masses, axis=0)
-        overdrawn = (total > room).any(axis=1)
-        # Up to there no state needs to be asked whether it fits.
-        num_sure = int(overdrawn.argmax()) if overdrawn.any() else len(masses)
-        used = total[num_sure - 1] if num_sure else np.zeros(len(room))
-        now = stop_at.tolist()
-        for i, (x, y) in enumerate(self._states.tolist()):
-            if i >= num_sure:
-                if now[x] != y + 1 or (x > 0 and now[x - 1] > y):
-                    continue
-                more = used + masses[i]
-                if (more > room).any():
-                    continue
-                used = more
-            now[x] = y
-            now[self._t - y] = self._t - x
-        stop_at[:] = now
-        return used
-
-
-def state_masses(
-    t: int, alive: np.ndarray, law: np.ndarray, x: np.ndarray, y: np.ndarray
+def _stop_what_fits(
+    t: int, alive: np.ndarray, laws: BinomialLaws, room: np.ndarray, stop_at: np.ndarray
 ) -> np.ndarray:
-    """Probability of (x, y) and of its mirror image together, shape (rates, states)."""
-    mass = law[:, x] * law[:, y]
-    # A law over p > 1/2 is that over 1 - p mirrored, so both ends of a pair are charged to each
-    # rate, and only one half of the rates needs a row.
-    (paired,) = np.nonzero(x + y < t)
-    mass[:, paired] += law[:, t - y[paired]] * law[:, t - x[paired]]
-    mass *= alive[x, y - x]
-    return mass
+    """Stop each candidate at time t, strongest evidence first, that leaves no rate overdrawn.
+
+    Args:
+        alive: M, shape (t + 1, width); see `survival`.
+        laws: at the control points, up to 2 t trials.
+        room: what each rate may still spend, shape (rates,).
+        stop_at: the smallest y that stops for each x, shape (t + 1,); it is updated.
+
+    Returns:
+        What is spent at each rate.
+    """
+    law = paired_law(t, laws)
+    with np.errstate(divide="ignore"):
+        largest_share = (law / room).max(axis=1)
+    x, y, factor = _candidates(t, alive, laws, largest_share, stop_at)
+    masses = law[x + y]
+    masses *= factor[:, None]
+    total = np.cumsum(masses, axis=0)
+    overdrawn = (total > room).any(axis=1)
+    # Up to there no state needs to be asked whether it fits.
+    num_sure = int(overdrawn.argmax()) if overdrawn.any() else len(masses)
+    left = room - total[num_sure - 1] if num_sure else room.copy()
+    now = stop_at.tolist()
+    for i, (x0, y0) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
+        if i >= num_sure:
+            stronger_stop = now[x0] == y0 + 1 and (x0 == 0 or now[x0 - 1] <= y0)
+            if not stronger_stop or (masses[i] > left).any():
+                continue
+            left -= masses[i]
+        now[x0] = y0
+        now[t - y0] = t - x0
+    stop_at[:] = now
+    return room - left
+
+
+def _candidates(
+    t: int,
+    alive: np.ndarray,
+    laws: BinomialLaws,
+    largest_share: np.ndarray,
+    stop_at: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """States that could stop, strongest evidence first.
+
+    One of each mirrored pair, (x, y) with x + y <= t, stands for both. They are collected in
+    layers, each one success further from what stops already. A state is left out if it alone
+    exceeds the room at a control point or if a stronger one, (x, y + 1) or (x - 1, y), does: a
+    monotone boundary can't hold it.
+
+    Returns:
+        x, y, and the factor to `paired_law` at x + y that gives the pair's probability.
+    """
+    rows = np.arange(t + 1)
+    reach = stop_at.copy()
+    too_large = np.zeros(t + 1, dtype=bool)
+    layers: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    while True:
+        y = reach - 1
+        stronger_stop = np.concatenate([[0], reach[:-1]]) <= y
+        (x0,) = np.nonzero((y > rows) & (rows + y <= t) & stronger_stop & ~too_large)
+        if len(x0) == 0:
+            break
+        y0 = y[x0]
+        factor = alive[x0, y0 - x0] * laws.split(t, x0, y0)
+        fits = factor * largest_share[x0 + y0] <= 1.0
+        too_large[x0[~fits]] = True
+        x0, y0 = x0[fits], y0[fits]
+        reach[x0] = y0
+        reach[t - y0] = np.minimum(reach[t - y0], t - x0)
+        layers.append((x0, y0, factor[fits]))
+    if not layers:
+        return rows[:0], rows[:0], np.empty(0)
+    x, y, factor = map(np.concatenate, zip(*layers, strict=True))
+    order = np.argsort(-_evidence(t, x, y), kind="stable")
+    return x[order], y[order], factor[order]
+
+
+def paired_law(t: int, laws: BinomialLaws) -> np.ndarray:
+    """Probability of s = 0..t successes in 2 t trials or of as many failures, (t + 1, rates).
+
+    A law over p > 1/2 is that over 1 - p mirrored, so both ends of a pair are charged to each
+    rate, and only one half of the rates needs a column. `laws` overwrites it when next asked.
+    """
+    law = laws.at(2 * t, np.arange(2 * t + 1))
+    paired = law[: t + 1]
+    paired[:t] += law[:t:-1]
+    return paired
 
 
 def _evidence(t: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 Given (t, x, y) all orderings are equally likely whatever the rates, so the probability of an
 undecided test at (t, x, y) is M(t, x, y) b(x; t, p0) b(y; t, p1), with b the binomial law and M
-free of both rates. One recursion for M therefore serves every pair of rates.
+free of both rates. One recursion for M therefore serves every pair of rates. Where both are p,
+b(x; t, p) b(y; t, p) is b(x + y; 2 t, p) times a chance free of p, so that states of one x + y
+are alike but for a factor.
 
 A mirrored test makes M symmetric in x and y, and only a band around x = y survives for long. So
 M is kept for y >= x, in an array of shape (t + 1, width): row x, column y - x.
@@ -10,6 +12,9 @@ M is kept for y >= x, in an array of shape (t + 1, width): row x, column y - x.
 
 import numpy as np
 from scipy.special import gammaln
+
+_LOG_NEGLIGIBLE = -460.0
+"""Probabilities below 1e-200 count as that: numbers near the smallest ones slow a processor."""
 
 
 def start() -> np.ndarray:
@@ -42,22 +47,38 @@ def advance(going_on: np.ndarray, t: int) -> np.ndarray:
 
 
 class BinomialLaws:
-    """Binomial probabilities at fixed rates for every number of trials up to `n_max`."""
+    """Binomial probabilities at fixed rates for any number of trials up to `max_trials`."""
 
-    def __init__(self, rates: np.ndarray, n_max: int) -> None:
+    def __init__(self, rates: np.ndarray, max_trials: int) -> None:
         self._sure = [(i, rate) for i, rate in enumerate(rates) if rate in (0.0, 1.0)]
         inside = np.where((rates > 0.0) & (rates < 1.0), rates, 0.5)
         self._log_success, self._log_failure = np.log(inside), np.log1p(-inside)
-        self._log_factorial = gammaln(np.arange(n_max + 1) + 1.0)
+        self._log_factorial = gammaln(np.arange(max_trials + 1) + 1.0)
+        self._workspace = np.empty(0)
 
-    def at(self, t: int) -> np.ndarray:
-        """Probabilities of 0..t successes in t trials, shape (rates, t + 1)."""
-        factorial = self._log_factorial
-        law = np.multiply.outer(self._log_success - self._log_failure, np.arange(t + 1.0))
-        law += (t * self._log_failure)[:, None]
-        law += factorial[t] - factorial[: t + 1] - factorial[t::-1]
+    def at(self, trials: int, successes: np.ndarray) -> np.ndarray:
+        """Probabilities of these counts of successes, shape (len(successes), rates).
+
+        The next call overwrites the array: fresh memory would cost more than the numbers in it.
+        """
+        size = len(successes) * len(self._log_success)
+        if size > len(self._workspace):
+            self._workspace = np.empty(size + size // 4)
+        law = self._workspace[:size].reshape(len(successes), -1)
+        np.multiply.outer(successes, self._log_success - self._log_failure, out=law)
+        law += trials * self._log_failure
+        law += self._log_orders(trials, successes)[:, None]
+        np.maximum(law, _LOG_NEGLIGIBLE, out=law)
         np.exp(law, out=law)
         for i, rate in self._sure:
-            law[i] = 0.0
-            law[i, t if rate else 0] = 1.0
+            law[:, i] = successes == (trials if rate else 0)
         return law
+
+    def split(self, t: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Chance that x + y successes in 2 t trials of one rate, whatever it is, are x and y."""
+        log_orders = self._log_orders
+        return np.exp(log_orders(t, x) + log_orders(t, y) - log_orders(2 * t, x + y))
+
+    def _log_orders(self, trials: int, successes: np.ndarray) -> np.ndarray:
+        factorial = self._log_factorial
+        return factorial[trials] - factorial[successes] - factorial[trials - successes]
