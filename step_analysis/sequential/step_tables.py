@@ -6,7 +6,6 @@ it is run, and a file whose content does not match its checksum, its design or i
 refused by name.
 """
 
-import bz2
 import dataclasses
 import hashlib
 import json
@@ -14,6 +13,7 @@ import logging
 import math
 import os
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +42,7 @@ _FIRST_BUDGET_SCALE = 1.0 - 1e-4
 _CERTIFIED_SHARE = 1.0 - 1e-9
 """Of alpha, which is rounded to 12 digits: a certified error is below the unrounded one too."""
 _MAX_ATTEMPTS = 8
+_CHANGE_TYPES = {1: "<i1", 2: "<i2"}
 
 _log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ def read_table(path: Path, design: StepDesign | None = None) -> StepTable:
         table = _decoded(content)
     except KeyError as error:
         raise TableError(f"STEP table {path} is not valid: it has no {error}") from error
-    except (ValueError, TypeError, OSError, EOFError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, zlib.error) as error:
         raise TableError(f"STEP table {path} is not valid: {error}") from error
     if design is not None and table.design != design:
         raise TableError(f"STEP table {path} is for {table.design.key}, not for {design.key}")
@@ -208,20 +209,26 @@ def read_table(path: Path, design: StepDesign | None = None) -> StepTable:
 
 
 def _encoded(table: StepTable) -> bytes:
-    design = table.design
+    design, boundary = table.design, table.boundary
+    arrays = [boundary.stop_at]
+    weights = b""
+    if isinstance(boundary, RandomisedBoundary):
+        arrays.append(boundary.listed_from)
+        weights = boundary.weights.astype("<f8").tobytes()
+    changes = [_changes(array) for array in arrays]
+    small = all(np.abs(change).max() <= np.iinfo(np.int8).max for change in changes)
     header = {
         "algorithm_version": ALGORITHM_VERSION,
         "n_max": design.n_max,
         "alpha_per_side": design.alpha_per_side,
         "budget": budget_to_json(design.budget),
         "form": design.form,
+        "bytes_per_change": 1 if small else 2,
         "certificate": dataclasses.asdict(table.certificate),
     }
-    boundary = table.boundary
-    parts = [_changes(boundary.stop_at)]
-    if isinstance(boundary, RandomisedBoundary):
-        parts += [_changes(boundary.listed_from), boundary.weights.astype("<f8").tobytes()]
-    content = json.dumps(header, allow_nan=False).encode() + b"\n" + bz2.compress(b"".join(parts))
+    dtype = _CHANGE_TYPES[header["bytes_per_change"]]
+    payload = b"".join(change.astype(dtype).tobytes() for change in changes) + weights
+    content = json.dumps(header, allow_nan=False).encode() + b"\n" + zlib.compress(payload, 9)
     return _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
@@ -236,21 +243,27 @@ def _decoded(content: bytes) -> StepTable:
         )
     design = _design(header)
     certificate = _certificate(header["certificate"])
-    size = 2 * (design.n_max + 1) ** 2
+    num_bytes = header["bytes_per_change"]
+    if num_bytes not in _CHANGE_TYPES:
+        raise ValueError(f"bytes_per_change must be 1 or 2, got {num_bytes!r}")
+    size = num_bytes * (design.n_max + 1) ** 2
     num_arrays = 2 if design.form == "randomised" else 1
     # A state lists one weight at most, so that no file can unpack into more than this.
     limit = size * num_arrays + (8 * (design.n_max + 1) ** 3 if num_arrays == 2 else 0)
-    payload = bz2.BZ2Decompressor().decompress(compressed, max_length=limit + 1)
+    payload = zlib.decompressobj().decompress(compressed, limit + 1)
     if not size * num_arrays <= len(payload) <= limit:
         raise ValueError(f"its boundary has {len(payload)} bytes, expected {size * num_arrays}")
-    stop_at = _from_changes(payload[:size], design.n_max)
+    changes = np.frombuffer(payload, _CHANGE_TYPES[num_bytes], num_arrays * (design.n_max + 1) ** 2)
+    stop_at, *listed_from = (
+        _from_changes(part) for part in changes.reshape(num_arrays, design.n_max + 1, -1)
+    )
     boundary: StepBoundary | RandomisedBoundary
     if design.form == "randomised":
         boundary = RandomisedBoundary(
             design=design,
             stop_at=stop_at,
-            listed_from=_from_changes(payload[size : 2 * size], design.n_max),
-            weights=np.frombuffer(payload[2 * size :], dtype="<f8"),
+            listed_from=listed_from[0],
+            weights=np.frombuffer(payload[size * num_arrays :], "<f8"),
         )
     else:
         boundary = StepBoundary(design=design, stop_at=stop_at)
@@ -284,17 +297,17 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _changes(stop_at: np.ndarray) -> bytes:
+def _changes(stop_at: np.ndarray) -> np.ndarray:
     """A boundary as its steps over time for each x: nearly all are alike, so it packs well."""
     t = np.arange(len(stop_at), dtype=np.int16)
     below_none = np.where(stop_at <= t[:, None], stop_at - (t + 1)[:, None], 0).T
-    return np.diff(below_none, axis=1, prepend=0).astype("<i2").tobytes()
+    return np.diff(below_none, axis=1, prepend=0)
 
 
-def _from_changes(data: bytes, n_max: int) -> np.ndarray:
-    steps = np.frombuffer(data, dtype="<i2").reshape(n_max + 1, n_max + 1)
-    stop_at = np.cumsum(steps, axis=1, dtype=np.int16)
+def _from_changes(changes: np.ndarray) -> np.ndarray:
+    size = len(changes)
+    stop_at = np.cumsum(changes, axis=1, dtype=np.int16)
     some = stop_at < 0
-    stop_at += np.arange(1, n_max + 2, dtype=np.int16)
-    stop_at[~some] = n_max + 1
+    stop_at += np.arange(1, size + 1, dtype=np.int16)
+    stop_at[~some] = size
     return stop_at.T
