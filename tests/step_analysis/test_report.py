@@ -1,14 +1,20 @@
+import base64
+import hashlib
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from step_analysis.command_line import main
 from step_analysis.comparison import compare
+from step_analysis.doctor.examination import examine
+from step_analysis.findings import Finding, Severity
 from step_analysis.loading import load_rollouts
 from step_analysis.report.content import ReportContent, build_content
-from step_analysis.report.wording import percent
+from step_analysis.report.wording import bare_points, percent, probability_text
 from step_analysis.report.writing import write_report
 
 HOSTILE = "<script>alert('x')</script> $\\frac{a}{b$ \"&amp; `|` #2f6690 'DejaVu Sans'"
@@ -17,14 +23,24 @@ MESSAGE = (
 )
 
 
-def _content(root: Path, **options) -> ReportContent:
-    comparison = compare(load_rollouts([root]), **options)
-    return build_content(comparison, confidence=0.95, arguments=["report", str(root)])
+def _content(root: Path, findings: Sequence[Finding] | None = None) -> ReportContent:
+    return _made(root, findings)[0]
 
 
-def _write(root: Path, output: Path) -> Path:
-    comparison = compare(load_rollouts([root]))
-    content = build_content(comparison, confidence=0.95, arguments=["report", str(root)])
+def _made(root: Path, findings: Sequence[Finding] | None = None):
+    policies = load_rollouts([root])
+    comparison = compare(policies)
+    content = build_content(
+        comparison,
+        confidence=0.95,
+        arguments=["report", str(root)],
+        findings=examine(policies) if findings is None else findings,
+    )
+    return content, comparison
+
+
+def _write(root: Path, output: Path, findings: Sequence[Finding] | None = None) -> Path:
+    content, comparison = _made(root, findings)
     return write_report(output, content, comparison)
 
 
@@ -35,13 +51,14 @@ class _Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.scripts: list[str] = []
         self._open: list[str] = []
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "br", "img"}:
+        if tag not in {"meta", "br", "img", "wbr"}:
             self._open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -51,8 +68,10 @@ class _Page(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data):
-        if not {"style", "svg"} & set(self._open):
+        if not {"style", "svg", "script"} & set(self._open):
             self.text += data
+        if self._open and self._open[-1] == "script":
+            self.scripts.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +182,17 @@ def test_the_folder_holds_page_markdown_numbers_and_figures(decided_page):
         str(path.relative_to(page.parent)) for path in page.parent.rglob("*") if path.is_file()
     }
     figures = {
-        f"figures/{n}.{s}" for n in ("posteriors", "tasks", "evidence") for s in ("svg", "png")
+        f"figures/{name}{scheme}.{suffix}"
+        for name in ("posteriors", "forest", "tasks", "evidence")
+        for scheme in ("", "-dark")
+        for suffix in ("svg", "png", "pdf")
     }
     assert names == {"index.html", "report.md", "report.json"} | figures
+    beginnings = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-1."}
     for name in figures:
         content = (page.parent / name).read_bytes()
-        assert content.startswith(b"\x89PNG" if name.endswith("png") else b"<?xml")
-        assert len(content) > 2000
+        assert content.startswith(beginnings[name[-3:]])
+        assert len(content) > 1500
 
 
 def test_all_numbers_are_in_the_json(decided_page):
@@ -182,19 +205,33 @@ def test_all_numbers_are_in_the_json(decided_page):
     (pair,) = panel["pairs"]
     assert pair["winner"] == "trained"
     assert pair["alpha_per_side"] == 0.025
+    # Newcombe's interval of 48/50 - 4/50, from the Wilson intervals of both: 0.86542..0.98896
+    # and 0.03155..0.18838 (arm 0 is "early").
+    assert pair["difference"] == pytest.approx(0.88)
+    assert pair["difference_interval"] == pytest.approx([0.7364, 0.9366], abs=2e-3)
+    assert pair["probability_arm1_better"] > 0.999
     assert value["headline"] in (page.parent / "report.md").read_text("utf-8").replace("\\", "")
 
 
-def test_the_page_needs_neither_network_nor_script(decided_page):
+def test_the_page_needs_no_network_and_runs_no_script_but_its_own(decided_page):
     html = decided_page.read_text(encoding="utf-8")
     page = _Page(html)
-    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.tags}
-    links = [v for _, a in page.tags for n, v in a.items() if n in {"src", "href", "xlink:href"}]
-    assert {link for link in links if link and not link.startswith("#")} == {"report.json"}
-    urls = re.findall(r"(?:url\(|@import)[^)]*", html)
-    assert all(url.startswith("url(#") for url in urls)
-    csp = next(a for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
-    assert csp["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert not {"link", "img", "iframe", "object", "base", "form"} & {tag for tag, _ in page.tags}
+    links = {v for _, a in page.tags for n, v in a.items() if n in {"src", "href", "xlink:href"}}
+    assert "report.json" in links
+    assert all(link and (decided_page.parent / link).is_file() for link in links)
+    urls = re.findall(r"(?:url\(|@import)[^)]{0,30}", html)
+    assert urls
+    assert all(url.startswith("url(data:font/ttf;base64,") for url in urls)
+    csp = next(a for tag, a in page.tags if tag == "meta" and "http-equiv" in a)["content"]
+    assert csp is not None
+    assert csp.startswith("default-src 'none'; ")
+    *data, script = page.scripts
+    (tips,) = data
+    assert all(isinstance(tip, str) for tip in json.loads(tips))
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    assert f"script-src 'sha256-{digest}'" in csp
+    assert not re.search(r"fetch\(|XMLHttpRequest|import\(|innerHTML|eval\(|https?:", script)
 
 
 def test_ids_on_the_page_are_unique(decided_page):
@@ -208,16 +245,97 @@ def test_hostile_names_and_messages_are_text_everywhere(make_evaluation, tmp_pat
     make_evaluation(HOSTILE, tasks, folder="hostile", message=MESSAGE)
     root = make_evaluation("early", {"TaskA": "0" * 10, "TaskB": "0" * 9 + "e"})
     output = _write(root, tmp_path / "report").parent
-    page = _Page((output / "index.html").read_text(encoding="utf-8"))
-    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    html = (output / "index.html").read_text(encoding="utf-8")
+    page = _Page(html)
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert len(page.scripts) == 2
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert HOSTILE in page.text
+    assert any(HOSTILE in tip for tip in json.loads(page.scripts[0]))
     assert "Errors, not counted" in page.text
     assert "</pre><img src=x onerror=alert(1)>" in page.text
     text = (output / "report.md").read_text(encoding="utf-8")
     assert not re.search(r"(?<!\\)<(script|img)", text)
-    for name in ("posteriors", "tasks", "evidence"):
+    for name in ("posteriors", "forest", "tasks", "evidence"):
         assert "<script" not in (output / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def test_what_the_doctor_found_stands_in_each_form_with_its_effect(decided, tmp_path):
+    findings = [
+        Finding(
+            code=code,
+            severity=severity,
+            policy="trained",
+            task=None,
+            count=7,
+            text=f"what <{code}> is",
+            effect=f"what <{code}> does",
+        )
+        for code, severity in (("minor", Severity.NOTE), ("grave", Severity.ERROR))
+    ]
+    page = _write(decided, tmp_path / "report", findings)
+    value = json.loads((page.parent / "report.json").read_text(encoding="utf-8"))
+    assert [finding["code"] for finding in value["findings"]] == ["grave", "minor"]
+    text = _Page(page.read_text(encoding="utf-8")).text
+    markdown = (page.parent / "report.md").read_text(encoding="utf-8").replace("\\", "")
+    for finding in findings:
+        for part in (finding.text, finding.effect, finding.severity.value, "7"):
+            assert part in text
+            assert part in markdown
+
+
+def test_errors_and_missing_episodes_are_in_the_table(make_evaluation, tmp_path):
+    make_evaluation("a", "1100110011")
+    root = make_evaluation("b", "0110e0e0--")
+    text = _Page(_write(root, tmp_path / "report").read_text(encoding="utf-8")).text
+    assert "2 errors, 2 missing" in text
+    assert "unresolved-errors" in text
+    assert "missing-episodes" in text
+
+
+def test_the_same_rollouts_give_the_same_files(decided, tmp_path):
+    pages = [_write(decided, tmp_path / name) for name in ("first", "second")]
+    first, second = (
+        {path.relative_to(page.parent): path.read_bytes() for path in page.parent.rglob("*.*")}
+        for page in pages
+    )
+    assert first.keys() == second.keys()
+    changing = re.compile(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+    for name, data in first.items():
+        assert changing.sub(b"", data) == changing.sub(b"", second[name]), name
+
+
+def test_strict_refuses_what_the_doctor_warns_of(make_evaluation, tmp_path, capsys):
+    make_evaluation("a", "1" * 10)
+    root = make_evaluation("b", "0" * 9 + "e")
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(root), "--output", str(tmp_path / "report"), "--strict"])
+    assert stopped.value.code == 2
+    assert "--strict: unresolved-errors (b, PickAndPlaceBox): " in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"),
+    [
+        (0.1234, "+12.3"),
+        (-0.04, "−4.0"),
+        (0.0, "0.0"),
+        (-0.0, "0.0"),
+        (-0.0004, "0.0"),
+        (None, "–"),
+    ],
+)
+def test_differences_have_a_sign_unless_they_round_to_none(difference, text):
+    assert bare_points(difference) == text
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(0.9999, ">0.999"), (0.9994, "0.999"), (0.0001, "<0.001"), (0.5, "0.500"), (None, "–")],
+)
+def test_probabilities_never_round_to_certainty(probability, text):
+    assert probability_text(probability) == text
 
 
 def test_writing_again_replaces_the_report_and_leaves_other_files(
