@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 from google.protobuf.message import Message
 
 from policy_interface.codec import MAX_MESSAGE_BYTES, encode_observation
+from policy_interface.contract import Contract, ImageSize
+from policy_interface.demonstration import Demonstration, save_demonstration
 from policy_interface.generated.lbm_policy_interface import (
     GetPolicyMetadata_pb2,
     PolicyReset_pb2,
     PolicyStep_pb2,
 )
-from policy_interface.types import Observation
+from policy_interface.types import Action, Observation
 
 _RESPONSES = {
     "GetPolicyMetadata": GetPolicyMetadata_pb2.GetPolicyMetadataResponse,
@@ -74,3 +77,30 @@ class Wire:
 @pytest.fixture
 def wire() -> Callable[[str], Wire]:
     return Wire
+
+
+@pytest.fixture
+def recording(tmp_path: Path, make_observation: Callable[..., Observation]) -> Path:
+    """A recorded episode of six steps with one camera."""
+    camera = {"scene_right_0": ImageSize(height=8, width=12)}
+    observations = [make_observation(step, cameras=camera, time_s=step / 10) for step in range(6)]
+    commanded = [make_observation(100 + step).desired for step in range(6)]
+    path = tmp_path / "episode_000007.npz"
+    save_demonstration(
+        Demonstration.from_steps(
+            observations,
+            [
+                Action(poses=each.poses, gripper_widths_m=each.gripper_widths_m)
+                for each in commanded
+            ],
+            task="PickAndPlaceBox",
+            scenario_index=7,
+            seed=107,
+            success=True,
+            teacher="random",
+            contract=Contract(cameras=camera),
+            provenance={},
+        ),
+        path,
+    )
+    return path

@@ -13,7 +13,7 @@ import pytest
 from policy_interface.client import PolicyClient, PolicyServerRefusedError
 from policy_interface.codec import decode_action
 from policy_interface.contract import Contract, ImageSize
-from policy_interface.types import Action, Observation
+from policy_interface.types import Action, ChunkGuidance, Observation
 from policy_server.command_line import main
 from policy_server.server import ServerOptions
 from policy_server.targets import TargetError, TargetOptions, resolve
@@ -103,13 +103,17 @@ def _numbers(action: Action) -> np.ndarray:
     )
 
 
+def _noise(seed: int, plan: int) -> np.random.Generator:
+    """Of an episode's plan, as the server draws it."""
+    return np.random.default_rng((seed, plan))
+
+
 def test_served_actions_are_those_of_the_checkpoint(folder, station) -> None:
     direct = load_policy(folder)
-    generator = np.random.default_rng(11)
     observations = [station(seed) for seed in range(7)]
     expected = []
-    for start in range(0, len(observations), _OPEN_LOOP_STEPS):
-        (chunk,) = direct.plan([[observations[start]]], [generator])
+    for plan, start in enumerate(range(0, len(observations), _OPEN_LOOP_STEPS)):
+        (chunk,) = direct.plan([[observations[start]]], [_noise(11, plan)])
         expected += chunk[:_OPEN_LOOP_STEPS]
     with (
         running_server(resolve(str(folder), TargetOptions())()) as server,
@@ -127,14 +131,35 @@ def test_served_actions_are_those_of_the_checkpoint(folder, station) -> None:
     assert metadata.checkpoint_path == str(folder)
 
 
-def test_batch_mates_change_no_more_than_rounding(folder, station, wire) -> None:
+def test_real_time_chunking_guides_the_checkpoint(folder, station) -> None:
+    direct = load_policy(folder)
+    observations = [station(seed) for seed in range(8)]
+    late = 2
+    (first,) = direct.plan([[observations[0]]], [_noise(5, 0)])
+    guidance = ChunkGuidance(actions=first[_OPEN_LOOP_STEPS:], num_frozen=late)
+    (second,) = direct.plan_guided([[observations[_OPEN_LOOP_STEPS]]], [_noise(5, 1)], [guidance])
+    effective = _OPEN_LOOP_STEPS + late
+    expected = [*first[:effective], *second[late : late + len(observations) - effective]]
+    options = ServerOptions(address="127.0.0.1:0", execution="rtc", planned_latency_steps=late)
+    policy = resolve(str(folder), TargetOptions(guided=True))()
+    with running_server(policy, options) as server, PolicyClient(server.address) as client:
+        client.reset(seed=5)
+        got = [client.step(observation) for observation in observations]
+    np.testing.assert_array_equal(
+        [_numbers(action) for action in got], [_numbers(action) for action in expected]
+    )
+
+
+def test_batch_mates_change_no_bit(folder, station, wire) -> None:
     observations = [station(seed) for seed in range(3)]
     policy = resolve(str(folder), TargetOptions())()
-    alone = []
-    for seed in range(4):
-        generator = np.random.default_rng(seed)
-        chunks = [policy.plan([[each]], [generator])[0] for each in observations]
-        alone.append([_numbers(chunk[0]) for chunk in chunks])
+    alone = [
+        [
+            _numbers(policy.plan([[observation]], [_noise(seed, plan)])[0][0])
+            for plan, observation in enumerate(observations)
+        ]
+        for seed in range(4)
+    ]
     gated = GatedPolicy(policy)
     options = ServerOptions(address="127.0.0.1:0", open_loop_steps=1)
     together: list[list[np.ndarray]] = [[] for _ in range(4)]
@@ -151,7 +176,7 @@ def test_batch_mates_change_no_more_than_rounding(folder, station, wire) -> None
             assert gated.next_batch_size() == 3
             for actions, call in zip(together, calls, strict=True):
                 actions.append(_numbers(decode_action(call.result().action)))
-    np.testing.assert_allclose(alone, together, atol=1e-4)
+    np.testing.assert_array_equal(alone, together)
     assert np.abs(np.subtract(alone[0], alone[1])).max() > 1e-2
 
 
@@ -191,6 +216,8 @@ def test_a_spoilt_checkpoint_gets_one_clear_line(folder, tmp_path, capfd, spoil)
         ({"device": "gpu"}, "--device: expected cpu, cuda"),
         ({"num_flow_steps": 0}, "--num-flow-steps: expected at least 1"),
         ({"num_threads": 0}, "--num-threads: expected at least 1"),
+        ({"max_batch_size": 0}, "--max-batch-size: expected at least 1"),
+        ({"precision": "float8"}, "--precision: expected float32 or bfloat16"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(folder, options, said) -> None:
@@ -202,3 +229,29 @@ def test_cuda_without_a_device_is_refused(folder, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(TargetError, match="no CUDA device"):
         resolve(str(folder), TargetOptions(device="cuda:0"))()
+
+
+def test_a_checkpoint_can_be_served_in_bfloat16(folder, station) -> None:
+    plain, quick = (
+        resolve(str(folder), TargetOptions(precision=precision))()
+        for precision in ("float32", "bfloat16")
+    )
+    exact, rounded = (
+        np.array([_numbers(action) for action in policy.plan([[station(0)]], [_noise(0, 0)])[0]])
+        for policy in (plain, quick)
+    )
+    np.testing.assert_allclose(exact, rounded, atol=0.1)
+    assert not np.array_equal(exact, rounded)
+    assert quick.metadata.runtime_information["assay.precision"] == "bfloat16"
+
+
+def test_compilation_that_does_not_work_here_gets_one_clear_line(folder, monkeypatch) -> None:
+    def compile_badly(graph: object, inputs: object) -> None:
+        raise RuntimeError("no working C++ compiler\nfound in: nowhere")
+
+    original = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **rest: original(function, backend=compile_badly)
+    )
+    with pytest.raises(TargetError, match=r"--compile: torch.compile does not work here.*C\+\+"):
+        resolve(str(folder), TargetOptions(compile=True))()
