@@ -160,3 +160,76 @@ def test_both_methods_keep_alpha_on_stratified_tasks():
 def test_an_impossible_alpha_is_refused(alpha):
     with pytest.raises(ValueError, match="alpha must lie strictly between 0 and 1"):
         compare([], alpha=alpha)
+
+
+def _arms(make_evaluation, tasks):
+    """Policies a > b > c, far apart on the first task and close on the others."""
+    rng = random.Random(7)
+    rates = {"a": (0.95, 0.6), "b": (0.5, 0.55), "c": (0.1, 0.5)}
+    for policy, (first, others) in rates.items():
+        by_task = {
+            task: "".join(rng.choices("10", (rate, 1.0 - rate), k=40))
+            for task, rate in zip(tasks, (first, others, others), strict=True)
+        }
+        root = make_evaluation(policy, by_task)
+    return load_rollouts([root])
+
+
+TASKS = ("TaskA", "TaskB", "TaskC")
+
+
+def test_one_side_by_itself_gets_all_of_alpha(make_evaluation):
+    policies = _arms(make_evaluation, TASKS)
+    one, two = (compare(policies, alpha=0.06, sides=sides) for sides in ("one", "two"))
+    for single, double in zip(one.task_panels, two.task_panels, strict=True):
+        for a, b in zip(single.pairs, double.pairs, strict=True):
+            assert a.test.alpha_per_side == pytest.approx(0.06 / 3)
+            assert b.test.alpha_per_side == pytest.approx(0.06 / 3 / 2)
+    with pytest.raises(ValueError, match="must be below 0.5, got 0.5"):
+        compare(policies, alpha=0.5, sides="one")
+
+
+def test_the_family_may_be_the_whole_study(make_evaluation):
+    comparison = compare(_arms(make_evaluation, TASKS), alpha=0.06, method="lai", family="study")
+    assert comparison.aggregate is not None
+    panels = [*comparison.task_panels, comparison.aggregate]
+    # Three pairs on each of three tasks and over all of them.
+    levels = [pair.test.alpha_per_side for panel in panels for pair in panel.pairs]
+    assert levels == pytest.approx([0.06 / 12 / 2] * 12)
+
+
+@pytest.mark.parametrize("method", ["lai", "step", "paired", "barnard"])
+@pytest.mark.parametrize("family", ["panel", "study"])
+def test_holm_and_hochberg_decide_what_bonferroni_does_and_more(make_evaluation, method, family):
+    policies = _arms(make_evaluation, TASKS)
+    found = {}
+    for correction in ("bonferroni", "holm", "benjamini-hochberg"):
+        comparison = compare(
+            policies, alpha=0.1, method=method, correction=correction, family=family
+        )
+        panels = [*comparison.task_panels, comparison.aggregate]
+        found[correction] = {
+            (panel.title, pair.arm0, pair.arm1): (pair.winner, pair.test.alpha_per_side)
+            for panel in panels
+            for pair in panel.pairs
+        }
+    for fewer, more in (("bonferroni", "holm"), ("holm", "benjamini-hochberg")):
+        for key, (winner, level) in found[fewer].items():
+            assert winner in (None, found[more][key][0])
+            assert level <= found[more][key][1] * (1 + 1e-12)
+    winners = [w for w, _ in found["holm"].values() if w]
+    assert len(winners) >= 3
+    first = next(iter(found["holm"].values()))[1]
+    if family == "panel":
+        decided = sum(w is not None for (t, *_), (w, _) in found["holm"].items() if t == "TaskA")
+        assert first == pytest.approx(0.1 / (6 - decided))
+
+
+def test_a_holm_verdict_is_that_of_the_test_at_its_level(make_evaluation):
+    comparison = compare(_arms(make_evaluation, TASKS), method="lai", correction="holm")
+    for panel in comparison.task_panels:
+        for pair in panel.pairs:
+            verdict = pair.test.run(pair.outcomes0, pair.outcomes1)
+            if pair.winner is not None:
+                assert verdict.decision == (1 if pair.winner == pair.arm1 else -1)
+                assert pair.time == verdict.time
