@@ -49,6 +49,7 @@ class BatchQueue(Generic[_Item]):
         self._num_waiting = 0
         self._expected_until_s: dict[Hashable, float] = {}
         self._pass_s: float | None = None
+        self._free_since_s = float("-inf")
 
     def __len__(self) -> int:
         return self._num_waiting
@@ -58,8 +59,9 @@ class BatchQueue(Generic[_Item]):
         """How long a forward pass will probably take; 0 while none was seen."""
         return self._pass_s or 0.0
 
-    def note_pass(self, duration_s: float) -> None:
-        """A forward pass took so long."""
+    def note_pass(self, duration_s: float, *, now_s: float) -> None:
+        """A forward pass ended now and took so long."""
+        self._free_since_s = now_s
         if self._pass_s is None:
             self._pass_s = duration_s
         else:
@@ -112,10 +114,11 @@ class BatchQueue(Generic[_Item]):
             return None
         if self._num_waiting >= self._max_batch_size:
             return now_s
-        # Waiting for longer than a pass takes would have served the first ones sooner without.
-        limit_s = self._oldest_s() + min(self._max_wait_s, self.expected_pass_s)
+        oldest_s = self._oldest_s()
+        # Idle for longer than a pass takes, it would have served the first ones without.
+        idle_limit_s = max(oldest_s, self._free_since_s) + self.expected_pass_s
         others_s = max(self._expected_until_s.values(), default=now_s)
-        return min(limit_s, others_s)
+        return min(oldest_s + self._max_wait_s, idle_limit_s, others_s)
 
     def _oldest_s(self) -> float:
         return min(waitings[0].asked_s for waitings in self._by_client.values())

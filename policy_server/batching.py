@@ -19,6 +19,11 @@ from policy_server.policy import GuidedPolicy, Policy, plans_instantly
 logger = logging.getLogger(__name__)
 
 
+# A client that took so long between an answer and its next step will hardly take much longer.
+_THINK_MARGIN = 1.5
+_THINK_SLACK_S = 0.003
+
+
 class PolicyFailedError(RuntimeError):
     """A policy that raised, or that planned something that must not reach a robot."""
 
@@ -96,9 +101,15 @@ class Batcher:
         """Return when no forward pass runs and none waits."""
         await self._idle.wait()
 
-    def expect(self, session: Hashable, within_s: float) -> None:
-        """The session will probably ask for a plan within so long: wait for it, if that pays."""
-        if within_s <= min(self._max_wait_s, self._queue.expected_pass_s):
+    def expect(self, session: Hashable, think_s: float) -> None:
+        """The session will ask for a plan, and took so long to think of late.
+
+        Waiting for it pays where that is less than a forward pass takes: then one pass for all
+        comes sooner than two, one after the other.
+        """
+        most_s = min(self._max_wait_s, self._queue.expected_pass_s)
+        if think_s <= most_s:
+            within_s = min(_THINK_MARGIN * think_s + _THINK_SLACK_S, most_s)
             self._queue.expect(session, self._clock() + within_s)
 
     def forget(self, session: Hashable) -> None:
@@ -192,7 +203,7 @@ class Batcher:
         duration_s: float,
     ) -> None:
         self._is_planning = False
-        self._queue.note_pass(duration_s)
+        self._queue.note_pass(duration_s, now_s=self._clock())
         self._on_batch(len(jobs), duration_s)
         if len(self._queue) >= self._max_batch_size:
             self._dispatch()

@@ -29,7 +29,7 @@ class DeploymentOptions:
     open_loop_steps: int | None = None
     planned_latency_steps: int = 0
     max_batch_size: int = 16
-    max_wait_s: float = 0.02
+    max_wait_s: float = 0.05
     max_waiting: int = 256
 
 

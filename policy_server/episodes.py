@@ -32,9 +32,7 @@ from policy_server.sessions import (
 
 logger = logging.getLogger(__name__)
 
-# A client that took so long between an answer and its next step will hardly take twice as long.
-_THINK_MARGIN = 2.0
-_THINK_SLACK_S = 0.002
+# How a client's longest time to think between an answer and its next step is forgotten.
 _THINK_FORGETTING = 0.8
 
 
@@ -73,8 +71,7 @@ class Episode:
         """A step was answered. If the next one needs a plan, the batcher may wait for it."""
         self._answered_s = time.monotonic()
         if self._think_s is not None and self.session.is_plan_due:
-            within_s = _THINK_MARGIN * self._think_s + _THINK_SLACK_S
-            self.deployment.batcher.expect(self, within_s)
+            self.deployment.batcher.expect(self, self._think_s)
 
     async def make_plan(self, request: PlanRequest, timeout_s: float | None) -> Plan:
         return await self.deployment.batcher.plan(

@@ -77,7 +77,7 @@ class ServerOptions:
 
     address: str = "127.0.0.1:50051"
     max_batch_size: int = 16
-    max_wait_ms: float = 20.0
+    max_wait_ms: float = 50.0
     max_queue: int = 256
     execution: Strategy = "receding"
     open_loop_steps: int | None = None

@@ -49,7 +49,7 @@ class Serve:
     """HOST:PORT to listen on; port 0 takes a free one."""
     max_batch_size: int = 16
     """The most episodes in one forward pass."""
-    max_wait_ms: float = 20.0
+    max_wait_ms: float = 50.0
     """The longest that a request waits for others that are about to come, to share a forward pass.
     Never longer than such a pass takes; 0 never waits."""
     max_queue: int = 256

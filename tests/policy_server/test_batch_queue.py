@@ -14,7 +14,7 @@ PASS_S = 0.05
 @pytest.fixture
 def queue() -> BatchQueue[str]:
     queue: BatchQueue[str] = BatchQueue(max_batch_size=4, max_wait_s=0.02, max_waiting=8)
-    queue.note_pass(PASS_S)
+    queue.note_pass(PASS_S, now_s=0.0)
     return queue
 
 
@@ -53,7 +53,7 @@ def test_it_waits_for_a_session_that_is_about_to_ask_and_no_longer(queue) -> Non
 
 def test_five_clients_of_a_batch_of_sixteen_never_wait_out_the_timer() -> None:
     queue: BatchQueue[int] = BatchQueue(max_batch_size=16, max_wait_s=0.02, max_waiting=64)
-    queue.note_pass(PASS_S)
+    queue.note_pass(PASS_S, now_s=0.0)
     for session in range(5):
         queue.expect(session, until_s=10.019)
     for session in range(5):
@@ -76,10 +76,21 @@ def test_the_oldest_waits_no_longer_than_it_may(queue) -> None:
 
 def test_nobody_waits_for_longer_than_a_forward_pass_takes() -> None:
     queue: BatchQueue[str] = BatchQueue(max_batch_size=4, max_wait_s=0.02, max_waiting=8)
-    queue.note_pass(0.001)
+    queue.note_pass(0.001, now_s=0.0)
     queue.push("a", client=1, now_s=10.0)
     queue.expect("b", until_s=99.0)
     assert queue.due_s(10.0) == pytest.approx(10.001)
+
+
+def test_those_who_waited_for_a_pass_still_wait_for_those_whom_it_served() -> None:
+    """Otherwise two halves would take turns for ever, each waiting out the other's pass."""
+    queue: BatchQueue[str] = BatchQueue(max_batch_size=4, max_wait_s=0.2, max_waiting=8)
+    queue.push("a", client=1, now_s=10.0)
+    queue.note_pass(PASS_S, now_s=10.04)
+    queue.expect("b", until_s=10.045)
+    assert queue.due_s(10.04) == pytest.approx(10.045)
+    queue.expect("b", until_s=99.0)
+    assert queue.due_s(10.04) == pytest.approx(10.04 + PASS_S)
 
 
 def test_an_expectation_that_was_not_met_is_over_with_the_batch(queue) -> None:
