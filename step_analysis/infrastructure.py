@@ -9,7 +9,7 @@ import re
 
 from step_analysis.rollouts import Outcome
 
-_TIMEOUT = re.compile(r"time[ -]?(out|limit)", re.IGNORECASE)
+_TIMEOUT = re.compile(r"timed?[ -]?(out|limit)", re.IGNORECASE)
 
 # What LBM Eval v1.1 raised in the rollouts released with VLA Foundry, and what grpc, Drake, CUDA
 # and the operating system say of themselves.

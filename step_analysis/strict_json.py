@@ -18,6 +18,7 @@ MAX_FILE_BYTES = 64 * 2**20
 
 _MAX_DEPTH = 64
 _MAX_SHOWN_DEPTH = 6
+_MAX_SHOWN_PATH = 80
 _STRING = r'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?'
 _TOKEN = re.compile(_STRING + r"|[\[\]{},]", re.DOTALL)
 _TOKEN_OR_LITERAL = re.compile(_STRING + r"|[^\s\[\]{},:\"]+", re.DOTALL)
@@ -159,7 +160,8 @@ def _field_at(text: str, position: int) -> str:
     names = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in stack if step != ""]
     deep = "..." if len(names) > _MAX_SHOWN_DEPTH else ""
     path = "".join(names[:_MAX_SHOWN_DEPTH]).removeprefix(".")
-    return f", in {shown(path)[1:-1]}{deep}" if path else ""
+    shown_path = "".join(c if c.isprintable() else "?" for c in path[:_MAX_SHOWN_PATH])
+    return f", in {shown_path}{deep}" if path else ""
 
 
 def _position_of_depth(text: str, depth: int) -> int:

@@ -148,10 +148,7 @@ def unrecorded_budgets(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
             policy=next(iter(without)) if len(without) == 1 else None,
             task=None,
             count=len(without),
-            text=f"no budget recorded for {plural(len(without), 'policy')}".replace(
-                "policys", "policies"
-            )
-            + f": {named(without)}",
+            text=f"no budget recorded for {plural(len(without), 'policy')}: {named(without)}",
             effect=(
                 "the number of episodes asked for stands in "
                 f"({named(f'{n} {b}' for n, b in without.items())}); a sequential verdict holds "
@@ -197,9 +194,7 @@ def unequal_tasks(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
             policy=policy.policy,
             task=None,
             count=len(set(counts.values())),
-            text=(
-                f"between {min(counts.values())} and {max(counts.values())} episodes for a task"
-            ),
+            text=(f"between {min(counts.values())} and {max(counts.values())} episodes for a task"),
             effect=(
                 f"pooling all episodes gives {pooled}, equal weights for the tasks "
                 f"{_mean_rate(policy, policy.tasks):.1%}"

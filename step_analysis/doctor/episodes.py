@@ -222,8 +222,7 @@ def _early_finding(
     with_them = tally(rollouts.counted)
     without = tally(r for i, r in rollouts.outcomes.items() if i not in indices)
     when = "before the policy's first action" if early_s is None else f"within {early_s:g} s"
-    text = f"{plural(len(indices), 'success')}".replace("successs", "successes")
-    text += f" {when}: scenario {named(sorted(indices))}"
+    text = f"{plural(len(indices), 'success')} {when}: scenario {named(sorted(indices))}"
     num_shared = len(indices & shared)
     if num_shared:
         text += f"; {num_shared} of them so for all {len(early)} policies: the scene was solved"

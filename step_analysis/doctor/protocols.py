@@ -127,7 +127,7 @@ def conventions(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
             task=None,
             count=len(concerned),
             text=remark,
-            effect=f"concerns {plural(len(concerned), 'policy')}".replace("policys", "policies"),
+            effect=f"concerns {plural(len(concerned), 'policy')}",
         )
 
 

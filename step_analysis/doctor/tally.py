@@ -49,5 +49,9 @@ def messages(records: Iterable[RolloutRecord]) -> str:
 
 
 def plural(count: int, what: str) -> str:
-    """'1 episode', '2 episodes'."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    """'1 episode', '2 episodes', '3 policies', '4 successes'."""
+    if count == 1:
+        return f"{count} {what}"
+    if what.endswith("y"):
+        return f"{count} {what[:-1]}ies"
+    return f"{count} {what}es" if what.endswith("s") else f"{count} {what}s"

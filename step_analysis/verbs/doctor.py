@@ -43,6 +43,7 @@ class Doctor:
         del arguments
         # Here, not above: --help and a mistyped option answer without loading the numerics.
         from step_analysis.doctor.examination import examine
+        from step_analysis.doctor.tally import plural
         from step_analysis.verbs.rollout_paths import count_by_severity, read_paths
 
         rollouts = read_paths(
@@ -61,8 +62,8 @@ class Doctor:
                 print(f"    {finding.effect}")
             num_tasks = len({task for policy in rollouts.policies for task in policy.tasks})
             print(
-                f"{count_by_severity(findings)} in the rollouts of {len(rollouts.policies)} "
-                f"policies on {num_tasks} tasks"
+                f"{count_by_severity(findings)} in the rollouts of "
+                f"{plural(len(rollouts.policies), 'policy')} on {plural(num_tasks, 'task')}"
             )
         if self.strict and any(finding.is_serious for finding in findings):
             sys.exit(1)
