@@ -122,7 +122,18 @@ def test_a_malformed_observation_is_refused_and_the_session_goes_on(
     assert client.begin_step(good).result().success
 
 
-@pytest.mark.parametrize("change", [_nan_translation, _short_pose, _infinite_width, _no_rgb])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _nan_translation,
+        _short_pose,
+        _infinite_width,
+        _no_rgb,
+        _break(height=9),
+        _break(dtype=9),
+        _break(height=60_000, width=60_000),
+    ],
+)
 def test_it_is_refused_inside_a_chunk_too(client, good, change) -> None:
     assert client.begin_step(good).result().success
     message = encode_observation(good)
@@ -234,3 +245,26 @@ def test_times_that_nobody_gave_are_accepted(client, make_observation, good) -> 
     message.robot.actual.timestamp_data.sec = -1
     message.robot.desired.ClearField("timestamp_data")
     assert client.begin_step(message).result().success
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_compressed_images_are_as_good_as_raw_ones(client, good, encoding) -> None:
+    for _ in range(6):
+        message = encode_observation(good, encoding=encoding)
+        assert client.begin_step(message).result().success
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_a_corrupt_compressed_image_is_refused_and_disturbs_nobody(
+    server, wire, client, good, encoding
+) -> None:
+    message = encode_observation(good, encoding=encoding)
+    _image(message).data = _image(message).data[:40]
+    with wire(server.address) as bystander:
+        bystander.reset(seed=1)
+        for _ in range(5):
+            corrupt, sound = client.begin_step(message), bystander.begin_step(good)
+            assert sound.result().success
+            assert corrupt.code() == _INVALID
+            assert "camera 'scene_right_0': corrupt" in corrupt.details()
+    assert client.begin_step(good).result().success
