@@ -3,11 +3,7 @@
 from functools import lru_cache
 from typing import Literal, get_args
 
-from step_analysis.fixed_sample.barnard import barnard_test
-from step_analysis.fixed_sample.fisher import fisher_test
-from step_analysis.fixed_sample.mcnemar import McNemarTest
 from step_analysis.sequential.lai import LaiTest
-from step_analysis.sequential.paired import SequentialMcNemarTest
 from step_analysis.sequential.pairwise_test import PairwiseTest
 from step_analysis.sequential.savi import SaviTest
 from step_analysis.sequential.step import StepTest
@@ -41,26 +37,30 @@ def make_test(method: Method, n_max: int, alpha_per_side: float) -> PairwiseTest
     Raises:
         ValueError: n_max below 1, or an alpha a side outside (0, 1/2).
     """
-    name = resolve_method(method, n_max, alpha_per_side)
-    if name == "barnard":
-        return barnard_test(n_max, alpha_per_side)
-    if name == "fisher":
-        return fisher_test(n_max, alpha_per_side)
-    kinds: dict[
-        TestName,
-        type[StepTest]
-        | type[LaiTest]
-        | type[SaviTest]
-        | type[SequentialMcNemarTest]
-        | type[McNemarTest],
-    ] = {
-        "step": StepTest,
-        "lai": LaiTest,
-        "savi": SaviTest,
-        "paired": SequentialMcNemarTest,
-        "mcnemar": McNemarTest,
-    }
-    return kinds[name](n_max, alpha_per_side)
+    match resolve_method(method, n_max, alpha_per_side):
+        case "step":
+            return StepTest(n_max, alpha_per_side)
+        case "lai":
+            return LaiTest(n_max, alpha_per_side)
+        case "savi":
+            return SaviTest(n_max, alpha_per_side)
+        # The others stand on scipy.stats, which takes half a second to import.
+        case "paired":
+            from step_analysis.sequential.paired import SequentialMcNemarTest
+
+            return SequentialMcNemarTest(n_max, alpha_per_side)
+        case "mcnemar":
+            from step_analysis.fixed_sample.mcnemar import McNemarTest
+
+            return McNemarTest(n_max, alpha_per_side)
+        case "barnard":
+            from step_analysis.fixed_sample.barnard import barnard_test
+
+            return barnard_test(n_max, alpha_per_side)
+        case "fisher":
+            from step_analysis.fixed_sample.fisher import fisher_test
+
+            return fisher_test(n_max, alpha_per_side)
 
 
 def _ships(n_max: int, alpha_per_side: float) -> bool:

@@ -1,7 +1,7 @@
 """How probable it is, given both posteriors, that one policy's success rate exceeds another's."""
 
 import numpy as np
-from scipy.special import betaln, logsumexp
+from scipy.special import betaln
 
 from step_analysis.intervals import BetaPosterior
 
@@ -30,4 +30,6 @@ def _exceeds(a: int, b: int, a_better: int, b_better: int) -> float:
     terms = (
         betaln(a + i, b + b_better) - np.log(b_better + i) - betaln(1 + i, b_better) - betaln(a, b)
     )
-    return float(min(np.exp(logsumexp(terms)), 1.0))
+    # Shifted by the largest, so that none overflows; SciPy's logsumexp takes longer than the rest.
+    largest = terms.max()
+    return float(min(np.exp(largest) * np.exp(terms - largest).sum(), 1.0))

@@ -5,6 +5,7 @@ Of ISO 32000-1 only what a figure needs: paths, text in two composite fonts, con
 
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from step_analysis.report.drawing import Box, Dot, Drawing, Path, Point, Text
 from step_analysis.report.palette import Scheme, colours
@@ -136,6 +137,7 @@ class _Fonts:
         self.names = " ".join(names)
 
 
+@lru_cache(maxsize=2)
 def _font(weight: Weight, number: int) -> list[bytes]:
     face = typeface(weight)
     name = f"Inter-{weight.capitalize()}"
