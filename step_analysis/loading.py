@@ -15,6 +15,7 @@ from step_analysis.ledger import LedgerError
 from step_analysis.reading.discovery import Discovery, LeftOut
 from step_analysis.reading.source import PolicySource, SourceFormat
 from step_analysis.rollouts import EvaluationDesign, RolloutRecord
+from step_analysis.strict_json import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,9 +246,13 @@ class _Gathered:
             self.tasks[record.task].add(record, source.path, is_scored_as_failure)
 
     def finish(self) -> PolicyRollouts:
+        # A task of which nothing was asked has nothing to be compared.
+        asked_for = {task: known for task, known in self.tasks.items() if known.requested}
+        for task in sorted(self.tasks.keys() - asked_for.keys()):
+            self.remarks[f"task {shown(task)} has no episodes and is left out"] = None
         return PolicyRollouts(
             policy=self.policy,
-            tasks={task: self.tasks[task].finish(task) for task in sorted(self.tasks)},
+            tasks={task: asked_for[task].finish(task) for task in sorted(asked_for)},
             design=self.design,
             sources=tuple(self.sources),
             protocols=tuple(self.protocols),

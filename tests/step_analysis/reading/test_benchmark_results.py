@@ -106,6 +106,14 @@ def test_the_shards_of_vla_eval_are_one_evaluation(tmp_path):
     assert (list(task.outcomes), task.repeats, len(policy.sources)) == ([0, 1, 2], (), 2)
 
 
+def test_a_task_without_episodes_is_left_out_and_told(tmp_path):
+    tasks = [*_vla_eval()["tasks"], {"task": "never begun", "episodes": []}]
+    _write(tmp_path / "oft" / "merged.json", _vla_eval(tasks=tasks, config={}))
+    (policy,) = load_rollouts([tmp_path])
+    assert len(policy.tasks) == 1
+    assert f"task '{BENCHMARK}/never begun' has no episodes and is left out" in policy.remarks
+
+
 @pytest.mark.parametrize("is_named_itself", [False, True])
 def test_lerobot_by_its_name_and_content(tmp_path, is_named_itself):
     path = _write(tmp_path / "act" / "eval_info.json", _lerobot([True, False], [False, 1.0]))
