@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import logging
 import shutil
 import threading
@@ -16,8 +17,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from policy_interface.client import PolicyClient
+from policy_interface.client_errors import NotAuthorizedError
+from policy_interface.client_options import ClientCredentials
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_server.health import HealthService
+from policy_server.scripted_policies import HoldPolicy
 from policy_server.security import (
     BearerTokens,
     SecurityError,
@@ -25,6 +30,8 @@ from policy_server.security import (
     TokenInterceptor,
     client_key,
 )
+from policy_server.server import ServerOptions
+from policy_server.testing import running_server
 
 _DATA = Path(__file__).parent / "data"
 _PATIENCE_S = 30.0
@@ -324,6 +331,60 @@ def test_a_token_is_the_better_name(token_file) -> None:
     ):
         assert _ask(channel, authorization=f"Bearer {_TOKEN}") == "token:robot 7"
         assert _refusal(lambda: _ask(channel)).code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_the_policy_server_asks_for_both_and_counts_who_lacks_one(
+    token_file, make_observation
+) -> None:
+    options = ServerOptions(
+        address="127.0.0.1:0",
+        tls=_tls(client_ca=True),
+        tokens=BearerTokens(token_file),
+    )
+    shown = ClientCredentials(
+        root_certificates=_DATA / "authority.pem",
+        certificate=_DATA / "client.pem",
+        key=_DATA / "client.key",
+    )
+    with running_server(HoldPolicy(), options) as server:
+        with PolicyClient(
+            server.address, credentials=dataclasses.replace(shown, token=_TOKEN)
+        ) as client:
+            client.reset(seed=0)
+            client.step(make_observation())
+        for token, said in ((None, "got none"), (_OTHER_TOKEN, "none of this server's")):
+            credentials = dataclasses.replace(shown, token=token)
+            with (
+                PolicyClient(server.address, credentials=credentials) as client,
+                pytest.raises(NotAuthorizedError, match=said),
+            ):
+                client.reset(seed=0)
+        assert server.server.metrics.num_refusals == 2
+        assert server.server.metrics.num_episodes == 1
+
+
+def test_a_client_over_its_rate_is_told_when_to_come_back(token_file) -> None:
+    token_file.write_text(f"greedy: {_TOKEN}\nother: {_OTHER_TOKEN}\n")
+    options = ServerOptions(
+        address="127.0.0.1:0", max_calls_per_s=0.001, tokens=BearerTokens(token_file)
+    )
+    with running_server(HoldPolicy(), options) as server:
+
+        def ask(token: str) -> None:
+            # On a connection of its own: the limit is the token's.
+            with grpc.insecure_channel(server.address) as channel:
+                channel.unary_unary(
+                    "/lbm_policy_interface.GetPolicyMetadataService/GetPolicyMetadata"
+                )(b"", metadata=(("authorization", f"Bearer {token}"),), timeout=_PATIENCE_S)
+
+        ask(_TOKEN)
+        error = _refusal(lambda: ask(_TOKEN))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        trailing = dict(error.trailing_metadata())
+        detail = PolicySession_pb2.ErrorDetail.FromString(trailing["assay-error-bin"])
+        assert detail.reason == "rate_limit"
+        assert 900_000 < detail.retry_after_ms <= 1_000_000
+        ask(_OTHER_TOKEN)
 
 
 @pytest.mark.parametrize(
