@@ -32,7 +32,16 @@ def own_server(target: str, options: Sequence[str] = ()) -> Iterator[OwnServer]:
     Raises LoadError where it does not come up.
     """
     command = [sys.executable, "-m", "policy_server.command_line", "serve", target]
-    command += ["--address", "127.0.0.1:0", *options]
+    with started([*command, "--address", "127.0.0.1:0", *options]) as server:
+        yield server
+
+
+@contextmanager
+def started(command: Sequence[str]) -> Iterator[OwnServer]:
+    """A program that prints "serving ... at HOST:PORT (..." once it does, stopped at the end.
+
+    Raises LoadError where it does not come up.
+    """
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
@@ -47,7 +56,7 @@ def own_server(target: str, options: Sequence[str] = ()) -> Iterator[OwnServer]:
                 process.wait()
                 log.seek(0)
                 told = log.read().decode(errors="replace").strip()
-                raise LoadError(f"policy-server serve {target} did not come up: {told}")
+                raise LoadError(f"{' '.join(command)} did not come up: {told}")
             yield OwnServer(address=ready[1], pid=process.pid)
         finally:
             _stop(process)
