@@ -132,6 +132,31 @@ def budgets_between(policies: Sequence[PolicyRollouts], task: str) -> Iterator[F
     )
 
 
+def budgets_over_tasks(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
+    """A policy with different budgets on different tasks."""
+    for policy in policies:
+        budgets = {n: t.max_sample_size for n, t in policy.tasks.items() if t.budget_is_recorded}
+        if len(set(budgets.values())) < 2:
+            continue
+        smallest = min(budgets.values())
+        every = tally(r for task in policy.tasks.values() for r in task.counted)
+        first = [_first(policy.tasks[task], smallest) for task in budgets]
+        within = Tally(sum(t.successes for t in first), sum(t.num_counted for t in first))
+        yield Finding(
+            code="budgets-differ",
+            severity=Severity.WARNING,
+            policy=policy.policy,
+            task=None,
+            count=len(set(budgets.values())),
+            text=f"budgets differ between tasks: {named(f'{n} {b}' for n, b in budgets.items())}",
+            effect=(
+                f"the aggregate is tested up to the smallest, {smallest}, on each task: {within} "
+                f"within it, {every} over all"
+            ),
+            numbers={"rate_within": within.rate, "rate": every.rate},
+        )
+
+
 def unrecorded_budgets(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
     """Policies of which no file says how many episodes were planned."""
     without = {

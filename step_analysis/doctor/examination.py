@@ -63,6 +63,7 @@ def _findings(
             yield from episodes.duplicates(policy, task)
             yield from design.budgets_within(policy, task)
     yield from design.unequal_tasks(policies)
+    yield from design.budgets_over_tasks(policies)
     yield from order.order_effects(policies)
     yield from stopping.uneven_stops(policies)
     yield from stopping.several_runs(policies)

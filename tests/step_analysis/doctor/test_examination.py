@@ -206,6 +206,15 @@ class TestBudgets:
         assert (finding.numbers["smallest"], finding.numbers["largest"]) == (4, 8)
         assert "b 4/4 (100.0%), 4/4 (100.0%) of its first 4" in finding.effect
 
+    def test_of_two_tasks(self, results):
+        results("a", "1100", task="task_a", budget=2)
+        root = results("a", "1111", task="task_b", budget=4)
+        finding = next(f for f in _examined(root)["budgets-differ"] if f.policy == "a")
+        assert "TaskA 2, TaskB 4" in finding.text
+        assert "up to the smallest, 2, on each task: 4/4 (100.0%) within it, 6/8 (75.0%)" in (
+            finding.effect
+        )
+
     def test_not_recorded(self, results):
         (finding,) = _examined(results("a", "1100"))["budget-not-recorded"]
         assert (finding.severity, finding.policy) == ("note", "a")
