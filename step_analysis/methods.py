@@ -4,11 +4,12 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from step_analysis.sequential.lai import LaiTest
+from step_analysis.sequential.paired import SequentialMcNemarTest
 from step_analysis.sequential.pairwise_test import PairwiseTest
 from step_analysis.sequential.savi import SaviTest
 from step_analysis.sequential.step import StepTest
 from step_analysis.sequential.step_design import STEP_SIZE_LIMIT, StepDesign
-from step_analysis.sequential.step_tables import SHIPPED_TABLES, table_path
+from step_analysis.sequential.step_tables import SHIPPED_TABLES, table_name
 
 TestName = Literal["step", "lai", "savi", "paired", "mcnemar", "barnard", "fisher"]
 Method = Literal["auto", "step", "lai", "savi", "paired", "mcnemar", "barnard", "fisher"]
@@ -44,11 +45,9 @@ def make_test(method: Method, n_max: int, alpha_per_side: float) -> PairwiseTest
             return LaiTest(n_max, alpha_per_side)
         case "savi":
             return SaviTest(n_max, alpha_per_side)
-        # The others stand on scipy.stats, which takes half a second to import.
         case "paired":
-            from step_analysis.sequential.paired import SequentialMcNemarTest
-
             return SequentialMcNemarTest(n_max, alpha_per_side)
+        # The others stand on scipy.stats, which takes half a second to import.
         case "mcnemar":
             from step_analysis.fixed_sample.mcnemar import McNemarTest
 
@@ -67,7 +66,7 @@ def _ships(n_max: int, alpha_per_side: float) -> bool:
     if n_max > STEP_SIZE_LIMIT:
         return False
     design = StepDesign(n_max=n_max, alpha_per_side=alpha_per_side)
-    return (SHIPPED_TABLES / table_path(design).name).exists()
+    return (SHIPPED_TABLES / table_name(design)).exists()
 
 
 def per_side(alpha: float, sides: Sides) -> float:

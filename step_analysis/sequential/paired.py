@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import gammaln, xlog1py, xlogy
 
 from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
 
@@ -45,13 +45,20 @@ class PairedBoundary:
 
     def size(self, discordance: float) -> float:
         """The exact chance of a verdict for arm 1 where the policies are equally good."""
-        return float(binom.pmf(np.arange(self.n_max + 1), self.n_max, discordance) @ self.spent)
+        return float(_num_discordant_law(self.n_max, np.array(discordance)) @ self.spent)
 
     def largest_size(self) -> float:
         """The largest over discordances from 0 to 1, on a grid; never above `spent.max()`."""
         grid = np.sin(np.linspace(0.0, np.pi / 2.0, _NUM_SIZE_POINTS)) ** 2
-        law = binom.pmf(np.arange(self.n_max + 1), self.n_max, grid[:, None])
-        return float((law @ self.spent).max())
+        return float((_num_discordant_law(self.n_max, grid) @ self.spent).max())
+
+
+def _num_discordant_law(n_max: int, discordance: np.ndarray) -> np.ndarray:
+    """Binomial probabilities of m = 0..n_max, along a new last axis."""
+    m = np.arange(n_max + 1)
+    log_choose = gammaln(n_max + 1) - gammaln(m + 1) - gammaln(n_max - m + 1)
+    d = discordance[..., None]
+    return np.exp(log_choose + xlogy(m, d) + xlog1py(n_max - m, -d))
 
 
 class SequentialMcNemarTest:
