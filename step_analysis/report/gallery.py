@@ -146,6 +146,6 @@ def _by_task(content: ReportContent, figure: _MakeFigure) -> Iterable[Figure]:
         yield figure(
             "matrix-by-task",
             "Who is shown better than whom on each task: rows against columns, both in the order "
-            "of the overall rates, the best first.",
+            "of the overall rates, the best first; who was not run on a task leaves a gap.",
             lambda frame: task_matrices_figure(paired, order, frame),
         )

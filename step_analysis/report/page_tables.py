@@ -82,7 +82,7 @@ def _pair_row(pair: PairRow, indices: Indices, scale: tuple[float, float], num_c
     successes = (pair.successes1, pair.successes0)
     first, second = reversed(successes) if swapped else successes
     cells = [
-        f"{escape(upper)} <i>and</i> {escape(lower)}",
+        f"{escape(upper)}<br><i>and</i> {escape(lower)}",
         verdict,
         bare_points(difference),
         points_range(interval),

@@ -189,7 +189,7 @@ def _grid(
 ) -> None:
     (top, bottom), (low, high) = vertical, leads
     size = SMALL_TEXT_SIZE if detailed else 8.5
-    step = next((s for s in _TICKS if (high - low) / s <= (6 if detailed else 3)), _TICKS[-1])
+    step = next((s for s in _TICKS if (high - low) / s <= (6 if detailed else 4)), _TICKS[-1])
     for number in range(-int(-low // step), int(high // step) + 1):
         y = top + (bottom - top) * (high - number * step) / (high - low)
         drawing.line([(axis.left, y), (axis.right, y)], "muted" if number == 0 else "line",

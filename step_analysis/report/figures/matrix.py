@@ -52,10 +52,13 @@ def matrix_figure(
 def task_matrices_figure(
     panels: Sequence[PanelContent], policies: Sequence[str], frame: Frame
 ) -> Drawing:
-    """A small matrix a task, in the same order of policies: colour where a test decided."""
-    columns = min(len(panels), 2 if frame.is_narrow else 5)
+    """A small matrix a task, in the same order of policies: colour where a test decided.
+
+    Who was not run on the task has an empty row and column.
+    """
+    columns = min(len(panels), 2 if frame.is_narrow else 4)
     gap = 22.0
-    side = min((frame.width - gap * (columns - 1)) / columns, 200.0)
+    side = min((frame.width - gap * (columns - 1)) / columns, 211.0)
     cell = side / len(policies)
     block = side + 40.0
     num_rows = -(-len(panels) // columns)
@@ -63,8 +66,13 @@ def task_matrices_figure(
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
         left, top = column * (side + gap), row * block + 20.0
-        drawing.text(left, top - 7.0, panel.title, size=10.0, weight="semibold", room=side)
+        drawing.text(left, top - 7.0, panel.title, size=9.5, weight="semibold", room=side + 14.0)
         drawing.box(left, top, side, side, "line", opacity=0.35, radius=2.0)
+        present = {row.policy for row in panel.rates}
+        for place, name in enumerate(policies):
+            if name not in present:
+                drawing.box(left, top + cell * place, side, cell, "paper")
+                drawing.box(left + cell * place, top, cell, side, "paper")
         for pair in panel.pairs:
             for name, other in ((pair.arm0, pair.arm1), (pair.arm1, pair.arm0)):
                 x = left + cell * policies.index(other)

@@ -10,6 +10,9 @@ MAX_POLICIES_TOGETHER = 3
 """Up to so many share a row of the task; more get a small plot each task, a row each policy."""
 
 _LINE = 15.0
+_GAP = 42.0
+_INTO_GAP = 36.0
+"""A title may go on above the gap: tasks' names are long and differ late."""
 _TITLE = 24.0
 _UNDER = 22.0
 
@@ -70,7 +73,7 @@ def _small_multiples(
     panels: Sequence[PanelContent], policies: Sequence[str], frame: Frame
 ) -> Drawing:
     columns = 1 if frame.is_narrow else min(3, len(panels))
-    gap = 42.0
+    gap = _GAP
     label = label_room(policies, 120.0 if frame.is_narrow else 190.0, SMALL_TEXT_SIZE)
     each = (frame.width - label - 16.0 - gap * (columns - 1)) / columns
     body = _LINE * len(policies)
@@ -82,7 +85,14 @@ def _small_multiples(
         left = label + column * (each + gap)
         top = row * block + _TITLE
         axis = Axis(left=left, right=left + each)
-        drawing.text(left, top - 9.0, panel.title, size=11.0, weight="semibold", room=each)
+        drawing.text(
+            left,
+            top - 9.0,
+            panel.title,
+            size=10.0,
+            weight="semibold",
+            room=min(each + _INTO_GAP, frame.width - left),
+        )
         draw_rate_grid(drawing, axis, top, top + body)
         rates = {rate.policy: rate for rate in panel.rates}
         for place, policy in enumerate(policies):
