@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
@@ -141,10 +141,11 @@ class AsyncPolicyClient:
     async def step(self, observation: Observation) -> Action:
         return await self._run(self._exchanges.step(await _encoded(self._encoder, observation)))
 
-    async def step_chunk(self, observation: Observation) -> ActionChunk:
-        return await self._run(
-            self._exchanges.step_chunk(await _encoded(self._encoder, observation))
-        )
+    async def step_chunk(
+        self, observation: Observation, *, control_step: int | None = None
+    ) -> ActionChunk:
+        encoded = await _encoded(self._encoder, observation)
+        return await self._run(self._exchanges.step_chunk(encoded, control_step=control_step))
 
     async def end_episode(self) -> bool:
         return await self._run(self._exchanges.end_episode())
@@ -286,6 +287,8 @@ class _AsyncStream:
     def __init__(self, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...]) -> None:
         self._failure: CallFailure | None = None
         self._call: Any = channel.stream_stream(EPISODE)(metadata=metadata)
+        self._end: asyncio.Future[CallFailure] = asyncio.get_running_loop().create_future()
+        self._call.add_done_callback(self._note_end)
 
     async def ask(self, request: bytes, *, timeout_s: float) -> bytes | CallFailure:
         if self._failure is not None:
@@ -308,25 +311,34 @@ class _AsyncStream:
         try:
             await self._call.write(request)
             answer = await self._call.read()
-        except grpc.RpcError as error:
-            return CallFailure.of(error)
-        except asyncio.InvalidStateError:
-            # The server ended the stream between two questions.
-            return await self._end()
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            # The stream ended, perhaps between two questions.
+            return await self._how_it_ended()
         except asyncio.CancelledError:
             if _task_is_cancelled():
                 raise
             return CLOSED
-        return await self._end() if answer is _END_OF_STREAM else answer
+        return await self._how_it_ended() if answer is _END_OF_STREAM else answer
 
-    async def _end(self) -> CallFailure:
-        status = await self._call.code()
-        if status is grpc.StatusCode.OK:
-            return STREAM_ENDED
-        return CallFailure(
-            status=status,
-            details=await self._call.details() or "",
-            trailing_metadata=tuple(await self._call.trailing_metadata() or ()),
+    async def _how_it_ended(self) -> CallFailure:
+        done, _ = await asyncio.wait({self._end}, timeout=STREAM_END_TIMEOUT_S)
+        return self._end.result() if done else STREAM_ENDED
+
+    def _note_end(self, call: Any) -> None:
+        status = _at_hand(call.code())
+        details = _at_hand(call.details()) or ""
+        # A write that fails because the server has ended the stream puts this in the place of what
+        # the server said, which was there before it or comes after it (grpc/grpc issue 36066).
+        if self._end.done() or details == "Internal error from Core":
+            return
+        self._end.set_result(
+            STREAM_ENDED
+            if status is grpc.StatusCode.OK
+            else CallFailure(
+                status=status,
+                details=details,
+                trailing_metadata=tuple(_at_hand(call.trailing_metadata()) or ()),
+            )
         )
 
     async def end(self) -> None:
@@ -345,3 +357,12 @@ class _AsyncStream:
         """Nothing more is said. Does nothing to a stream that has ended."""
         self._failure = self._failure or STREAM_ENDED
         self._call.cancel()
+
+
+def _at_hand(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a call that is done knows how it ended")

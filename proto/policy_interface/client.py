@@ -188,13 +188,21 @@ class PolicyClient:
         """
         return self._run(self._exchanges.step(self._encoder.encode(observation)))
 
-    def step_chunk(self, observation: Observation) -> ActionChunk:
+    def step_chunk(
+        self, observation: Observation, *, control_step: int | None = None
+    ) -> ActionChunk:
         """The action for this control step, and those that are to follow.
+
+        control_step: which one the observation is of, counted from 0, for a robot that went on by
+        itself along the chunk before and asks again only when the next plan is due; None for the
+        one after the last that was asked about.
 
         Raises InvalidValueError as step does, and UnsupportedError for a server that answers
         with one action at a time.
         """
-        return self._run(self._exchanges.step_chunk(self._encoder.encode(observation)))
+        return self._run(
+            self._exchanges.step_chunk(self._encoder.encode(observation), control_step=control_step)
+        )
 
     def end_episode(self) -> bool:
         """Let the server forget the episode rather than wait until it is idle for too long.

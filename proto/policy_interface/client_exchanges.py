@@ -219,20 +219,26 @@ class Exchanges:
             )
 
     def step(self, observation: MessageBytes) -> Exchange[Action]:
-        response = yield from self._step(observation, wants_chunk=False)
+        response = yield from self._step(
+            observation, control_step=self._num_steps_answered, wants_chunk=False
+        )
         return decode_action(response.action)
 
-    def step_chunk(self, observation: MessageBytes) -> Exchange[ActionChunk]:
-        response = yield from self._step(observation, wants_chunk=True)
+    def step_chunk(
+        self, observation: MessageBytes, *, control_step: int | None
+    ) -> Exchange[ActionChunk]:
+        if control_step is None:
+            control_step = self._num_steps_answered
+        response = yield from self._step(observation, control_step=control_step, wants_chunk=True)
         return self.chunk_of(response)
 
     def _step(
-        self, observation: MessageBytes, *, wants_chunk: bool
+        self, observation: MessageBytes, *, control_step: int, wants_chunk: bool
     ) -> Exchange[PolicyStep_pb2.PolicyStepResponse]:
         fields = PolicyStep_pb2.PolicyStepRequest(
             client_identifier=self._client_identifier,
             wants_chunk=wants_chunk,
-            control_step=self._num_steps_answered,
+            control_step=control_step,
         )
         request = step_request_bytes(fields, observation)
         data = yield from self._tries(
@@ -243,7 +249,7 @@ class Exchanges:
         )
         response = self._parsed(PolicyStep_pb2.PolicyStepResponse, data, STEP)
         self._require_success(response, STEP)
-        self._num_steps_answered += 1
+        self._num_steps_answered = control_step + 1
         return response
 
     def end_episode(self) -> Exchange[bool]:

@@ -101,6 +101,16 @@ def test_a_chunk_says_what_is_to_follow_and_when(connect, server, make_observati
     assert chunk.action_at(4) is None
 
 
+def test_a_robot_may_go_on_along_a_chunk_by_itself(connect, server, make_observation) -> None:
+    observation = make_observation()
+    with connect(server.address) as client:
+        client.reset(seed=0)
+        client.step_chunk(observation)
+        client.step_chunk(observation, control_step=8)
+        client.step_chunk(observation)
+    assert [step.control_step for step in server.requests("PolicyStep")] == [0, 8, 9]
+
+
 def test_a_chunk_that_is_none_is_refused(connect, server, make_observation) -> None:
     response = PolicyStep_pb2.PolicyStepResponse(
         success=True, chunk=PolicyStep_pb2.ActionChunk(control_rate_hz=10)

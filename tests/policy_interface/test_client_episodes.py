@@ -15,6 +15,7 @@ from policy_interface.client_errors import (
     InvalidRequestError,
     MalformedAnswerError,
     UnknownPolicyError,
+    UnsupportedError,
 )
 from policy_interface.contract import Contract
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
@@ -77,6 +78,14 @@ def test_a_refused_beginning_says_why(connect, server) -> None:
         client.episode(seed=0),
     ):
         pytest.fail("the episode has begun")
+
+
+def test_a_stream_that_is_refused_at_once_says_so_every_time(connect, foreign_server) -> None:
+    """A write that came too late used to hide the status (grpc/grpc issue 36066)."""
+    with connect(foreign_server.address) as client:
+        for _ in range(50):
+            with pytest.raises(UnsupportedError), client.episode(seed=0):
+                pytest.fail("the episode has begun")
 
 
 def test_a_refused_step_ends_the_episode(connect, server, make_observation) -> None:

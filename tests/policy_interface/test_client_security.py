@@ -13,7 +13,7 @@ from policy_interface.client_options import ClientCredentials, ClientOptionError
 # Made for the tests of the server's side of it.
 DATA = Path(__file__).parent.parent / "policy_server" / "data"
 AUTHORITY = DATA / "authority.pem"
-TOKEN = "s3cret-token"
+BEARER = "s3cret-token"
 QUICK = RetryPolicy(max_tries=2, initial_pause_s=0.001)
 
 
@@ -99,10 +99,10 @@ def test_a_server_that_wants_a_certificate_is_not_talked_to_without(
 @pytest.mark.parametrize("source", ["token", "token_file"])
 def test_a_token_goes_with_every_call(connect, server, make_observation, tmp_path, source) -> None:
     path = tmp_path / "token"
-    path.write_text(f"{TOKEN}\n")
-    given = {"token": TOKEN} if source == "token" else {"token_file": path}
+    path.write_text(f"{BEARER}\n")
+    given = {"token": BEARER} if source == "token" else {"token_file": path}
     credentials = ClientCredentials(**given)
-    assert TOKEN not in repr(credentials)
+    assert BEARER not in repr(credentials)
     with connect(server.address, credentials=credentials) as client:
         client.metadata()
         client.reset(seed=0)
@@ -110,13 +110,13 @@ def test_a_token_goes_with_every_call(connect, server, make_observation, tmp_pat
         with client.episode(seed=0):
             pass
     assert len(server.seen) == 4
-    assert all(seen.metadata["authorization"] == f"Bearer {TOKEN}" for seen in server.seen)
+    assert all(seen.metadata["authorization"] == f"Bearer {BEARER}" for seen in server.seen)
 
 
 def test_a_wrong_token_is_not_tried_twice(connect, server) -> None:
     server.refuse("GetPolicyMetadata", grpc.StatusCode.UNAUTHENTICATED, "no such token")
     with (
-        connect(server.address, credentials=ClientCredentials(token=TOKEN)) as client,
+        connect(server.address, credentials=ClientCredentials(token=BEARER)) as client,
         pytest.raises(NotAuthorizedError, match="no such token"),
     ):
         client.metadata()
@@ -140,15 +140,15 @@ def test_a_wrong_token_is_not_tried_twice(connect, server) -> None:
     ],
 )
 def test_a_token_leaves_the_machine_only_encrypted(connect, address, is_refused) -> None:
-    plain = ClientCredentials(token=TOKEN)
+    plain = ClientCredentials(token=BEARER)
     if is_refused:
         with pytest.raises(ClientOptionError, match="unencrypted") as caught:
             connect(address, credentials=plain)
-        assert TOKEN not in str(caught.value)
+        assert BEARER not in str(caught.value)
     else:
         with connect(address, credentials=plain):
             pass
-    with connect(address, credentials=ClientCredentials(token=TOKEN, use_tls=True)):
+    with connect(address, credentials=ClientCredentials(token=BEARER, use_tls=True)):
         pass
 
 
