@@ -45,7 +45,7 @@ def started(command: Sequence[str]) -> Iterator[OwnServer]:
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
-            [*_ending_with_us(), *command], stdout=subprocess.PIPE, stderr=log, text=True
+            [*ending_with_us(), *command], stdout=subprocess.PIPE, stderr=log, text=True
         ) as process,
     ):
         try:
@@ -62,7 +62,7 @@ def started(command: Sequence[str]) -> Iterator[OwnServer]:
             _stop(process)
 
 
-def _ending_with_us() -> list[str]:
+def ending_with_us() -> list[str]:
     """What to start a program with so that it ends should this process be killed."""
     setpriv = shutil.which("setpriv")
     return [] if setpriv is None else [setpriv, "--pdeathsig", "TERM", "--"]
