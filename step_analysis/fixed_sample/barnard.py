@@ -18,6 +18,10 @@ from step_analysis.fixed_sample.unpaired_test import Staircase, UnpairedTest
 from step_analysis.sequential.pairwise_test import check_design
 
 
+BARNARD_SIZE_LIMIT = 5_000
+"""Episodes of each arm: the distinct statistics then take 100 MB."""
+
+
 def barnard_test(n_max: int, alpha_per_side: float) -> UnpairedTest:
     """The mirrored test for exactly `n_max` episodes of each arm."""
     return UnpairedTest("Barnard", alpha_per_side, barnard_region(n_max, alpha_per_side))
@@ -25,8 +29,16 @@ def barnard_test(n_max: int, alpha_per_side: float) -> UnpairedTest:
 
 @lru_cache(maxsize=256)
 def barnard_region(num_episodes: int, alpha: float) -> Staircase:
-    """All counts whose one-sided p-value is at most alpha."""
+    """All counts whose one-sided p-value is at most alpha.
+
+    Raises:
+        ValueError: no episode or more than 5,000, or an alpha outside (0, 1/2).
+    """
     check_design(num_episodes, alpha)
+    if num_episodes > BARNARD_SIZE_LIMIT:
+        raise ValueError(
+            f"Barnard's test takes at most {BARNARD_SIZE_LIMIT} episodes, got {num_episodes}"
+        )
     sizes = RegionSizes(num_episodes)
     y, x = np.tril_indices(num_episodes + 1, -1)
     levels = np.unique(_statistic(x, y, num_episodes))

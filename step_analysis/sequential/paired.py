@@ -24,6 +24,9 @@ from scipy.special import gammaln, xlog1py, xlogy
 
 from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
 
+PAIRED_SIZE_LIMIT = 10_000
+"""Pairs: a boundary then takes 200 MB and minutes."""
+
 _ROUNDING = 1e-10
 """Share of alpha that is left for rounding in the sums."""
 _NUM_SIZE_POINTS = 401
@@ -100,8 +103,16 @@ class SequentialMcNemarTest:
 
 @lru_cache(maxsize=16)
 def paired_boundary(n_max: int, alpha_per_side: float) -> PairedBoundary:
-    """Make the boundary; time grows about with n_max^2.5, memory with n_max^2."""
+    """Make the boundary; time grows about with n_max^2.5, memory with n_max^2.
+
+    Raises:
+        ValueError: n_max below 1 or above 10,000, or an alpha a side outside (0, 1/2).
+    """
     check_design(n_max, alpha_per_side)
+    if n_max > PAIRED_SIZE_LIMIT:
+        raise ValueError(
+            f"the sequential paired test takes at most {PAIRED_SIZE_LIMIT} pairs, got {n_max}"
+        )
     stop_lead = np.full((n_max + 1, n_max + 1), n_max + 1, dtype=np.int16)
     spent = np.zeros(n_max + 1)
     # alive[m, u]: chance of (no verdict yet, lead u) given m, for u >= 0; symmetric in u.

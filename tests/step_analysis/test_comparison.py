@@ -3,6 +3,7 @@ import random
 import pytest
 
 from step_analysis.comparison import compare
+from step_analysis.examples.published import load_example
 from step_analysis.ledger import Ledger
 from step_analysis.loading import load_rollouts
 from step_analysis.rollouts import Outcome
@@ -27,16 +28,14 @@ def test_released_rollouts_give_the_letters_and_decisions_of_the_reference(
     for policy in policies:
         by_task = {name: task["outcomes"][policy] for name, task in excerpt["tasks"].items()}
         root = make_evaluation(policy, by_task, budget=excerpt["budget"])
-    # The reference gives all of alpha to each direction; here it is halved.
-    comparison = compare(load_rollouts([root]), alpha=2 * 0.05)
+    comparison = compare(load_rollouts([root]), alpha=0.05, sides="one")
     for panel in comparison.task_panels:
         expected = excerpt["tasks"][panel.title]
         assert dict(panel.letters) == expected["letters"]
         assert {count.policy: count.successes for count in panel.counts} == expected["successes"]
-        assert [
-            [pair.arm0, pair.arm1, {None: 0, pair.arm1: 1, pair.arm0: -1}[pair.winner]]
-            for pair in panel.pairs
-        ] == expected["decisions"]
+        assert [[pair.arm0, pair.arm1, _decision(pair)] for pair in panel.pairs] == expected[
+            "decisions"
+        ]
     assert comparison.aggregate is not None
     assert {pair.test.name for pair in comparison.aggregate.pairs} == {"Lai"}
     assert {pair.test.n_max for pair in comparison.aggregate.pairs} == {600}
@@ -154,6 +153,51 @@ def test_both_methods_keep_alpha_on_stratified_tasks():
             wrong += test.run(x, y).decision == 1
         # Stratification only lowers the variance: well below alpha, here by four deviations.
         assert wrong / num_runs < alpha
+
+
+@pytest.mark.parametrize("panel", ["lbm3", "mixed3"])
+def test_published_panels_get_the_letters_and_decisions_of_the_reference(reference, panel):
+    """All pairs of two panels of three models; docs/statistics.md tells what alpha / 2 changes."""
+    expected = reference("foundry_letters")["panels"][panel]
+    policies = [p for p in load_example("foundry") if p.policy in expected["policies"]]
+    comparison = compare(policies, alpha=0.05, sides="one")
+    assert comparison.aggregate is not None
+    panels = {panel.title: panel for panel in comparison.task_panels}
+    panels["__aggregate__"] = comparison.aggregate
+    assert set(panels) == set(expected["tasks"])
+    for task, found in panels.items():
+        assert dict(found.letters) == expected["tasks"][task]["letters"], task
+        decisions = [[pair.arm0, pair.arm1, _decision(pair)] for pair in found.pairs]
+        assert decisions == expected["tasks"][task]["decisions"], task
+
+
+def test_halving_alpha_for_both_directions_changes_three_borderline_pairs():
+    """Those that docs/statistics.md lists; each was decided late, and none turns around."""
+    changed = []
+    for names in (
+        ("LBM-FT", "LBM-MT", "LBM-ST"),
+        ("Foundry-Qwen3VLA-2.1B", "Foundry-VLA-1.7B-full", "LBM-MT"),
+    ):
+        policies = [p for p in load_example("foundry") if p.policy in names]
+        one, two = (compare(policies, sides=sides) for sides in ("one", "two"))
+        for first, second in zip(one.task_panels, two.task_panels, strict=True):
+            for a, b in zip(first.pairs, second.pairs, strict=True):
+                if a.winner != b.winner:
+                    assert b.winner is None
+                    assert a.time > 160
+                    changed.append((first.title, a.arm0, a.arm1))
+        assert one.aggregate is not None
+        assert two.aggregate is not None
+        assert one.aggregate.letters == two.aggregate.letters
+    assert changed == [
+        ("BimanualStoreCerealBoxUnderShelf", "LBM-FT", "LBM-ST"),
+        ("PushCoasterToMug", "LBM-FT", "LBM-ST"),
+        ("BimanualPutSpatulaOnPlateFromTable", "Foundry-Qwen3VLA-2.1B", "Foundry-VLA-1.7B-full"),
+    ]
+
+
+def _decision(pair):
+    return {None: 0, pair.arm1: 1, pair.arm0: -1}[pair.winner]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1])

@@ -93,3 +93,8 @@ def test_they_wait_for_all_episodes():
 def test_impossible_counts_are_refused(p_values):
     with pytest.raises(ValueError, match="counts must lie between 0 and 5"):
         p_values(2, 6, 5)
+
+
+def test_more_episodes_than_memory_holds_are_refused():
+    with pytest.raises(ValueError, match="takes at most 5000 episodes, got 9000"):
+        barnard_test(9000, 0.025)

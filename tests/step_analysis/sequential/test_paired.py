@@ -124,3 +124,8 @@ def test_a_verdict_stands_whatever_comes_after_and_the_leads_show_it(pairs):
 def test_impossible_probabilities_are_refused():
     with pytest.raises(ValueError, match="add up to at most 1"):
         paired_characteristics(paired_boundary(5, 0.05), 0.6, 0.6)
+
+
+def test_a_budget_beyond_memory_is_refused():
+    with pytest.raises(ValueError, match="takes at most 10000 pairs, got 20000"):
+        SequentialMcNemarTest(20_000, 0.025)
