@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from step_analysis.strict_json import read_bounded
+
 _MIN_DEAD_TIME = 4
 
 
@@ -165,8 +167,8 @@ def parse_risk_budget(text: str) -> RiskBudget:
             "file with a list of increments"
         )
     try:
-        increments = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        increments = json.loads(read_bounded(path))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"risk budget {path} is not JSON: {error}") from error
     return CustomBudget(increments=_numbers(path, increments))
 

@@ -28,6 +28,7 @@ from step_analysis.sequential.risk_budget import budget_from_json, budget_to_jso
 from step_analysis.sequential.step_boundary import RandomisedBoundary, StepBoundary
 from step_analysis.sequential.step_design import StepDesign
 from step_analysis.sequential.step_synthesis import synthesise
+from step_analysis.strict_json import FormatError, parse_object, read_bounded
 from step_analysis.usage import UsageError
 
 CACHE_FOLDER_VARIABLE = "ASSAY_CACHE_DIR"
@@ -188,7 +189,10 @@ def read_table(path: Path, design: StepDesign | None = None) -> StepTable:
             another version.
         OSError: it can't be read.
     """
-    first, _, content = path.read_bytes().partition(b"\n")
+    try:
+        first, _, content = read_bounded(path).partition(b"\n")
+    except FormatError as error:
+        raise TableError(f"{path} is not a STEP table: {error}") from error
     if not first.startswith(_MAGIC):
         raise TableError(f"{path} is not a STEP table: it does not begin with {_MAGIC.decode()!r}")
     checksum = hashlib.sha256(content).hexdigest()
@@ -201,7 +205,7 @@ def read_table(path: Path, design: StepDesign | None = None) -> StepTable:
         table = _decoded(content)
     except KeyError as error:
         raise TableError(f"STEP table {path} is not valid: it has no {error}") from error
-    except (ValueError, TypeError, OverflowError, RecursionError, zlib.error) as error:
+    except (ValueError, TypeError, OverflowError, zlib.error) as error:
         raise TableError(f"STEP table {path} is not valid: {error}") from error
     if design is not None and table.design != design:
         raise TableError(f"STEP table {path} is for {table.design.key}, not for {design.key}")
@@ -234,9 +238,7 @@ def _encoded(table: StepTable) -> bytes:
 
 def _decoded(content: bytes) -> StepTable:
     head, _, compressed = content.partition(b"\n")
-    header = json.loads(head)
-    if not isinstance(header, dict):
-        raise TypeError("its header is not a JSON object")
+    header = parse_object(head, "header")
     if header["algorithm_version"] != ALGORITHM_VERSION:
         raise ValueError(
             f"algorithm_version is {header['algorithm_version']!r}, expected {ALGORITHM_VERSION}"
