@@ -10,7 +10,7 @@
   function hideTip() { tip.hidden = true; }
   function showTip(event) {
     const zone = event.target.closest ? event.target.closest("[data-t]") : null;
-    if (!zone || zone.classList.contains("off")) { hideTip(); return; }
+    if (!zone || zone.closest(".off")) { hideTip(); return; }
     const [head, ...lines] = tips[Number(zone.dataset.t)].split("\n");
     const strong = document.createElement("strong");
     strong.textContent = head;

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from itertools import groupby
 
 from step_analysis.report.drawing import Box, Dot, Drawing, Mark, Path, Point, Text, Zone
 from step_analysis.report.palette import Scheme, colours
@@ -28,13 +29,17 @@ def svg_file(drawing: Drawing, scheme: Scheme, description: str) -> str:
 def svg_element(drawing: Drawing, tip_number: Callable[[str], int], kind: str) -> str:
     """An element of the page: colours are its variables, zones carry the number of their tip.
 
-    Marks name the indices of the policies that they are about in `data-p`.
+    Groups name the indices of the policies that their marks are about in `data-p`.
     """
-    body = "".join(_elements(drawing.marks, "var(--{})".format, tip_number))
+    parts = []
+    for policies, marks in groupby(drawing.marks, key=lambda mark: mark.policies):
+        content = "".join(_elements(marks, "var(--{})".format, tip_number))
+        about = " ".join(map(str, policies))
+        parts.append(f'<g data-p="{about}">{content}</g>' if policies else content)
     width, height = _number(drawing.width), _number(drawing.height)
     return (
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" style="max-width:{width}px" '
-        f'stroke-linejoin="round" aria-hidden="true">{body}</svg>'
+        f'stroke-linejoin="round" aria-hidden="true">{"".join(parts)}</svg>'
     )
 
 
@@ -43,17 +48,14 @@ def _elements(
     colour: Callable[[str], str],
     tip_number: Callable[[str], int] | None = None,
 ) -> Iterable[str]:
-    """One element a mark; with `tip_number` they say what they are about."""
+    """One element a mark; with `tip_number` they say their tips."""
     for mark in marks:
-        about = _policies(mark) if tip_number is not None else ""
         match mark:
             case Zone() if tip_number is not None:
-                yield f'<path d="{_outline(mark)}" data-t="{tip_number(mark.tip)}"{about}/>'
+                yield f'<path d="{_outline(mark)}" data-t="{tip_number(mark.tip)}"/>'
             case Path():
-                yield _path(mark, colour, about)
+                yield _path(mark, colour)
             case Box():
-                if mark.tip is not None and tip_number is not None:
-                    about += f' data-t="{tip_number(mark.tip)}"'
                 place = f'<path d="{_outline(mark)}"'
                 if mark.radius:
                     place = (
@@ -61,7 +63,10 @@ def _elements(
                         f'width="{_number(mark.width)}" height="{_number(mark.height)}" '
                         f'rx="{_number(mark.radius)}"'
                     )
-                yield f'{place} fill="{colour(mark.fill)}"{_opacity(mark.opacity)}{about}/>'
+                tip = ""
+                if mark.tip is not None and tip_number is not None:
+                    tip = f' data-t="{tip_number(mark.tip)}"'
+                yield f'{place} fill="{colour(mark.fill)}"{_opacity(mark.opacity)}{tip}/>'
             case Dot():
                 edge = ""
                 if mark.stroke is not None:
@@ -71,13 +76,13 @@ def _elements(
                     )
                 yield (
                     f'<circle cx="{_number(mark.x)}" cy="{_number(mark.y)}" '
-                    f'r="{_number(mark.radius)}" fill="{colour(mark.fill)}"{edge}{about}/>'
+                    f'r="{_number(mark.radius)}" fill="{colour(mark.fill)}"{edge}/>'
                 )
             case Text():
-                yield _words(mark, colour, about)
+                yield _words(mark, colour)
 
 
-def _path(mark: Path, colour: Callable[[str], str], about: str) -> str:
+def _path(mark: Path, colour: Callable[[str], str]) -> str:
     fill = "none" if mark.fill is None else colour(mark.fill)
     parts = [f'<path d="{_route(mark.points, closed=mark.closed)}" fill="{fill}"']
     if mark.stroke is not None:
@@ -88,10 +93,10 @@ def _path(mark: Path, colour: Callable[[str], str], about: str) -> str:
             parts.append(f' stroke-dasharray="{_DASHES}"')
         if mark.round_ends:
             parts.append(' stroke-linecap="round"')
-    return "".join([*parts, _opacity(mark.opacity), about, "/>"])
+    return "".join([*parts, _opacity(mark.opacity), "/>"])
 
 
-def _words(mark: Text, colour: Callable[[str], str], about: str) -> str:
+def _words(mark: Text, colour: Callable[[str], str]) -> str:
     parts = [f'<text x="{_number(mark.x)}" y="{_number(mark.y)}" font-size="{_number(mark.size)}"']
     parts.append(f' fill="{colour(mark.colour)}"')
     if mark.anchor != "start":
@@ -101,7 +106,7 @@ def _words(mark: Text, colour: Callable[[str], str], about: str) -> str:
     if mark.turn_degrees:
         turn = f"{_number(-mark.turn_degrees)} {_number(mark.x)} {_number(mark.y)}"
         parts.append(f' transform="rotate({turn})"')
-    return "".join([*parts, about, f">{_text(mark.text)}</text>"])
+    return "".join([*parts, f">{_text(mark.text)}</text>"])
 
 
 def _route(points: Sequence[Point], *, closed: bool) -> str:
@@ -135,10 +140,6 @@ def _number(value: float) -> str:
 
 def _opacity(opacity: float) -> str:
     return "" if opacity == 1.0 else f' opacity="{opacity:.2g}"'
-
-
-def _policies(mark: Mark) -> str:
-    return f' data-p="{" ".join(map(str, mark.policies))}"' if mark.policies else ""
 
 
 def _text(text: str) -> str:

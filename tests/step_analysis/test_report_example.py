@@ -19,7 +19,7 @@ from step_analysis.report.png import png_file
 from step_analysis.report.rendering import render_files
 from step_analysis.usage import UsageError
 
-LONGEST_PAGE_BYTES = 2_500_000
+LONGEST_PAGE_BYTES = 2_250_000
 
 
 @pytest.fixture(scope="module")

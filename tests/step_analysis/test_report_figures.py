@@ -169,9 +169,10 @@ def test_svg_of_the_page_follows_its_colours_and_names_its_policies(drawing):
     root = ET.fromstring(text)  # noqa: S314
     assert not re.search("#[0-9a-f]{6}", text)
     assert tips == ['a "tip" </text>']
-    (zone,) = [element for element in root.iter() if element.get("data-t") == "41"]
-    assert zone.get("data-p") == "2 3"
-    assert sum(element.get("data-p") == "2" for element in root.iter()) == 2
+    groups = {element.get("data-p"): list(element) for element in root.iter("g")}
+    assert groups.keys() == {"2", "2 3"}
+    assert [element.tag for element in groups["2"]] == ["circle", "text"]
+    assert [element.get("data-t") for element in groups["2 3"]] == ["41"]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
