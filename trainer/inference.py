@@ -59,7 +59,7 @@ class Policy:
     num_observations: observations that a plan looks at, the newest last.
     precision: of activations and of the weights they are multiplied with.
     batch_invariant: a request's chunk depends on its own observations, noise and guidance alone,
-        bit for bit; else its batch mates change float rounding.
+        bit for bit; else its batch mates change float rounding (trainer.batch_invariance).
     """
 
     contract: Contract
@@ -94,8 +94,8 @@ class Policy:
     ) -> list[list[Action]]:
         """One chunk a request, agreeing with the chunk that is being executed meanwhile.
 
-        guidance: for each request, or None; its frozen actions are where the chunk begins. Images
-        are encoded once whatever the guidance, which costs about three times an unguided flow.
+        guidance: for each request, or None; its frozen actions are where the chunk begins. The
+        images are encoded once, as for a free plan; the flow takes about twice as long.
         Raises ContractError where an observation or a guiding action breaks the contract.
         """
         for label, given in (("noise sources", noise), ("guidances", guidance)):
@@ -109,10 +109,11 @@ class Policy:
         ]
         chunks = np.zeros((len(requests), self.chunk_length, self.transform.num_numbers))
         tokens_BKD = self._encode(requests)
-        for rows, flow, names in (
-            ([i for i, each in enumerate(requests) if not each.is_guided], self._free_flow, _FREE),
-            ([i for i, each in enumerate(requests) if each.is_guided], self._guided_flow, _GUIDED),
+        for is_guided, flow, names in (
+            (False, self._free_flow, _FREE),
+            (True, self._guided_flow, _GUIDED),
         ):
+            rows = [i for i, each in enumerate(requests) if each.is_guided == is_guided]
             if rows:
                 inputs = [self._stacked([requests[i] for i in rows], name) for name in names]
                 chunks[rows] = flow(tokens_BKD[rows], *inputs).cpu().double().numpy()
@@ -155,7 +156,7 @@ class Policy:
         """Tokens (B, K, D).
 
         Convolutions keep a processor busy with one image, so that one by one is the cheap way to
-        be invariant: 1.0 times a batch's time for one request, 1.7 times for sixteen.
+        be invariant: for sixteen small images it took 1.8 times as long as all at once.
         """
         if not requests:
             return torch.zeros(0)
@@ -320,7 +321,10 @@ def load_policy(
     """From a checkpoint's directory alone.
 
     num_flow_steps: None takes the checkpoint's own.
-    batch_invariant: None takes True on a CPU, where it costs little, and False elsewhere.
+    batch_invariant: None takes True on a CPU and False elsewhere. Measured on a CPU with the
+        shipped checkpoint and one thread, it takes 1.3 times the time for one request, 1.0 to 1.2
+        times for two to eight, 1.5 times for sixteen, and once, before the first plan, some
+        twenty plans' time. (benchmarks/policy_inference.py)
     compile: by torch.compile; the first plan, made here, takes up to minutes.
 
     Raises CheckpointError for anything but a whole checkpoint, CompileError where torch.compile

@@ -245,13 +245,30 @@ def test_a_checkpoint_can_be_served_in_bfloat16(folder, station) -> None:
     assert quick.metadata.runtime_information["assay.precision"] == "bfloat16"
 
 
-def test_compilation_that_does_not_work_here_gets_one_clear_line(folder, monkeypatch) -> None:
-    def compile_badly(graph: object, inputs: object) -> None:
-        raise RuntimeError("no working C++ compiler\nfound in: nowhere")
+def test_compilation_without_a_compiler_gets_one_clear_line(folder, tmp_path, monkeypatch) -> None:
+    # What others compiled before must not spare it the compiler.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.compiler.reset()
+    try:
+        with (
+            torch._inductor.config.patch({"cpp.cxx": (None, str(tmp_path / "no-compiler"))}),
+            pytest.raises(TargetError, match=r"--compile: .*InvalidCxxCompiler.*g\+\+") as raised,
+        ):
+            resolve(str(folder), TargetOptions(compile=True))()
+    finally:
+        torch.compiler.reset()
+    assert "\n" not in str(raised.value)
 
-    original = torch.compile
-    monkeypatch.setattr(
-        torch, "compile", lambda function, **rest: original(function, backend=compile_badly)
+
+@pytest.mark.slow
+def test_compiled_plans_are_the_same_to_within_rounding(folder, station) -> None:
+    plain, compiled = (
+        resolve(str(folder), TargetOptions(compile=is_compiled))() for is_compiled in (False, True)
     )
-    with pytest.raises(TargetError, match=r"--compile: torch.compile does not work here.*C\+\+"):
-        resolve(str(folder), TargetOptions(compile=True))()
+    for size in (1, 3):
+        histories, noise = [[station(seed)] for seed in range(size)], [_noise(0, 0)] * size
+        expected, got = (
+            [[_numbers(action) for action in chunk] for chunk in policy.plan(histories, noise)]
+            for policy in (plain, compiled)
+        )
+        np.testing.assert_allclose(got, expected, atol=1e-4)
