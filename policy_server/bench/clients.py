@@ -163,16 +163,14 @@ async def _run_open(
                 record.answered(time.perf_counter() - due_s, control_step, sizes)
             free.put_nowait((episode, control_step + 1))
 
-        period_s = 1 / load.rate_hz
-        due_s = gate.started_s + period_s * client / load.num_clients
         async with asyncio.TaskGroup() as group:
-            while due_s < gate.started_s + load.seconds:
+            for number in range(round(load.rate_hz * load.seconds)):
+                due_s = gate.started_s + (number + client / load.num_clients) / load.rate_hz
                 await asyncio.sleep(due_s - time.perf_counter())
                 # Where none is free the request leaves late, and its latency counts from when it
                 # was due all the same.
                 episode, control_step = await free.get()
                 group.create_task(step(episode, control_step, due_s))
-                due_s += period_s
         # Until the last answer, or an overloaded server would seem to have kept up.
         return record.measurement(max(load.seconds, time.perf_counter() - gate.started_s))
 
