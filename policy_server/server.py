@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import os
-import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from policy_interface.codec import MAX_MESSAGE_BYTES
 from policy_interface.types import PolicyMetadata
-from policy_server.address import AddressError, split_address
+from policy_server.address import AddressError, require_free, split_address
 from policy_server.deployments import Deployment, DeploymentOptions, Deployments
 from policy_server.episodes import Episodes
 from policy_server.execution import Strategy
@@ -208,8 +206,8 @@ class PolicyServer:
 
     async def start(self) -> None:
         """Listen. Until `load` is done, health says NOT_SERVING. Raises AddressError."""
-        host, port = split_address(self.options.address)
-        is_loopback = all(ipaddress.ip_address(ip).is_loopback for ip in _require_free(host, port))
+        ips = require_free(self.options.address)
+        is_loopback = all(ipaddress.ip_address(ip).is_loopback for ip in ips)
         if not is_loopback and (self.options.tls is None or self.options.tokens is None):
             logger.warning(
                 "listening on %s without %s: keep it behind a firewall",
@@ -306,29 +304,3 @@ class PolicyServer:
         if self._deployments.current:
             logger.info("%s", self.metrics.summary())
         return is_clean
-
-
-def _require_free(host: str, port: int) -> set[str]:
-    """The host's IP addresses. Raises AddressError with the reason, which gRPC only logs."""
-    try:
-        candidates = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise AddressError(f"cannot listen on {host}:{port}: {error}") from error
-    failures = []
-    for family, kind, protocol, _, socket_address in candidates:
-        try:
-            with socket.socket(family, kind, protocol) as probe:
-                # As gRPC does: a port of connections that just ended is free.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(socket_address)
-        except OSError as error:
-            failures.append(error)
-    in_use = [error for error in failures if error.errno == errno.EADDRINUSE]
-    if in_use:
-        raise AddressError(
-            f"cannot listen on {host}:{port}: another program does already; "
-            "stop it, or choose another --address (port 0 takes a free one)"
-        )
-    if len(failures) == len(candidates):
-        raise AddressError(f"cannot listen on {host}:{port}: {failures[0].strerror}")
-    return {str(socket_address[0]) for *_, socket_address in candidates}

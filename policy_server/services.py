@@ -96,25 +96,24 @@ class PolicyServices:
         # Without deserializers, because gRPC answers UNKNOWN where its own one fails.
         unary = grpc.unary_unary_rpc_method_handler
         methods = {
-            _METADATA_SERVICE: {"GetPolicyMetadata": unary(self._answering(self._metadata))},
-            _RESET_SERVICE: {"PolicyReset": unary(self._answering(self._reset))},
-            _STEP_SERVICE: {"PolicyStep": unary(self._answering(self._step))},
-            _SESSION_SERVICE: {
-                "Handshake": unary(self._answering(self._handshake)),
-                "EndEpisode": unary(self._answering(self._end)),
-                "Episode": grpc.stream_stream_rpc_method_handler(self._stream),
-            },
+            _METADATA_SERVICE: {"GetPolicyMetadata": self._metadata},
+            _RESET_SERVICE: {"PolicyReset": self._reset},
+            _STEP_SERVICE: {"PolicyStep": self._step},
+            _SESSION_SERVICE: {"Handshake": self._handshake, "EndEpisode": self._end},
         }
+        handlers: dict[str, dict[str, grpc.RpcMethodHandler]] = {
+            service: {name: unary(self._answering(name, each)) for name, each in behaviours.items()}
+            for service, behaviours in methods.items()
+        }
+        handlers[_SESSION_SERVICE]["Episode"] = grpc.stream_stream_rpc_method_handler(self._stream)
         return [
-            grpc.method_handlers_generic_handler(service, handlers)
-            for service, handlers in methods.items()
+            grpc.method_handlers_generic_handler(service, by_name)
+            for service, by_name in handlers.items()
         ]
 
     def _answering(
-        self, behaviour: Callable[[bytes, _Context], Awaitable[bytes]]
+        self, method: str, behaviour: Callable[[bytes, _Context], Awaitable[bytes]]
     ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
-        method = behaviour.__name__.strip("_")
-
         async def answer(data: bytes, context: _Context) -> bytes:
             self._begin_call()
             try:
