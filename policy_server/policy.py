@@ -78,12 +78,13 @@ class GuidedPolicy(Policy, Protocol):
 
 
 def plans_instantly(policy: Policy) -> bool:
-    """Whether the policy says of itself, by a true `is_instant`, that planning takes microseconds.
+    """Whether the policy's own class says, by a true `is_instant`, that planning takes microseconds.
 
-    It then plans on the server's event loop: handing it to a thread and back would take longer. It
+    A class does not inherit it: what it plans with may be its own. An instant policy
+    plans on the server's event loop, since handing it to a thread and back would take longer. It
     must not block, and what it does to the process it does to every robot.
     """
-    return getattr(policy, "is_instant", False) is True
+    return vars(type(policy)).get("is_instant") is True
 
 
 def require_policy(candidate: object) -> None:

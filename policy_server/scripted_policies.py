@@ -116,8 +116,6 @@ class NullPolicy:
 class SleepPolicy(NullPolicy):
     """Sleeps, equally long whatever its batch, and answers as NullPolicy: inference's stand-in."""
 
-    is_instant = False
-
     def __init__(self, *, sleep_ms: float, chunk_length: int = 1) -> None:
         super().__init__(chunk_length=chunk_length, name="sleep")
         self.sleep_ms = sleep_ms

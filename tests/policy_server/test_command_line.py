@@ -155,7 +155,7 @@ def test_an_interrupt_while_loading_ends_it(user_folder) -> None:
         (["serve", "my_policies:NoPolicy"], "plan: expected a method"),
         (["serve", "my_policies.py"], "is not a folder"),
         (["serve", "hold", "--address", "nowhere"], "expected HOST:PORT"),
-        (["serve", "hold", "--max-batch-size", "0"], "max_batch_size: expected at least 1"),
+        (["serve", "hold", "--max-batch-size", "0"], "--max-batch-size: expected at least 1"),
         (["serve", "hold", "--open-loop-steps", "0"], "--open-loop-steps: expected at least 1"),
         (["serve", "hold", "--open-loop-steps", "2"], "open-loop steps: expected 1 to 1"),
         (["serve", "hold", "--drain-s", "-1"], "--drain-s"),
