@@ -30,6 +30,7 @@ from step_analysis.sequential.survival import BinomialLaws, advance, start
 
 _MIN_CONTROL_SAMPLES = 10
 _MIN_BISECTIONS = 6
+_NO_ROOM = 1e-300
 _POINT_SPACING = 0.6
 """Largest distance of control points, in standard deviations of arcsin(sqrt(rate)) at n_max."""
 
@@ -105,9 +106,8 @@ def _stop_what_fits(
         What is spent at each rate.
     """
     law = paired_law(t, laws)
-    with np.errstate(divide="ignore"):
-        largest_share = (law / room).max(axis=1)
-    x, y, factor = _candidates(t, alive, laws, largest_share, stop_at)
+    share_of_room = law / np.maximum(room, _NO_ROOM)
+    x, y, factor = _candidates(t, alive, laws, share_of_room, stop_at)
     masses = law[x + y]
     masses *= factor[:, None]
     total = np.cumsum(masses, axis=0)
@@ -132,23 +132,29 @@ def _candidates(
     t: int,
     alive: np.ndarray,
     laws: BinomialLaws,
-    largest_share: np.ndarray,
+    share_of_room: np.ndarray,
     stop_at: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """States that could stop, strongest evidence first.
 
     One of each mirrored pair, (x, y) with x + y <= t, stands for both. They are collected in
-    layers, each one success further from what stops already. A state is left out if it alone
-    exceeds the room at a control point or if a stronger one, (x, y + 1) or (x - 1, y), does: a
-    monotone boundary can't hold it.
+    layers, each one success further from what stops already. A state is left out if, at the
+    control point where it takes the largest share of the room, it exceeds the room together with
+    those of its row that have to stop before it, or if a stronger one, (x, y + 1) or (x - 1, y),
+    was left out: a monotone boundary can't hold it.
+
+    Args:
+        share_of_room: `paired_law` divided by the room, (t + 1, rates).
 
     Returns:
         x, y, and the factor to `paired_law` at x + y that gives the pair's probability.
     """
     rows = np.arange(t + 1)
+    tightest = share_of_room.argmax(axis=1)
     reach = stop_at.copy()
     too_large = np.zeros(t + 1, dtype=bool)
     layers: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    rows_of_layers: list[tuple[np.ndarray, np.ndarray]] = []
     while True:
         y = reach - 1
         stronger_stop = np.concatenate([[0], reach[:-1]]) <= y
@@ -157,12 +163,19 @@ def _candidates(
             break
         y0 = y[x0]
         factor = alive[x0, y0 - x0] * laws.split(t, x0, y0)
-        fits = factor * largest_share[x0 + y0] <= 1.0
+        rate = tightest[x0 + y0]
+        share = factor * share_of_room[x0 + y0, rate]
+        for sums, factors in rows_of_layers:
+            share += factors[x0] * share_of_room[sums[x0], rate]
+        fits = share <= 1.0
         too_large[x0[~fits]] = True
-        x0, y0 = x0[fits], y0[fits]
+        x0, y0, factor = x0[fits], y0[fits], factor[fits]
         reach[x0] = y0
         reach[t - y0] = np.minimum(reach[t - y0], t - x0)
-        layers.append((x0, y0, factor[fits]))
+        layers.append((x0, y0, factor))
+        rows_of_layers.append((np.zeros(t + 1, dtype=int), np.zeros(t + 1)))
+        for of_rows, values in zip(rows_of_layers[-1], (x0 + y0, factor), strict=True):
+            of_rows[x0] = values
     if not layers:
         return rows[:0], rows[:0], np.empty(0)
     x, y, factor = map(np.concatenate, zip(*layers, strict=True))
