@@ -17,7 +17,6 @@ from step_analysis.fixed_sample.region_size import RegionSizes
 from step_analysis.fixed_sample.unpaired_test import Staircase, UnpairedTest
 from step_analysis.sequential.pairwise_test import check_design
 
-
 BARNARD_SIZE_LIMIT = 5_000
 """Episodes of each arm: the distinct statistics then take 100 MB."""
 
