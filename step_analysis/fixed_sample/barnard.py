@@ -14,11 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from step_analysis.fixed_sample.region_size import RegionSizes
-from step_analysis.fixed_sample.unpaired_test import Staircase, UnpairedTest
-from step_analysis.sequential.pairwise_test import check_design
-
-BARNARD_SIZE_LIMIT = 5_000
-"""Episodes of each arm: the distinct statistics then take 100 MB."""
+from step_analysis.fixed_sample.unpaired_test import Staircase, UnpairedTest, check_size
 
 
 def barnard_test(n_max: int, alpha_per_side: float) -> UnpairedTest:
@@ -33,11 +29,7 @@ def barnard_region(num_episodes: int, alpha: float) -> Staircase:
     Raises:
         ValueError: no episode or more than 5,000, or an alpha outside (0, 1/2).
     """
-    check_design(num_episodes, alpha)
-    if num_episodes > BARNARD_SIZE_LIMIT:
-        raise ValueError(
-            f"Barnard's test takes at most {BARNARD_SIZE_LIMIT} episodes, got {num_episodes}"
-        )
+    check_size(num_episodes, alpha)
     sizes = RegionSizes(num_episodes)
     y, x = np.tril_indices(num_episodes + 1, -1)
     levels = np.unique(_statistic(x, y, num_episodes))

@@ -9,8 +9,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import hypergeom
 
-from step_analysis.fixed_sample.unpaired_test import Staircase, UnpairedTest
-from step_analysis.sequential.pairwise_test import check_design
+from step_analysis.fixed_sample.unpaired_test import Staircase, UnpairedTest, check_size
 
 
 def fisher_test(n_max: int, alpha_per_side: float) -> UnpairedTest:
@@ -20,8 +19,12 @@ def fisher_test(n_max: int, alpha_per_side: float) -> UnpairedTest:
 
 @lru_cache(maxsize=256)
 def fisher_region(num_episodes: int, alpha: float) -> Staircase:
-    """All counts whose one-sided p-value is at most alpha."""
-    check_design(num_episodes, alpha)
+    """All counts whose one-sided p-value is at most alpha.
+
+    Raises:
+        ValueError: no episode or more than 5,000, or an alpha outside (0, 1/2).
+    """
+    check_size(num_episodes, alpha)
     x = np.arange(num_episodes + 1)
     # The p-value falls with y for each x: bisect all x at once.
     below, reaching = x, np.full(num_episodes + 1, num_episodes + 1)

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from step_analysis.sequential.pairwise_test import Decision, Verdict, outcome_arrays
+from step_analysis.sequential.pairwise_test import Decision, Verdict, check_design, outcome_arrays
+
+UNPAIRED_SIZE_LIMIT = 5_000
+"""Episodes of each arm: the statistics of all counts then take a few 100 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,16 @@ class UnpairedTest:
         self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray
     ) -> None:
         """None: it does not look before the end."""
+
+
+def check_size(num_episodes: int, alpha: float) -> None:
+    """Raises ValueError unless there are 1 to 5,000 episodes and alpha lies in (0, 1/2)."""
+    check_design(num_episodes, alpha)
+    if num_episodes > UNPAIRED_SIZE_LIMIT:
+        raise ValueError(
+            f"exact tests of two counts take at most {UNPAIRED_SIZE_LIMIT} episodes of each arm, "
+            f"got {num_episodes}"
+        )
 
 
 _AS_DECISION: dict[int, Decision] = {-1: -1, 0: 0, 1: 1}

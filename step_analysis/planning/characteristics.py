@@ -23,6 +23,9 @@ from step_analysis.sequential.pairwise_test import check_design
 from step_analysis.sequential.step_design import StepDesign
 from step_analysis.sequential.step_tables import find_table
 
+LARGEST_BUDGET = 20_000
+"""Exact characteristics beyond would take hours; some tests have limits of their own below."""
+
 _NUM_DISCORDANCES = 401
 
 
@@ -89,9 +92,9 @@ def characteristics(
     """The chance of each verdict and the expected episodes.
 
     Raises:
-        ValueError: n_max below 1, or an alpha a side outside (0, 1/2).
+        ValueError: n_max below 1 or above 20,000, or an alpha a side outside (0, 1/2).
     """
-    check_design(n_max, alpha_per_side)
+    _check(n_max, alpha_per_side)
     p0, p1 = rates.p0, rates.p1
     if method == "step":
         boundary = find_table(StepDesign(n_max=n_max, alpha_per_side=alpha_per_side)).boundary
@@ -140,9 +143,9 @@ def largest_size(method: TestName, n_max: int, alpha_per_side: float) -> float:
     over all discordances, too.
 
     Raises:
-        ValueError: n_max below 1, or an alpha a side outside (0, 1/2).
+        ValueError: n_max below 1 or above 20,000, or an alpha a side outside (0, 1/2).
     """
-    check_design(n_max, alpha_per_side)
+    _check(n_max, alpha_per_side)
     if method == "step":
         table = find_table(StepDesign(n_max=n_max, alpha_per_side=alpha_per_side))
         return table.certificate.type1_sup
@@ -159,6 +162,12 @@ def largest_size(method: TestName, n_max: int, alpha_per_side: float) -> float:
         tails = binom.sf(majorities(n_max, alpha_per_side) - 1, m, 0.5)
         return float((binom.pmf(m, n_max, discordances[:, None]) @ tails).max())
     return RegionSizes(n_max).largest(_region(method, n_max, alpha_per_side).first_y)
+
+
+def _check(n_max: int, alpha_per_side: float) -> None:
+    check_design(n_max, alpha_per_side)
+    if n_max > LARGEST_BUDGET:
+        raise ValueError(f"n_max must be at most {LARGEST_BUDGET} here, got {n_max}")
 
 
 def _region(method: TestName, n_max: int, alpha_per_side: float) -> Staircase:

@@ -8,12 +8,15 @@ from typing import Literal
 from scipy.special import ndtri
 
 from step_analysis.methods import STEP_MAX_SAMPLE_SIZE, TestName
-from step_analysis.planning.characteristics import Characteristics, TrueRates, characteristics
+from step_analysis.planning.characteristics import (
+    LARGEST_BUDGET,
+    Characteristics,
+    TrueRates,
+    characteristics,
+)
 
 PlanMethod = Literal["auto", "step", "lai", "paired", "mcnemar", "barnard", "fisher"]
 """All tests but SAVI, which has no exact power and needs no budget."""
-
-LARGEST_BUDGET = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ _NUM_RUNS = 50_000
 _NUM_SIZE_RUNS = 10_000
 _SIZE_RATES = (0.5, 0.3, 0.15, 0.05)
 """Equal rates at which the size is looked at; the test is symmetric about 1/2."""
-_RUNS_AT_ONCE = 5_000
+_OUTCOMES_AT_ONCE = 1_000_000
 _SEED = 20250613
 
 
@@ -37,8 +37,9 @@ def savi_characteristics(
         return _enumerated(n_max, alpha_per_side, p0, p1)
     rng = np.random.default_rng(_SEED)
     up = down = total_time = 0
-    for begin in range(0, num_runs, _RUNS_AT_ONCE):
-        shape = (min(_RUNS_AT_ONCE, num_runs - begin), n_max)
+    at_once = max(_OUTCOMES_AT_ONCE // n_max, 1)
+    for begin in range(0, num_runs, at_once):
+        shape = (min(at_once, num_runs - begin), n_max)
         decisions, times = savi_decisions(
             rng.random(shape) < p0, rng.random(shape) < p1, alpha_per_side
         )

@@ -85,6 +85,7 @@ def test_discordance_is_for_pairs(capsys):
     ("arguments", "complaint"),
     [
         (["--n-max", "0", *RATES], "n_max must be a whole number of at least 1, got 0"),
+        (["--n-max", "1000000", *RATES], "n_max must be at most 20000 here, got 1000000"),
         (["--n-max", "9", *RATES, "--alpha", "0"], "alpha must lie strictly between 0 and 1"),
         (["--n-max", "9", *RATES, "--alpha", "0.7", "--sides", "one"], "below 0.5, got 0.7"),
         (["--n-max", "9", "--p0", "1.1", "--p1", "0.5"], "p0 must lie within [0, 1], got 1.1"),

@@ -95,6 +95,7 @@ def test_impossible_counts_are_refused(p_values):
         p_values(2, 6, 5)
 
 
-def test_more_episodes_than_memory_holds_are_refused():
-    with pytest.raises(ValueError, match="takes at most 5000 episodes, got 9000"):
-        barnard_test(9000, 0.025)
+@pytest.mark.parametrize("make_test", [barnard_test, fisher_test])
+def test_more_episodes_than_memory_holds_are_refused(make_test):
+    with pytest.raises(ValueError, match="take at most 5000 episodes of each arm, got 9000"):
+        make_test(9000, 0.025)
