@@ -98,8 +98,8 @@ class Exchanges:
         self._random = random.Random()  # noqa: S311 (spreads retries, guards nothing)
         self._client_identifier = str(uuid.uuid4())
         self._num_steps_answered = 0
-        # Whether the server is one of ours, which repeats an answer rather than act twice; None as
-        # long as nobody asked.
+        # Whether the server is one of ours, which repeats an answer rather than act twice: it is
+        # where it shakes hands. None as long as nobody has asked.
         self._is_ours: bool | None = None
 
     def wait_until_serving(self, *, timeout_s: float) -> Exchange[None]:
@@ -158,7 +158,8 @@ class Exchanges:
         )
         self._require_success(response, METADATA)
         metadata = decode_metadata(response.policy_metadata)
-        self._is_ours = CONTRACT_KEY in metadata.runtime_information
+        if CONTRACT_KEY not in metadata.runtime_information:
+            self._is_ours = False
         return metadata
 
     def contract(self) -> Exchange[Contract | None]:

@@ -96,6 +96,7 @@ class ScriptedServer:
         *,
         address: str = "127.0.0.1:0",
         is_ours: bool = True,
+        states_contract: bool | None = None,
         can_watch: bool = True,
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
@@ -109,6 +110,7 @@ class ScriptedServer:
         self.stream_was_finished = False
         self.health = WatchedHealth() if can_watch else UnwatchedHealth()
         self._is_ours = is_ours
+        self._states_contract = is_ours if states_contract is None else states_contract
         self._num_steps = 0
         self._server = grpc.server(futures.ThreadPoolExecutor(6))
         for service, methods in (_SERVICES | (_OUR_SERVICES if is_ours else {})).items():
@@ -183,7 +185,7 @@ class ScriptedServer:
         )
 
     def _metadata(self) -> Any:
-        information = {CONTRACT_KEY: CONTRACT.to_json()} if self._is_ours else {}
+        information = {CONTRACT_KEY: CONTRACT.to_json()} if self._states_contract else {}
         return codec.encode_metadata(PolicyMetadata(name="hold", runtime_information=information))
 
     def _PolicyReset(self, request: Any) -> Any:

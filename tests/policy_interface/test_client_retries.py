@@ -151,15 +151,14 @@ def test_no_means_no(patient, server, time) -> None:
     assert time.pauses_s == []
 
 
-@pytest.mark.parametrize("is_known", ["by handshake", "by metadata", "not yet"])
+@pytest.mark.parametrize("is_known", [False, True])
 def test_our_server_gets_the_same_step_again(
     patient, server, time, make_observation, is_known
 ) -> None:
     with patient(server.address) as client:
-        if is_known == "by handshake":
+        if is_known:
             client.handshake()
-        elif is_known == "by metadata":
-            client.metadata()
+        client.metadata()
         client.reset(seed=0)
         client.step(make_observation())
         for _ in range(2):
@@ -170,8 +169,8 @@ def test_our_server_gets_the_same_step_again(
     assert tries == [tries[0]] * 3
     assert [step.control_step for step in server.requests("PolicyStep")] == [0, 1, 1, 1, 2]
     assert time.pauses_s == pytest.approx([0.05, 0.1])
-    # Asked for once, and only where nobody knew.
-    assert len(server.requests("Handshake")) == (0 if is_known == "by metadata" else 1)
+    # Asked for once, by the user or by the client.
+    assert len(server.requests("Handshake")) == 1
 
 
 @pytest.mark.parametrize("is_known", [False, True])
@@ -188,6 +187,19 @@ def test_a_foreign_server_never_gets_a_step_again(
                 client.step(make_observation())
     assert len(foreign_server.requests("PolicyStep")) == 2
     assert time.pauses_s == []
+
+
+def test_a_contract_alone_does_not_make_a_server_ours(
+    patient, make_server, time, make_observation
+) -> None:
+    server = make_server(is_ours=False, states_contract=True)
+    with patient(server.address) as client:
+        assert client.contract() == server.contract
+        client.reset(seed=0)
+        server.refuse("PolicyStep", UNAVAILABLE, "as told")
+        with pytest.raises(UnavailableError, match="as told"):
+            client.step(make_observation())
+    assert len(server.requests("PolicyStep")) == 1
 
 
 def test_a_step_is_not_repeated_to_a_server_that_does_not_say_whose_it_is(
