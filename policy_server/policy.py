@@ -78,11 +78,10 @@ class GuidedPolicy(Policy, Protocol):
 
 
 def plans_instantly(policy: Policy) -> bool:
-    """Whether the policy's own class says, by a true `is_instant`, that planning takes microseconds.
+    """Whether the policy's own class says by `is_instant = True` that planning takes microseconds.
 
-    A class does not inherit it: what it plans with may be its own. An instant policy
-    plans on the server's event loop, since handing it to a thread and back would take longer. It
-    must not block, and what it does to the process it does to every robot.
+    It then plans on the server's event loop, since handing it to a thread and back would take
+    longer. It must not block. A class does not inherit this: what it plans with may be its own.
     """
     return vars(type(policy)).get("is_instant") is True
 

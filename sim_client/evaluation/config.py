@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from sim_client.evaluation.errors import UsageError
+from sim_client.evaluation.server_connection import ServerConnection
 
 # LBM Eval's rule: demonstrations take index + 100, evaluations lie this much higher, so that no
 # policy is ever judged on a scenario that it could have been trained on.
@@ -73,6 +74,12 @@ class EvaluationConfig:
     """Scenarios of each task, START:END without END."""
     address: str = "127.0.0.1:50051"
     """HOST:PORT of the policy server."""
+    served_policy: str | None = None
+    """Which of the server's policies, by its name there; its first by default."""
+    tls_ca: Path | None = None
+    """PEM file of the authority to trust for the server; the connection is then encrypted."""
+    token_file: Path | None = None
+    """File of the token that the server asks for."""
     workers: int = 2
     """Simulator processes."""
     output: Path = Path("rollouts")
@@ -94,6 +101,16 @@ class EvaluationConfig:
     """A worker without a control step for so long is replaced."""
     time_limit_s: float | None = None
     """Simulated seconds an episode may take, instead of each task's own limit."""
+
+    def connection(self) -> ServerConnection:
+        """How to speak with the server."""
+        return ServerConnection(
+            address=self.address,
+            policy=self.served_policy,
+            tls_ca=self.tls_ca,
+            token_file=self.token_file,
+            timeout_s=self.step_timeout_s,
+        )
 
     def __post_init__(self) -> None:
         words = [word.strip() for item in self.tasks for word in item.split(",")]

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from policy_interface.client import (
-    PolicyClient,
     PolicyServerRefusedError,
     PolicyServerUnreachableError,
 )
+from policy_interface.client_options import ClientOptionError
 from policy_interface.contract import Contract, ImageSize
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeRequest
@@ -75,13 +75,12 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
         num_workers=config.workers,
     )
     settings = WorkerSettings(
-        address=config.address,
+        server=config.connection(),
         policy_digest=policy.digest,
         serving_options=dict(policy.serving),
         contract_json=contract.to_json(),
         station_factory=station_factory,
         wait_for_server_s=config.wait_for_server_s,
-        step_timeout_s=config.step_timeout_s,
     )
     with folder:
         unfinished = folder.unfinished()
@@ -163,7 +162,11 @@ def _known_cameras() -> Mapping[str, ImageSize]:
 
 
 def _meet(config: EvaluationConfig) -> ServedPolicy:
-    with PolicyClient(config.address, timeout_s=config.step_timeout_s) as client:
+    try:
+        client = config.connection().open()
+    except ClientOptionError as error:
+        raise UsageError(str(error)) from error
+    with client:
         try:
             metadata = await_metadata(client, timeout_s=config.wait_for_server_s)
         except PolicyServerUnreachableError as error:

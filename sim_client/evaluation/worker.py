@@ -6,6 +6,7 @@ It reads `EpisodeRequest`s from a pipe and answers each with `Heartbeat`s and th
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import traceback
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from sim_client.evaluation.episode import (
     run_episode,
 )
 from sim_client.evaluation.handshake import await_metadata, policy_digest, serving_options
+from sim_client.evaluation.server_connection import ServerConnection
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.station.headless_gl import RenderingUnavailableError
 from step_analysis.rollouts import Outcome
@@ -58,13 +60,12 @@ class WorkerSettings:
     station_factory: import string `module:callable` of a StationFactory.
     """
 
-    address: str
+    server: ServerConnection
     policy_digest: str
     serving_options: Mapping[str, str]
     contract_json: str
     station_factory: str
     wait_for_server_s: float
-    step_timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def serve_episodes(connection: Connection, settings: WorkerSettings) -> None:
     """The worker's whole life."""
     become_worker()
     try:
-        with PolicyClient(settings.address, timeout_s=settings.step_timeout_s) as client:
+        with settings.server.open() as client:
             worker = _Worker(connection, settings, client)
             while not worker.is_spent:
                 worker.serve(connection.recv())
@@ -144,9 +145,9 @@ class _Worker:
         expected = {"digest": settings.policy_digest, **settings.serving_options}
         if served != expected:
             return Halt(
-                f"{settings.address} now serves another policy, {served}, than the one under "
-                f"evaluation, {expected}; serve that one again, or evaluate the new one into a "
-                "new --output"
+                f"{settings.server.address} now serves another policy, {served}, than the one "
+                f"under evaluation, {expected}; serve that one again, or evaluate the new one "
+                "into a new --output"
             )
         return None
 
@@ -170,6 +171,9 @@ class _Worker:
                 wall_s=stopwatch.wall_s,
                 message=_described(error),
             )
+        # The server may be gone; then it has forgotten the episode as well.
+        with contextlib.suppress(PolicyServerError):
+            self._client.end_episode()
         return Ended(report, worker_is_spent=self.is_spent)
 
     def _station_of(self, task_name: str) -> Station:
