@@ -38,6 +38,11 @@ class Slow(HoldPolicy):
         print("loading", flush=True)
         threading.Event().wait()
 
+class Versioned(HoldPolicy):
+    def __init__(self):
+        with open("version") as file:
+            print("version", file.read(), flush=True)
+
 class NeedsArguments:
     def __init__(self, path):
         pass
@@ -79,6 +84,7 @@ def _address(ready_line: str) -> str:
 @pytest.fixture
 def user_folder(tmp_path: Path) -> Path:
     (tmp_path / "my_policies.py").write_text(_STUCK_POLICY)
+    (tmp_path / "version").write_text("1")
     return tmp_path
 
 
@@ -134,6 +140,33 @@ def test_a_second_interrupt_ends_it_at_once(make_observation, wire, user_folder)
             process.communicate(timeout=_PATIENCE_S)
             assert call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     assert process.returncode == 130
+
+
+def test_a_hangup_loads_every_policy_anew_and_ends_no_episode(
+    make_observation, wire, user_folder
+) -> None:
+    with _started("my_policies:Versioned", "other=hold", cwd=user_folder) as process:
+        assert _line(process) == "version 1\n"
+        address = _address(_line(process))
+        with wire(address) as client, PolicyClient(address) as watcher:
+            client.reset(seed=0)
+            (user_folder / "version").write_text("2")
+            process.send_signal(signal.SIGHUP)
+            assert _line(process) == "version 2\n"
+            assert process.stderr is not None
+            assert any("reloaded other" in line for line in process.stderr)
+            watcher.wait_until_serving(timeout_s=_PATIENCE_S)
+            assert client.begin_step(make_observation()).result().success
+            # What cannot be loaded leaves what there is.
+            (user_folder / "version").unlink()
+            process.send_signal(signal.SIGHUP)
+            assert any("the former policies stay" in line for line in process.stderr)
+            watcher.wait_until_serving(timeout_s=_PATIENCE_S)
+            client.reset(seed=1)
+            assert client.begin_step(make_observation()).result().success
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=_PATIENCE_S)
+    assert process.returncode == 0
 
 
 def test_an_interrupt_while_loading_ends_it(user_folder) -> None:

@@ -84,6 +84,36 @@ def test_health_follows_the_policy_from_loading_to_draining(make_observation, wi
         assert draining.result(_PATIENCE_S)
 
 
+def test_health_says_that_a_policy_is_being_replaced_and_episodes_go_on(
+    make_observation, wire
+) -> None:
+    may_load = threading.Event()
+
+    def build() -> HoldPolicy:
+        assert may_load.wait(_PATIENCE_S)
+        return HoldPolicy()
+
+    with (
+        running_server(HoldPolicy()) as server,
+        grpc.insecure_channel(server.address) as channel,
+        wire(server.address) as client,
+    ):
+        client.reset(seed=0)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=_PATIENCE_S
+        )
+        assert next(watch).status == _SERVING
+        reloading = server.reload(build)
+        assert next(watch).status == _NOT_SERVING
+        assert _check(channel) == _NOT_SERVING
+        assert client.begin_step(make_observation()).result().success
+        may_load.set()
+        reloading.result(_PATIENCE_S)
+        assert next(watch).status == _SERVING
+        assert client.begin_step(make_observation()).result().success
+        watch.cancel()
+
+
 def test_draining_gives_up_after_its_grace(make_observation, wire) -> None:
     policy = GatedPolicy(HoldPolicy())
     with running_server(policy) as server, wire(server.address) as client:
