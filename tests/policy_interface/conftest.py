@@ -168,7 +168,7 @@ class ScriptedServer:
         )
 
     def _scripted(self, name: str, request: Any, context: grpc.ServicerContext) -> bytes | None:
-        metadata = {each.key: each.value for each in context.invocation_metadata()}
+        metadata = dict(context.invocation_metadata())
         self.seen.append(Seen(name, request, metadata, context.peer()))
         self.called.set()
         if not self._script[name]:
