@@ -145,6 +145,10 @@ class Episodes:
         """Raises UnknownSessionError."""
         return self._table.find(identifier)
 
+    def peek(self, identifier: uuid.UUID) -> Episode | None:
+        """As `find`, for nothing that keeps it from being idle."""
+        return self._table.peek(identifier)
+
     def end(self, identifier: uuid.UUID, *, reason: EndReason = "ended") -> bool:
         return self._table.end(identifier, reason=reason)
 

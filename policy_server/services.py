@@ -121,7 +121,7 @@ class PolicyServices:
                 return await behaviour(data, context)
             # The edge of the process: a bug of ours fails one call, not every robot's.
             except Exception as error:  # noqa: BLE001
-                refused = self._refused(method, error, context)
+                refused = self._refused(method, error, context, self._concerned(method, data))
             finally:
                 self._end_call()
             await context.abort(refused.status, refused.text, refused.metadata)
@@ -163,6 +163,16 @@ class PolicyServices:
         else:
             logger.error("%s failed inside the server", method, exc_info=error, extra=extra)
         return refused
+
+    def _concerned(self, method: str, data: bytes) -> Episode | None:
+        """The episode of a step that is refused, for the refusal to name."""
+        if method != "PolicyStep":
+            return None
+        try:
+            request = _parsed(PolicyStep_pb2.PolicyStepRequest, data)
+            return self._episodes.peek(_identifier(request.client_identifier))
+        except MalformedRequestError:
+            return None
 
     def _chosen(self, name: str, context: _Context) -> Deployment:
         """Raises UnknownPolicyError."""
@@ -293,8 +303,12 @@ class PolicyServices:
             raise MalformedRequestError("kind: expected step; a stream is one episode")
         found = self._episodes.find(episode.identifier)
         assert found is episode
+        step = request.step
         answer = await self._episodes.step(
-            episode, request.step.observation, wants_chunk=request.step.wants_chunk
+            episode,
+            step.observation,
+            wants_chunk=step.wants_chunk,
+            control_step=step.control_step if step.HasField("control_step") else None,
         )
         return _step_response(answer)
 

@@ -294,9 +294,13 @@ class SessionTable(Generic[_SessionT]):
         self._entries.move_to_end(client)
         return session
 
-    def is_current(self, client: UUID, session: _SessionT) -> bool:
+    def peek(self, client: UUID) -> _SessionT | None:
+        """The client's session, if any; this is no use of it."""
         entry = self._entries.get(client)
-        return entry is not None and entry[0] is session
+        return None if entry is None else entry[0]
+
+    def is_current(self, client: UUID, session: _SessionT) -> bool:
+        return self.peek(client) is session
 
     def end(self, client: UUID, *, reason: EndReason = "ended") -> bool:
         """Forget the client's session; whether there was one."""

@@ -266,15 +266,21 @@ class AsyncEpisode:
         """As AsyncPolicyClient.step, but a step that fails is not tried again."""
         return decode_action((await self._step(observation, wants_chunk=False)).action)
 
-    async def step_chunk(self, observation: Observation) -> ActionChunk:
+    async def step_chunk(
+        self, observation: Observation, *, control_step: int | None = None
+    ) -> ActionChunk:
         """As AsyncPolicyClient.step_chunk, but a step that fails is not tried again."""
-        return self._exchanges.chunk_of(await self._step(observation, wants_chunk=True))
+        return self._exchanges.chunk_of(
+            await self._step(observation, wants_chunk=True, control_step=control_step)
+        )
 
     async def _step(
-        self, observation: Observation, *, wants_chunk: bool
+        self, observation: Observation, *, wants_chunk: bool, control_step: int | None = None
     ) -> PolicyStep_pb2.PolicyStepResponse:
         request = self._exchanges.episode_step_request(
-            await _encoded(self._encoder, observation), wants_chunk=wants_chunk
+            await _encoded(self._encoder, observation),
+            wants_chunk=wants_chunk,
+            control_step=control_step,
         )
         return self._exchanges.episode_step_response(
             await self._stream.ask(request, timeout_s=self._timeout_s)

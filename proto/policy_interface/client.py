@@ -316,15 +316,19 @@ class Episode:
         """As PolicyClient.step, but a step that fails is not tried again."""
         return decode_action(self._step(observation, wants_chunk=False).action)
 
-    def step_chunk(self, observation: Observation) -> ActionChunk:
+    def step_chunk(
+        self, observation: Observation, *, control_step: int | None = None
+    ) -> ActionChunk:
         """As PolicyClient.step_chunk, but a step that fails is not tried again."""
-        return self._exchanges.chunk_of(self._step(observation, wants_chunk=True))
+        return self._exchanges.chunk_of(
+            self._step(observation, wants_chunk=True, control_step=control_step)
+        )
 
     def _step(
-        self, observation: Observation, *, wants_chunk: bool
+        self, observation: Observation, *, wants_chunk: bool, control_step: int | None = None
     ) -> PolicyStep_pb2.PolicyStepResponse:
         request = self._exchanges.episode_step_request(
-            self._encoder.encode(observation), wants_chunk=wants_chunk
+            self._encoder.encode(observation), wants_chunk=wants_chunk, control_step=control_step
         )
         return self._exchanges.episode_step_response(
             self._stream.ask(request, timeout_s=self._timeout_s)

@@ -288,9 +288,12 @@ class Exchanges:
         self._is_ours = True
         return BegunEpisode(session=response.begun.session, stream=opened.stream)
 
-    def episode_step_request(self, observation: MessageBytes, *, wants_chunk: bool) -> bytes:
+    def episode_step_request(
+        self, observation: MessageBytes, *, wants_chunk: bool, control_step: int | None
+    ) -> bytes:
         return episode_step_bytes(
-            PolicySession_pb2.EpisodeStep(wants_chunk=wants_chunk), observation
+            PolicySession_pb2.EpisodeStep(wants_chunk=wants_chunk, control_step=control_step),
+            observation,
         )
 
     def episode_step_response(

@@ -12,6 +12,8 @@ import grpc
 import numpy as np
 import pytest
 
+from policy_interface.client import PolicyClient
+from policy_interface.client_errors import PolicyServerRefusedError
 from policy_interface.codec import decode_action, encode_observation
 from policy_interface.contract import Contract, ImageSize
 from policy_interface.generated.assay_policy_interface import (
@@ -136,6 +138,7 @@ def test_a_robot_that_executes_chunks_itself_goes_on_where_it_is(make_observatio
     assert code == grpc.StatusCode.FAILED_PRECONDITION
     assert "expected 7" in text
     assert (detail.reason, detail.field) == ("control_step", "")
+    assert (detail.session, detail.control_step) == (caller.identifier, 7)
 
 
 def test_a_repeated_step_gets_the_same_answer_and_advances_nothing(make_observation) -> None:
@@ -213,6 +216,19 @@ class TestStream:
             assert uuid.UUID(responses[0].begun.session)
             assert [response.step for response in responses[1:]] == expected
             server.wait_until(lambda running: running.num_sessions == 0)
+
+    def test_a_robot_that_executes_chunks_itself_says_where_it_is(self, make_observation) -> None:
+        with (
+            _served(NoisePolicy(chunk_length=8), open_loop_steps=4) as (server, _),
+            PolicyClient(server.address) as client,
+            client.episode(seed=0) as episode,
+        ):
+            assert episode.step_chunk(make_observation()).planned_from_step == 0
+            later = episode.step_chunk(make_observation(), control_step=6)
+            assert (later.first_control_step, later.planned_from_step) == (6, 6)
+            with pytest.raises(PolicyServerRefusedError, match="control_step: expected 7") as no:
+                episode.step_chunk(make_observation(), control_step=3)
+            assert no.value.session == episode.session
 
     def test_its_state_dies_with_it(self, make_observation) -> None:
         sent, requests = self._requests()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from policy_interface.client import PolicyClient, PolicyServerRefusedError
+from policy_interface.client_options import RetryPolicy
 from policy_interface.codec import decode_action
 from policy_interface.types import Action, Observation
 from policy_server.scripted_policies import WAVE_MAX_SPEED_M_S, HoldPolicy, WavePolicy
@@ -206,7 +207,7 @@ def test_more_episodes_than_sessions_are_refused_while_the_others_are_fresh(
         running_server(HoldPolicy(), _options(max_sessions=2)) as server,
         PolicyClient(server.address) as one,
         PolicyClient(server.address) as two,
-        PolicyClient(server.address) as three,
+        PolicyClient(server.address, retries=RetryPolicy(max_tries=1)) as three,
     ):
         one.reset(seed=0)
         two.reset(seed=0)

@@ -26,7 +26,7 @@ from ..lbm_policy_interface import GetPolicyMetadata_pb2 as lbm__policy__interfa
 from ..lbm_policy_interface import PolicyStep_pb2 as lbm__policy__interface_dot_PolicyStep__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*assay_policy_interface/PolicySession.proto\x12\x16\x61ssay_policy_interface\x1a,lbm_policy_interface/GetPolicyMetadata.proto\x1a%lbm_policy_interface/PolicyStep.proto\"<\n\x10HandshakeRequest\x12\x18\n\x10station_contract\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\"\x96\x01\n\x11HandshakeResponse\x12\x17\n\x0fpolicy_contract\x18\x01 \x01(\t\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\x12=\n\x0fpolicy_metadata\x18\x03 \x01(\x0b\x32$.lbm_policy_interface.PolicyMetadata\x12\x14\n\x0cpolicy_names\x18\x04 \x03(\t\"F\n\x0c\x45pisodeBegin\x12\x0c\n\x04seed\x18\x01 \x01(\r\x12\x18\n\x10station_contract\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\"b\n\x0b\x45pisodeStep\x12>\n\x0bobservation\x18\x01 \x01(\x0b\x32).lbm_policy_interface.MultiarmObservation\x12\x13\n\x0bwants_chunk\x18\x02 \x01(\x08\"\x84\x01\n\x0e\x45pisodeRequest\x12\x35\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32$.assay_policy_interface.EpisodeBeginH\x00\x12\x33\n\x04step\x18\x02 \x01(\x0b\x32#.assay_policy_interface.EpisodeStepH\x00\x42\x06\n\x04kind\"\x1f\n\x0c\x45pisodeBegun\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x8a\x01\n\x0f\x45pisodeResponse\x12\x35\n\x05\x62\x65gun\x18\x01 \x01(\x0b\x32$.assay_policy_interface.EpisodeBegunH\x00\x12\x38\n\x04step\x18\x02 \x01(\x0b\x32(.lbm_policy_interface.PolicyStepResponseH\x00\x42\x06\n\x04kind\".\n\x11\x45ndEpisodeRequest\x12\x19\n\x11\x63lient_identifier\x18\x01 \x01(\t\"\'\n\x12\x45ndEpisodeResponse\x12\x11\n\twas_known\x18\x01 \x01(\x08\"|\n\x0b\x45rrorDetail\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\x03\x12\x0f\n\x07session\x18\x05 \x01(\t\x12\x14\n\x0c\x63ontrol_step\x18\x06 \x01(\r2\xb6\x02\n\rPolicySession\x12`\n\tHandshake\x12(.assay_policy_interface.HandshakeRequest\x1a).assay_policy_interface.HandshakeResponse\x12^\n\x07\x45pisode\x12&.assay_policy_interface.EpisodeRequest\x1a\'.assay_policy_interface.EpisodeResponse(\x01\x30\x01\x12\x63\n\nEndEpisode\x12).assay_policy_interface.EndEpisodeRequest\x1a*.assay_policy_interface.EndEpisodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*assay_policy_interface/PolicySession.proto\x12\x16\x61ssay_policy_interface\x1a,lbm_policy_interface/GetPolicyMetadata.proto\x1a%lbm_policy_interface/PolicyStep.proto\"<\n\x10HandshakeRequest\x12\x18\n\x10station_contract\x18\x01 \x01(\t\x12\x0e\n\x06policy\x18\x02 \x01(\t\"\x96\x01\n\x11HandshakeResponse\x12\x17\n\x0fpolicy_contract\x18\x01 \x01(\t\x12\x13\n\x0b\x64ifferences\x18\x02 \x03(\t\x12=\n\x0fpolicy_metadata\x18\x03 \x01(\x0b\x32$.lbm_policy_interface.PolicyMetadata\x12\x14\n\x0cpolicy_names\x18\x04 \x03(\t\"F\n\x0c\x45pisodeBegin\x12\x0c\n\x04seed\x18\x01 \x01(\r\x12\x18\n\x10station_contract\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\"\x8e\x01\n\x0b\x45pisodeStep\x12>\n\x0bobservation\x18\x01 \x01(\x0b\x32).lbm_policy_interface.MultiarmObservation\x12\x13\n\x0bwants_chunk\x18\x02 \x01(\x08\x12\x19\n\x0c\x63ontrol_step\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_control_step\"\x84\x01\n\x0e\x45pisodeRequest\x12\x35\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32$.assay_policy_interface.EpisodeBeginH\x00\x12\x33\n\x04step\x18\x02 \x01(\x0b\x32#.assay_policy_interface.EpisodeStepH\x00\x42\x06\n\x04kind\"\x1f\n\x0c\x45pisodeBegun\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x8a\x01\n\x0f\x45pisodeResponse\x12\x35\n\x05\x62\x65gun\x18\x01 \x01(\x0b\x32$.assay_policy_interface.EpisodeBegunH\x00\x12\x38\n\x04step\x18\x02 \x01(\x0b\x32(.lbm_policy_interface.PolicyStepResponseH\x00\x42\x06\n\x04kind\".\n\x11\x45ndEpisodeRequest\x12\x19\n\x11\x63lient_identifier\x18\x01 \x01(\t\"\'\n\x12\x45ndEpisodeResponse\x12\x11\n\twas_known\x18\x01 \x01(\x08\"|\n\x0b\x45rrorDetail\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\x03\x12\x0f\n\x07session\x18\x05 \x01(\t\x12\x14\n\x0c\x63ontrol_step\x18\x06 \x01(\r2\xb6\x02\n\rPolicySession\x12`\n\tHandshake\x12(.assay_policy_interface.HandshakeRequest\x1a).assay_policy_interface.HandshakeResponse\x12^\n\x07\x45pisode\x12&.assay_policy_interface.EpisodeRequest\x1a\'.assay_policy_interface.EpisodeResponse(\x01\x30\x01\x12\x63\n\nEndEpisode\x12).assay_policy_interface.EndEpisodeRequest\x1a*.assay_policy_interface.EndEpisodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,20 +39,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HANDSHAKERESPONSE']._serialized_end=368
   _globals['_EPISODEBEGIN']._serialized_start=370
   _globals['_EPISODEBEGIN']._serialized_end=440
-  _globals['_EPISODESTEP']._serialized_start=442
-  _globals['_EPISODESTEP']._serialized_end=540
-  _globals['_EPISODEREQUEST']._serialized_start=543
-  _globals['_EPISODEREQUEST']._serialized_end=675
-  _globals['_EPISODEBEGUN']._serialized_start=677
-  _globals['_EPISODEBEGUN']._serialized_end=708
-  _globals['_EPISODERESPONSE']._serialized_start=711
-  _globals['_EPISODERESPONSE']._serialized_end=849
-  _globals['_ENDEPISODEREQUEST']._serialized_start=851
-  _globals['_ENDEPISODEREQUEST']._serialized_end=897
-  _globals['_ENDEPISODERESPONSE']._serialized_start=899
-  _globals['_ENDEPISODERESPONSE']._serialized_end=938
-  _globals['_ERRORDETAIL']._serialized_start=940
-  _globals['_ERRORDETAIL']._serialized_end=1064
-  _globals['_POLICYSESSION']._serialized_start=1067
-  _globals['_POLICYSESSION']._serialized_end=1377
+  _globals['_EPISODESTEP']._serialized_start=443
+  _globals['_EPISODESTEP']._serialized_end=585
+  _globals['_EPISODEREQUEST']._serialized_start=588
+  _globals['_EPISODEREQUEST']._serialized_end=720
+  _globals['_EPISODEBEGUN']._serialized_start=722
+  _globals['_EPISODEBEGUN']._serialized_end=753
+  _globals['_EPISODERESPONSE']._serialized_start=756
+  _globals['_EPISODERESPONSE']._serialized_end=894
+  _globals['_ENDEPISODEREQUEST']._serialized_start=896
+  _globals['_ENDEPISODEREQUEST']._serialized_end=942
+  _globals['_ENDEPISODERESPONSE']._serialized_start=944
+  _globals['_ENDEPISODERESPONSE']._serialized_end=983
+  _globals['_ERRORDETAIL']._serialized_start=985
+  _globals['_ERRORDETAIL']._serialized_end=1109
+  _globals['_POLICYSESSION']._serialized_start=1112
+  _globals['_POLICYSESSION']._serialized_end=1422
 # @@protoc_insertion_point(module_scope)

@@ -39,12 +39,14 @@ class EpisodeBegin(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., station_contract: _Optional[str] = ..., policy: _Optional[str] = ...) -> None: ...
 
 class EpisodeStep(_message.Message):
-    __slots__ = ("observation", "wants_chunk")
+    __slots__ = ("observation", "wants_chunk", "control_step")
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     WANTS_CHUNK_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_STEP_FIELD_NUMBER: _ClassVar[int]
     observation: _PolicyStep_pb2.MultiarmObservation
     wants_chunk: bool
-    def __init__(self, observation: _Optional[_Union[_PolicyStep_pb2.MultiarmObservation, _Mapping]] = ..., wants_chunk: bool = ...) -> None: ...
+    control_step: int
+    def __init__(self, observation: _Optional[_Union[_PolicyStep_pb2.MultiarmObservation, _Mapping]] = ..., wants_chunk: bool = ..., control_step: _Optional[int] = ...) -> None: ...
 
 class EpisodeRequest(_message.Message):
     __slots__ = ("begin", "step")
