@@ -266,9 +266,12 @@ def test_compiled_plans_are_the_same_to_within_rounding(folder, station) -> None
         resolve(str(folder), TargetOptions(compile=is_compiled))() for is_compiled in (False, True)
     )
     for size in (1, 3):
-        histories, noise = [[station(seed)] for seed in range(size)], range(size)
+        histories = [[station(seed)] for seed in range(size)]
         expected, got = (
-            [[_numbers(action) for action in chunk] for chunk in policy.plan(histories, noise)]
+            [
+                [_numbers(action) for action in chunk]
+                for chunk in policy.plan(histories, [_noise(seed, 0) for seed in range(size)])
+            ]
             for policy in (plain, compiled)
         )
         np.testing.assert_allclose(got, expected, atol=1e-4)
