@@ -17,7 +17,7 @@ Sides = Literal["one", "two"]
 """Whether alpha bounds each direction of a verdict by itself, or both together."""
 
 TEST_NAMES: tuple[TestName, ...] = get_args(TestName)
-STEP_MAX_SAMPLE_SIZE = 500
+STEP_MAX_SAMPLE_SIZE = 1000
 """Up to this budget `auto` is STEP; beyond it only where the table ships, as making one takes
 minutes. The choice depends on the design alone, never on what a cache happens to hold."""
 

@@ -53,9 +53,8 @@ def method_notes(content: ReportContent) -> list[Note]:
             Note(
                 "STEP",
                 "Snyder et al., Is Your Imitation Learning Policy Better than Mine?, RSS 2025 "
-                "(arXiv 2503.10966). The boundary is made by one linear programme for each "
-                "episode, for the budget fixed beforehand; ours is monotone and needs no random "
-                "numbers.",
+                "(arXiv 2503.10966). The boundary is made for the budget fixed beforehand, and "
+                "proved with it; ours is monotone and needs no random numbers.",
             )
         )
     if "Lai" in used:
@@ -64,7 +63,8 @@ def method_notes(content: ReportContent) -> list[Note]:
                 "Lai",
                 "Lai, Nearly optimal sequential tests of composite hypotheses, Annals of "
                 "Statistics 16, 1988; on discordant pairs, with the constant solved for the "
-                "exact size. Used for budgets over 500 episodes unless chosen.",
+                "exact size. Used for budgets over 1,000 episodes without a shipped STEP table, "
+                "unless chosen.",
             )
         )
     if "SAVI" in used:

@@ -37,7 +37,7 @@ class Plan:
     sides: Literal["one", "two"] = "two"
     """Whether alpha bounds each direction by itself, or both together."""
     method: Literal["auto", "step", "lai", "paired", "mcnemar", "barnard", "fisher"] = "auto"
-    """Test; auto is STEP where that needs up to 500 episodes, otherwise Lai."""
+    """Test; auto is STEP where that needs up to 1000 episodes, otherwise Lai."""
     discordance: float | None = None
     """Chance that exactly one policy succeeds on a seed, for mcnemar and paired; independent
     policies if not given."""

@@ -28,7 +28,7 @@ class Test:
     method: Literal["auto", "step", "lai", "savi", "paired", "mcnemar", "barnard", "fisher"] = (
         "auto"
     )
-    """Test; auto is STEP for budgets up to 500 and designs whose table ships, otherwise Lai.
+    """Test; auto is STEP for budgets up to 1000 and designs whose table ships, otherwise Lai.
     McNemar, Barnard and Fisher look once, when all n-max episodes are there."""
     n_max: int | None = None
     """Budget fixed beforehand, in episodes of each policy; the length of the files unless given."""
