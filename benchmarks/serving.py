@@ -39,7 +39,7 @@ from policy_interface.client import PolicyClient
 from policy_interface.contract import ImageSize
 from policy_server.bench.load import Load
 from policy_server.bench.measurement import Measurement
-from policy_server.bench.own_server import own_server, started
+from policy_server.bench.own_server import OwnServer, own_server, started
 from policy_server.bench.processes import measure
 
 _ECHO = Path(__file__).with_name("serving_echo.py")
@@ -189,12 +189,23 @@ def _figures(measurement: Measurement) -> dict[str, float]:
     return figures
 
 
+def _page_faults(pid: int) -> int:
+    """Of a process so far, where Linux tells. Many a step, and its C library is giving memory back
+    to the kernel that it needs again at once (see serving_echo.py)."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    # After the name, which may hold anything, the eighth: minflt.
+    return int(status.rpartition(")")[2].split()[7])
+
+
 def _reference_name(max_batch_size: int) -> str:
     return f"reference_{max_batch_size}"
 
 
 @contextlib.contextmanager
-def _reference(folder: Path, max_batch_size: int) -> Iterator[str]:
+def _reference(folder: Path, max_batch_size: int) -> Iterator[OwnServer]:
     """It polls even while it has nothing to do, so it runs for its own turns alone."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -211,7 +222,7 @@ def _reference(folder: Path, max_batch_size: int) -> Iterator[str]:
     try:
         with PolicyClient(address) as client:
             client.wait_until_serving(timeout_s=_START_TIMEOUT_S)
-        yield address
+        yield OwnServer(address=address, pid=process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -239,35 +250,35 @@ def _run(arguments: argparse.Namespace, load: Load) -> dict[str, Any]:
         ]
     rounds: list[dict[str, dict[str, float]]] = []
     with contextlib.ExitStack() as stack:
-        addresses = {
-            name: stack.enter_context(started(command)).address
-            for name, command in commands.items()
+        servers = {
+            name: stack.enter_context(started(command)) for name, command in commands.items()
         }
         for name in targets:
-            addresses[name] = stack.enter_context(own_server(_OUR_TARGETS[name])).address
+            servers[name] = stack.enter_context(own_server(_OUR_TARGETS[name]))
 
-        def measured(task: Task, address: str) -> dict[str, float]:
+        def measured(task: Task, server: OwnServer) -> dict[str, float]:
             print(f"round {len(rounds) + 1}: {task.name}", file=sys.stderr)
-            return _figures(
-                measure(
-                    replace(
-                        load,
-                        address=address,
-                        num_clients=task.num_clients,
-                        encoding=task.encoding,  # pyright: ignore[reportArgumentType]
-                        encodes=task.encodes,
-                    )
+            num_faults = _page_faults(server.pid)
+            measurement = measure(
+                replace(
+                    load,
+                    address=server.address,
+                    num_clients=task.num_clients,
+                    encoding=task.encoding,  # pyright: ignore[reportArgumentType]
+                    encodes=task.encodes,
                 )
             )
+            num_faults = _page_faults(server.pid) - num_faults
+            return _figures(measurement) | {"faults_per_step": num_faults / measurement.num_steps}
 
         for _ in range(arguments.rounds):
-            figures = {task.name: measured(task, addresses[task.server]) for task in tasks}
+            figures = {task.name: measured(task, servers[task.server]) for task in tasks}
             for num_clients, sizes in max_batch_sizes.items():
                 for size in sizes:
                     assert reference is not None
                     task = Task(server=_reference_name(size), num_clients=num_clients)
-                    with _reference(reference, size) as address:
-                        figures[task.name] = measured(task, address)
+                    with _reference(reference, size) as server:
+                        figures[task.name] = measured(task, server)
             rounds.append(figures)
     return {"ratios": _ratios(goals, rounds), "medians": _medians(rounds)}
 
