@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -133,6 +134,8 @@ class Batcher:
         Raises PolicyFailedError for this request alone, whatever becomes of its batch mates,
         QueueFullError, and DeadlineError where it can't be planned in time.
         """
+        if self._is_instant:
+            return self._planned_here(request)
         now_s = self._clock()
         job = _Job(request=request, answer=self._loop.create_future())
         self._queue.forget(session)
@@ -151,6 +154,16 @@ class Batcher:
             self._queue.remove(job)
             self._dispatch()
             raise
+
+    def _planned_here(self, request: PlanRequest) -> Plan:
+        """A plan made at once, on the event loop. Raises PolicyFailedError."""
+        started_s = time.perf_counter()
+        (outcome,) = self._outcomes([request])
+        duration_s = time.perf_counter() - started_s
+        self._on_batch(1, duration_s)
+        if isinstance(outcome, PolicyFailedError):
+            raise outcome
+        return Plan(actions=outcome, inference_s=duration_s)
 
     def _dispatch(self) -> None:
         """Begin a forward pass if one is due, or see to it that this is asked again in time."""
@@ -178,12 +191,7 @@ class Batcher:
         self._is_planning = True
         jobs = [job for job, _ in batch]
         queued_s = [now_s - asked_s for _, asked_s in batch]
-        if self._is_instant:
-            started_s = time.perf_counter()
-            outcomes = self._outcomes([job.request for job in jobs])
-            self._finish(jobs, queued_s, outcomes, time.perf_counter() - started_s)
-        else:
-            self._worker.submit(self._work, jobs, queued_s)
+        self._worker.submit(self._work, jobs, queued_s)
 
     def _work(self, jobs: Sequence[_Job], queued_s: Sequence[float]) -> None:
         """In the worker thread."""
@@ -242,7 +250,7 @@ class Batcher:
 
     def _chunks(self, requests: Sequence[PlanRequest]) -> Sequence[Sequence[Action]]:
         histories = [request.history for request in requests]
-        noise = [np.random.default_rng(request.seed) for request in requests]
+        noise = _Noise([request.seed for request in requests])
         guidance = [request.guidance for request in requests]
         if any(each is not None for each in guidance):
             policy: GuidedPolicy = self._policy  # pyright: ignore[reportAssignmentType]
@@ -269,6 +277,35 @@ class Batcher:
             if violations:
                 return f"action {index}: {'; '.join(violations)}"
         return None
+
+
+class _Noise(Sequence[np.random.Generator]):
+    """The generators of a batch, made when they are asked for: not every policy asks, and making
+    one takes longer than many a plan of a scripted policy."""
+
+    def __init__(self, seeds: Sequence[tuple[int, ...]]) -> None:
+        self._seeds = seeds
+        self._made: dict[int, np.random.Generator] = {}
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    @overload
+    def __getitem__(self, index: int) -> np.random.Generator: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[np.random.Generator]: ...
+
+    def __getitem__(
+        self, index: int | slice
+    ) -> np.random.Generator | Sequence[np.random.Generator]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        seed = self._seeds[index]
+        index %= len(self)
+        if index not in self._made:
+            self._made[index] = np.random.default_rng(seed)
+        return self._made[index]
 
 
 def _fail(job: _Job, error: PolicyFailedError | DeadlineError) -> None:

@@ -99,9 +99,10 @@ def compressed_images(
 ) -> Iterator[tuple[ImageKey, PolicyStep_pb2.Image]]:
     """The images of a message that take work to decode: what to give to other threads."""
     for camera in message.visuo:
-        for key, image in _images(camera):
-            if image.compression != PolicyStep_pb2.NONE:
-                yield key, image
+        if camera.camera_rgb.image.compression or camera.has_depth or camera.has_label:
+            for key, image in _images(camera):
+                if image.compression != PolicyStep_pb2.NONE:
+                    yield key, image
 
 
 def _images(
@@ -157,20 +158,18 @@ def _decode_camera(
     rgb = message.camera_rgb
     if len(rgb.info.k) != 9:
         raise InvalidValueError(f"{name}: expected 9 intrinsics, got {len(rgb.info.k)}")
-    pixels = {
-        key.kind: decoded[key] if key in decoded else decode_image(image, str(key))
-        for key, image in _images(message)
-    }
     planes = {}
-    for kind in ("depth", "label"):
-        if kind in pixels:
-            channels = pixels[kind].shape[2]
-            if channels != 1:
-                raise InvalidValueError(f"{name}, {kind}: expected 1 channel, got {channels}")
-            planes[kind] = pixels[kind][:, :, 0]
+    if message.has_depth or message.has_label:
+        for key, image in _images(message):
+            if key.kind != "rgb":
+                pixels = decoded[key] if key in decoded else decode_image(image, str(key))
+                if pixels.shape[2] != 1:
+                    raise InvalidValueError(f"{key}: expected 1 channel, got {pixels.shape[2]}")
+                planes[key.kind] = pixels[:, :, 0]
+    in_colour = decoded.get(ImageKey(message.camera_serial, "rgb")) if decoded else None
     try:
         return CameraView(
-            rgb=pixels["rgb"],
+            rgb=decode_image(rgb.image, name) if in_colour is None else in_colour,
             intrinsics=np.array(rgb.info.k[:]).reshape(3, 3),
             X_TC=decode_pose(rgb.pose, name),
             **planes,
@@ -199,13 +198,13 @@ def _add_grippers(message: PolicyStep_pb2.PosesAndGrippers, widths: Mapping[str,
 
 
 def decode_state(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> RobotState:
-    vectors: dict[str, dict[str, list[float]]] = {field: {} for field in _ARM_VECTORS.values()}
+    vectors: dict[str, dict[str, list[float]]] = {}
     for arm in message.pose_status:
         for wire_name, field_name in _ARM_VECTORS.items():
-            vector = list(getattr(arm, wire_name))
+            vector = getattr(arm, wire_name)[:]
             # LBM Eval sends wrenches and torques that it does not know as NaN: not given.
             if vector and not (math.isnan(vector[0]) and all(map(math.isnan, vector))):
-                vectors[field_name][arm.robot_name] = vector
+                vectors.setdefault(field_name, {})[arm.robot_name] = vector
     try:
         return RobotState(
             poses=_decode_poses(message, name),
