@@ -6,10 +6,14 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
+from typing import Any
+
+import numpy.typing as npt
 
 from policy_interface.codec import (
+    ImageKey,
     compressed_images,
     decode_observation,
     encode_action,
@@ -163,12 +167,14 @@ class Episodes:
         episode: Episode,
         message: PolicyStep_pb2.MultiarmObservation,
         *,
+        pixels: Mapping[ImageKey, npt.NDArray[Any]],
         wants_chunk: bool = False,
         control_step: int | None = None,
         timeout_s: float | None = None,
     ) -> bytes:
         """The answer to one control step: a serialized PolicyStepResponse.
 
+        pixels: of the images that need no decoding, as far as they were found already.
         control_step: what the client takes it to be, if it says. timeout_s: until its deadline.
         """
         started_s = time.perf_counter()
@@ -179,7 +185,7 @@ class Episodes:
                 if repeated is not None:
                     return repeated
             episode.note_arrival()
-            observation = await self._seen(episode, message)
+            observation = await self._seen(episode, message, pixels)
             decoded_s = time.perf_counter() - started_s
             plan = await self._plan(episode, observation, wants_chunk, timeout_s)
             encoding_s = time.perf_counter()
@@ -216,12 +222,15 @@ class Episodes:
         )
 
     async def _seen(
-        self, episode: Episode, message: PolicyStep_pb2.MultiarmObservation
+        self,
+        episode: Episode,
+        message: PolicyStep_pb2.MultiarmObservation,
+        pixels: Mapping[ImageKey, npt.NDArray[Any]],
     ) -> Observation | None:
         """The observation, or None where no plan looks at it; it is checked in any case."""
         contract = episode.deployment.contract
         if not episode.session.needs_observation:
-            check_images(message)
+            check_images(message, pixels)
             _require_none(message_violations(contract, message))
             return None
         loop = asyncio.get_running_loop()
@@ -229,7 +238,9 @@ class Episodes:
             (key, loop.run_in_executor(self._decoders, decode_image, image, str(key)))
             for key, image in compressed_images(message)
         ]
-        observation = decode_observation(message, {key: await image for key, image in pending})
+        if pending:
+            pixels = {**pixels, **{key: await image for key, image in pending}}
+        observation = decode_observation(message, pixels)
         _require_none(violations(contract, observation))
         return observation
 

@@ -8,24 +8,24 @@ disappears in the middle of an episode is a few microseconds, so that is checked
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
+from policy_interface.codec import ImageKey, images_of
 from policy_interface.contract import Contract
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
 from policy_interface.images import check_image
 
 
-def check_images(message: PolicyStep_pb2.MultiarmObservation) -> None:
-    """Raises InvalidValueError for an image that can't be one, as far as can be said undecoded."""
+def check_images(message: PolicyStep_pb2.MultiarmObservation, checked: Container[ImageKey]) -> None:
+    """Raises InvalidValueError for an image that can't be one, as far as can be said undecoded.
+
+    checked: those of which this was said already.
+    """
     for camera in message.visuo:
-        name = f"camera {camera.camera_serial!r}"
-        if camera.has_rgb:
-            check_image(camera.camera_rgb.image, name)
-        if camera.has_depth:
-            check_image(camera.camera_depth.image, f"{name}, depth")
-        if camera.has_label:
-            check_image(camera.camera_label.image, f"{name}, label")
+        for key, image in images_of(camera):
+            if key not in checked:
+                check_image(image, len(image.data), str(key))
 
 
 def message_violations(

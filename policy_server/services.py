@@ -18,6 +18,7 @@ from policy_interface.generated.lbm_policy_interface import (
     PolicyReset_pb2,
     PolicyStep_pb2,
 )
+from policy_interface.pixel_views import request_pixels, stream_pixels
 from policy_server.deployments import Deployment, Deployments
 from policy_server.episodes import Episode, Episodes, station_differences
 from policy_server.metrics import ServerMetrics
@@ -215,6 +216,7 @@ class PolicyServices:
         return await self._episodes.step(
             episode,
             request.observation,
+            pixels=request_pixels(data, request.observation),
             wants_chunk=request.wants_chunk,
             control_step=request.control_step if request.HasField("control_step") else None,
             timeout_s=context.time_remaining(),
@@ -239,7 +241,7 @@ class PolicyServices:
                         episode = self._begin_stream(request, context)
                         response = _begun(episode)
                     else:
-                        response = await self._step_in_stream(episode, request)
+                        response = await self._step_in_stream(episode, request, data)
                     await context.write(response)
                 finally:
                     self._end_call()
@@ -297,7 +299,7 @@ class PolicyServices:
         return episode
 
     async def _step_in_stream(
-        self, episode: Episode, request: PolicySession_pb2.EpisodeRequest
+        self, episode: Episode, request: PolicySession_pb2.EpisodeRequest, data: bytes
     ) -> bytes:
         if request.WhichOneof("kind") != "step":
             raise MalformedRequestError("kind: expected step; a stream is one episode")
@@ -307,6 +309,7 @@ class PolicyServices:
         answer = await self._episodes.step(
             episode,
             step.observation,
+            pixels=stream_pixels(data, step.observation),
             wants_chunk=step.wants_chunk,
             control_step=step.control_step if step.HasField("control_step") else None,
         )

@@ -7,13 +7,13 @@ expect them; a server of ours takes JPEG and PNG as well.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 
 from policy_interface.generated.lbm_policy_interface import (
@@ -100,14 +100,15 @@ def compressed_images(
     """The images of a message that take work to decode: what to give to other threads."""
     for camera in message.visuo:
         if camera.camera_rgb.image.compression or camera.has_depth or camera.has_label:
-            for key, image in _images(camera):
+            for key, image in images_of(camera):
                 if image.compression != PolicyStep_pb2.NONE:
                     yield key, image
 
 
-def _images(
+def images_of(
     camera: PolicyStep_pb2.CameraImageSet,
 ) -> Iterator[tuple[ImageKey, PolicyStep_pb2.Image]]:
+    """The images that one camera's message has."""
     name = camera.camera_serial
     if camera.has_rgb:
         yield ImageKey(name, "rgb"), camera.camera_rgb.image
@@ -158,25 +159,31 @@ def _decode_camera(
     rgb = message.camera_rgb
     if len(rgb.info.k) != 9:
         raise InvalidValueError(f"{name}: expected 9 intrinsics, got {len(rgb.info.k)}")
-    planes = {}
-    if message.has_depth or message.has_label:
-        for key, image in _images(message):
-            if key.kind != "rgb":
-                pixels = decoded[key] if key in decoded else decode_image(image, str(key))
-                if pixels.shape[2] != 1:
-                    raise InvalidValueError(f"{key}: expected 1 channel, got {pixels.shape[2]}")
-                planes[key.kind] = pixels[:, :, 0]
     in_colour = decoded.get(ImageKey(message.camera_serial, "rgb")) if decoded else None
+    if in_colour is None:
+        in_colour = decode_image(rgb.image, name)
     try:
-        return CameraView(
-            rgb=decode_image(rgb.image, name) if in_colour is None else in_colour,
-            intrinsics=np.array(rgb.info.k[:]).reshape(3, 3),
-            X_TC=decode_pose(rgb.pose, name),
-            **planes,
-        )
+        view = CameraView.from_numbers(in_colour, rgb.info.k[:], decode_pose(rgb.pose, name))
+        if not (message.has_depth or message.has_label):
+            return view
+        return dataclasses.replace(view, **_planes(message, decoded))
     except InvalidValueError as error:
         text = str(error)
         raise InvalidValueError(text if text.startswith(name) else f"{name}: {text}") from error
+
+
+def _planes(
+    message: PolicyStep_pb2.CameraImageSet, decoded: Mapping[ImageKey, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """The camera's depth and label, (H, W), as far as it has them."""
+    planes = {}
+    for key, image in images_of(message):
+        if key.kind != "rgb":
+            pixels = decoded[key] if key in decoded else decode_image(image, str(key))
+            if pixels.shape[2] != 1:
+                raise InvalidValueError(f"{key}: expected 1 channel, got {pixels.shape[2]}")
+            planes[key.kind] = pixels[:, :, 0]
+    return planes
 
 
 def encode_state(state: RobotState, time_s: float | None) -> PolicyStep_pb2.PosesAndGrippers:

@@ -75,20 +75,28 @@ def decode_image(message: PolicyStep_pb2.Image, name: str) -> npt.NDArray[Any]:
 
     name: of the image, for errors. Raises InvalidValueError, and MissingCodecError.
     """
-    data = check_image(message, name)
+    # Protobuf copies the data each time that it is asked for them.
+    data = message.data
     if message.compression == PolicyStep_pb2.NONE:
-        shape = (message.height, message.width, message.channels)
-        return np.frombuffer(data, dtype=_DTYPES[message.dtype]).reshape(shape)
+        return array_of(message, data, name)
+    check_image(message, len(data), name)
     decode = _from_jpeg if message.compression == PolicyStep_pb2.JPG else _from_png
     pixels = decode(message, data, name)
     pixels.flags.writeable = False
     return pixels
 
 
-def check_image(message: PolicyStep_pb2.Image, name: str) -> bytes:
-    """All that can be said of an image without decoding it; its data. Raises InvalidValueError."""
-    # Protobuf copies the data each time that it is asked for them.
-    data = message.data
+def array_of(
+    message: PolicyStep_pb2.Image, data: bytes | memoryview, name: str
+) -> npt.NDArray[Any]:
+    """The raw pixels `data` as (H, W, C), a read-only view. Raises InvalidValueError."""
+    check_image(message, len(data), name)
+    shape = (message.height, message.width, message.channels)
+    return np.frombuffer(data, dtype=_DTYPES[message.dtype]).reshape(shape)
+
+
+def check_image(message: PolicyStep_pb2.Image, num_bytes: int, name: str) -> None:
+    """All that can be said of an image of so many bytes undecoded. Raises InvalidValueError."""
     dtype = _DTYPES.get(message.dtype)
     if dtype is None:
         raise InvalidValueError(f"{name}: unknown dtype {message.dtype}, expected 0 to 3")
@@ -105,10 +113,10 @@ def check_image(message: PolicyStep_pb2.Image, name: str) -> bytes:
     compression = message.compression
     if compression == PolicyStep_pb2.NONE:
         expected = height * width * channels * dtype.itemsize
-        if len(data) != expected:
+        if num_bytes != expected:
             raise InvalidValueError(
                 f"{name}: {(height, width, channels)} of {dtype.name} takes {expected} bytes, "
-                f"got {len(data)}"
+                f"got {num_bytes}"
             )
     elif compression == PolicyStep_pb2.JPG:
         if dtype != np.uint8 or channels not in (1, 3):
@@ -123,7 +131,6 @@ def check_image(message: PolicyStep_pb2.Image, name: str) -> bytes:
             )
     else:
         raise InvalidValueError(f"{name}: unknown compression {compression}, expected 0 to 2")
-    return data
 
 
 def _to_jpeg(pixels: npt.NDArray[Any], quality: int) -> bytes:

@@ -184,6 +184,39 @@ class CameraView:
                 )
             object.__setattr__(self, name, _read_only(image))
 
+    @staticmethod
+    def from_numbers(
+        rgb: npt.NDArray[np.uint8], intrinsics: Sequence[float], X_TC: Pose
+    ) -> CameraView:
+        """From an image and the 9 numbers of its camera's matrix in row-major order.
+
+        Checked as any view is, and several times as fast, as the numbers are no array yet.
+        """
+        matrix = np.array(intrinsics)
+        if matrix.size == 9:
+            matrix = matrix.reshape(3, 3)
+        is_sound = (
+            rgb.dtype == np.uint8
+            and rgb.ndim == 3
+            and rgb.shape[2] == 3
+            and rgb.size > 0
+            and not rgb.flags.writeable
+            and matrix.ndim == 2
+            # Finite where each number is, unless it overflows: no camera's does.
+            and math.isfinite(sum(intrinsics))
+        )
+        if not is_sound:
+            # What is wrong with it is said where every view is checked.
+            return CameraView(rgb=rgb, intrinsics=matrix, X_TC=X_TC)
+        matrix.flags.writeable = False
+        view = object.__new__(CameraView)
+        object.__setattr__(view, "rgb", rgb)
+        object.__setattr__(view, "intrinsics", matrix)
+        object.__setattr__(view, "X_TC", X_TC)
+        object.__setattr__(view, "depth", None)
+        object.__setattr__(view, "label", None)
+        return view
+
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 

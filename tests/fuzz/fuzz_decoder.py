@@ -37,11 +37,13 @@ from policy_interface.generated.lbm_policy_interface import PolicyReset_pb2, Pol
 # Only what is imported here is watched for code that an input reaches for the first time.
 with atheris.instrument_imports(include=["policy_interface", "policy_server"]):
     from policy_interface.codec import (
+        ImageKey,
         compressed_images,
         decode_action,
         decode_observation,
         encode_action,
         encode_observation,
+        images_of,
     )
     from policy_interface.contract import (
         LEFT_ARM,
@@ -55,6 +57,7 @@ with atheris.instrument_imports(include=["policy_interface", "policy_server"]):
         violations,
     )
     from policy_interface.images import Encoding, decode_image
+    from policy_interface.pixel_views import request_pixels, stream_pixels
     from policy_interface.types import (
         Action,
         CameraView,
@@ -74,39 +77,47 @@ _SIZE = ImageSize(height=16, width=24)
 _CONTRACT = Contract(cameras={"scene_right_0": _SIZE}, uses_language=True)
 
 
-def _step(message: Message) -> None:
+def _step(message: Message, data: bytes) -> None:
     assert isinstance(message, PolicyStep_pb2.PolicyStepRequest)
-    _observation(message.observation)
+    _observation(message.observation, request_pixels(data, message.observation))
 
 
-def _episode(message: Message) -> None:
+def _episode(message: Message, data: bytes) -> None:
     assert isinstance(message, PolicySession_pb2.EpisodeRequest)
     if message.WhichOneof("kind") == "begin":
         _station(message.begin.station_contract)
     else:
-        _observation(message.step.observation)
+        _observation(message.step.observation, stream_pixels(data, message.step.observation))
 
 
-def _reset(message: Message) -> None:
+def _reset(message: Message, data: bytes) -> None:
     assert isinstance(message, PolicyReset_pb2.PolicyResetRequest)
     _station(message.station_contract)
 
 
-def _handshake(message: Message) -> None:
+def _handshake(message: Message, data: bytes) -> None:
     assert isinstance(message, PolicySession_pb2.HandshakeRequest)
     _station(message.station_contract)
 
 
-def _observation(message: PolicyStep_pb2.MultiarmObservation) -> None:
+def _observation(
+    message: PolicyStep_pb2.MultiarmObservation, pixels: Mapping[ImageKey, np.ndarray]
+) -> None:
     """All that the server does with one, and what it relies on afterwards."""
+    # What was found in the request's own bytes is what protobuf finds there.
+    if len({camera.camera_serial for camera in message.visuo}) == len(message.visuo):
+        for camera in message.visuo:
+            for key, image in images_of(camera):
+                if key in pixels:
+                    np.testing.assert_array_equal(pixels[key], decode_image(image, str(key)))
     # What a step is held to that no plan looks at.
     with contextlib.suppress(InvalidValueError):
-        check_images(message)
+        check_images(message, pixels)
     found = message_violations(_CONTRACT, message)
     assert all(isinstance(each, str) for each in found), found
     # As the server decodes: compressed images first, each in a thread of its own.
     images = {key: decode_image(image, str(key)) for key, image in compressed_images(message)}
-    observation = decode_observation(message, images)
+    observation = decode_observation(message, {**pixels, **images})
     for view in observation.cameras.values():
         assert view.rgb.ndim == 3, view.rgb.shape
         assert not view.rgb.flags.writeable
@@ -129,7 +140,7 @@ def _station(contract: str) -> None:
 
 
 # An input's first byte says which message the rest of it is.
-_TARGETS: tuple[tuple[type[Message], Callable[[Message], None]], ...] = (
+_TARGETS: tuple[tuple[type[Message], Callable[[Message, bytes], None]], ...] = (
     (PolicyStep_pb2.PolicyStepRequest, _step),
     (PolicySession_pb2.EpisodeRequest, _episode),
     (PolicyReset_pb2.PolicyResetRequest, _reset),
@@ -143,7 +154,7 @@ def test_one_input(data: bytes) -> None:
         return
     message_type, decode = _TARGETS[data[0] % len(_TARGETS)]
     try:
-        decode(message_type.FromString(data[1:]))
+        decode(message_type.FromString(data[1:]), data[1:])
     except _DOCUMENTED:
         return
 
