@@ -10,6 +10,7 @@ from multiprocessing.synchronize import Barrier
 from threading import BrokenBarrierError
 from typing import Any
 
+from policy_server.allocator import keep_large_buffers
 from policy_server.bench.clients import run_clients
 from policy_server.bench.load import Load, LoadError
 from policy_server.bench.measurement import Measurement
@@ -76,6 +77,8 @@ def _measure_part(load: Load, clients: Sequence[int], barrier: Barrier, sender: 
 def _measured(
     load: Load, clients: Sequence[int], wait_for_others: Callable[[], None]
 ) -> Measurement:
+    # The load is not what is measured, so it is as light as it can be.
+    keep_large_buffers()
     try:
         return asyncio.run(run_clients(load, clients, wait_for_others))
     except ExceptionGroup as group:
