@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 # How a client's longest time to think between an answer and its next step is forgotten.
 _THINK_FORGETTING = 0.8
+
+# From so many on, the images of one observation are decoded by several threads.
+_MANY_PIXELS = 400_000
 
 
 class Episode:
@@ -233,16 +236,23 @@ class Episodes:
             check_images(message, pixels)
             _require_none(message_violations(contract, message))
             return None
-        loop = asyncio.get_running_loop()
-        pending = [
-            (key, loop.run_in_executor(self._decoders, decode_image, image, str(key)))
-            for key, image in compressed_images(message)
-        ]
-        if pending:
-            pixels = {**pixels, **{key: await image for key, image in pending}}
+        compressed = list(compressed_images(message))
+        if compressed:
+            pixels = {**pixels, **await self._decompressed(compressed)}
         observation = decode_observation(message, pixels)
         _require_none(violations(contract, observation))
         return observation
+
+    async def _decompressed(
+        self, images: Sequence[tuple[ImageKey, PolicyStep_pb2.Image]]
+    ) -> dict[ImageKey, npt.NDArray[Any]]:
+        """Off the event loop; large ones side by side."""
+        loop = asyncio.get_running_loop()
+        num_pixels = sum(image.height * image.width for _, image in images)
+        # A hop to a thread and back takes as long as a small image.
+        shares = [images] if num_pixels < _MANY_PIXELS else [[image] for image in images]
+        jobs = [loop.run_in_executor(self._decoders, _decoded, share) for share in shares]
+        return {key: pixels for job in jobs for key, pixels in await job}
 
     async def _plan(
         self,
@@ -301,6 +311,12 @@ class Episodes:
         if again_in_s is not None:
             loop = asyncio.get_running_loop()
             self._sweeper = loop.call_later(max(again_in_s, 1.0), self._sweep)
+
+
+def _decoded(
+    images: Sequence[tuple[ImageKey, PolicyStep_pb2.Image]],
+) -> list[tuple[ImageKey, npt.NDArray[Any]]]:
+    return [(key, decode_image(image, str(key))) for key, image in images]
 
 
 def station_differences(policy: Contract, station_contract: str) -> list[str]:

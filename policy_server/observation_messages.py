@@ -11,10 +11,10 @@ import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from policy_interface.codec import ImageKey, images_of
+from policy_interface.codec import ImageKey, images_of, require_few_cameras
 from policy_interface.contract import Contract
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
-from policy_interface.images import check_image
+from policy_interface.images import check_header
 
 
 def check_images(message: PolicyStep_pb2.MultiarmObservation, checked: Container[ImageKey]) -> None:
@@ -22,10 +22,11 @@ def check_images(message: PolicyStep_pb2.MultiarmObservation, checked: Container
 
     checked: those of which this was said already.
     """
+    require_few_cameras(message)
     for camera in message.visuo:
         for key, image in images_of(camera):
             if key not in checked:
-                check_image(image, len(image.data), str(key))
+                check_header(image, str(key))
 
 
 def message_violations(

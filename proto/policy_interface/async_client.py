@@ -241,7 +241,7 @@ def _task_is_cancelled() -> bool:
 
 
 async def _encoded(encoder: ObservationEncoder, observation: Observation) -> MessageBytes:
-    if encoder.takes_long:
+    if encoder.takes_long(observation):
         return await asyncio.to_thread(encoder.encode, observation)
     return encoder.encode(observation)
 

@@ -36,6 +36,9 @@ from policy_interface.types import (
     RobotState,
 )
 
+# Ten times what any station has; more is somebody who wants to keep a server busy.
+MAX_CAMERAS = 64
+
 # What LBM Eval's encoder writes into PosesAndGrippersActualAndDesired.version.
 ROBOT_VERSION = 20241212.0
 
@@ -81,6 +84,14 @@ def decode_pose(message: PolicyStep_pb2.RigidTransform, name: str) -> Pose:
         return Pose.from_numbers(message.rotation[:], message.translation[:])
     except InvalidValueError as error:
         raise InvalidValueError(f"{name}: {error}") from error
+
+
+def require_few_cameras(message: PolicyStep_pb2.MultiarmObservation) -> None:
+    """Raises InvalidValueError for more cameras than a station could have."""
+    if len(message.visuo) > MAX_CAMERAS:
+        raise InvalidValueError(
+            f"observation: expected at most {MAX_CAMERAS} cameras, got {len(message.visuo)}"
+        )
 
 
 class ImageKey(NamedTuple):
@@ -296,6 +307,7 @@ def decode_observation(
 
     Raises InvalidValueError for anything malformed, and MissingCodecError.
     """
+    require_few_cameras(message)
     _refuse_twice("observation", "camera", (camera.camera_serial for camera in message.visuo))
     return Observation(
         actual=decode_state(message.robot.actual, "actual"),

@@ -8,6 +8,7 @@ of its size is compared with what the message says, and with a limit, before any
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ DEFAULT_JPEG_QUALITY = 95
 
 # 4096 x 4096: four times what LBM Eval's largest camera gives, and no more than 50 MB of RGB.
 MAX_IMAGE_PIXELS = 1 << 24
+
+_PNG_START = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR"
 
 _DTYPES: Mapping[int, np.dtype[Any]] = {
     PolicyStep_pb2.DTYPE_UINT8: np.dtype("uint8"),
@@ -131,6 +134,27 @@ def check_image(message: PolicyStep_pb2.Image, num_bytes: int, name: str) -> Non
             )
     else:
         raise InvalidValueError(f"{name}: unknown compression {compression}, expected 0 to 2")
+
+
+def check_header(message: PolicyStep_pb2.Image, name: str) -> None:
+    """As `check_image`, and that what is compressed begins as an image of this size does.
+
+    Raises InvalidValueError, and MissingCodecError.
+    """
+    data = message.data
+    check_image(message, len(data), name)
+    if message.compression == PolicyStep_pb2.JPG:
+        try:
+            height, width, *_ = _simplejpeg().decode_jpeg_header(data)
+        except (ValueError, RuntimeError) as error:
+            raise InvalidValueError(f"{name}: corrupt JPEG: {error}") from error
+        _require_size(message, height, width, name)
+    elif message.compression == PolicyStep_pb2.PNG:
+        # The signature, and a first chunk IHDR: length, name, width, height.
+        if data[:16] != _PNG_START or len(data) < 24:
+            raise InvalidValueError(f"{name}: corrupt PNG: it does not begin as one")
+        width, height = struct.unpack(">II", data[16:24])
+        _require_size(message, height, width, name)
 
 
 def _to_jpeg(pixels: npt.NDArray[Any], quality: int) -> bytes:

@@ -33,6 +33,10 @@ _DTYPES: Mapping[_Kind, PolicyStep_pb2.ImageDtype] = {
 }
 
 # As many as a station has cameras, about; each encodes one image at a time.
+# Below, as many pixels as four cameras of 224x224 have twice over, handing images to other threads
+# and waiting for them takes as long as it saves.
+_MANY_PIXELS = 400_000
+
 _MAX_THREADS = 4
 
 _IMAGE = PolicyStep_pb2.Image
@@ -160,25 +164,26 @@ class ObservationEncoder:
             )
         )
 
-    @property
-    def takes_long(self) -> bool:
+    def takes_long(self, observation: Observation) -> bool:
         """Whether encoding is too much work for an event loop's thread."""
-        return self._threads is not None
+        return self._threads is not None and _num_pixels(observation) >= _MANY_PIXELS
 
     def encode(self, observation: Observation) -> MessageBytes:
         """Raises MissingCodecError."""
-        # One image is encoded where it is rather than handed to another thread.
-        is_one = len(_images(observation)) < 2
         return observation_bytes(
             observation,
             encoding=self._encoding,
             quality=self._quality,
-            executor=None if is_one else self._threads,
+            executor=self._threads if self.takes_long(observation) else None,
         )
 
     def close(self) -> None:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _num_pixels(observation: Observation) -> int:
+    return sum(pixels.shape[0] * pixels.shape[1] for pixels in _images(observation).values())
 
 
 def _images(observation: Observation) -> dict[tuple[str, _Kind], npt.NDArray[Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from policy_interface.client import PolicyClient
-from policy_interface.client_options import ClientCredentials
+if TYPE_CHECKING:
+    from policy_interface.client import PolicyClient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,10 @@ class ServerConnection:
 
     def open(self) -> PolicyClient:
         """Raises ClientOptionError for a file that cannot be used."""
+        # Here, not above: `--help` answers without loading gRPC.
+        from policy_interface.client import PolicyClient
+        from policy_interface.client_options import ClientCredentials
+
         credentials = None
         if self.tls_ca is not None or self.token_file is not None:
             credentials = ClientCredentials(

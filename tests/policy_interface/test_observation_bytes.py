@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_interface.codec import encode_observation
+from policy_interface.contract import ImageSize
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
 from policy_interface.observation_bytes import (
@@ -88,14 +89,15 @@ def test_lengths_of_every_size_are_written(make_observation, size) -> None:
     assert parsed.observation == encode_observation(observation)
 
 
+@pytest.mark.parametrize("num_rows", [10, 110])
 @pytest.mark.parametrize("encoding", ["raw", "jpeg", "png"])
-def test_threads_change_nothing(make_observation, encoding) -> None:
-    observation = make_observation()
-    observation = replace(observation, cameras=dict.fromkeys("abcd", *observation.cameras.values()))
+def test_threads_change_nothing(make_observation, encoding, num_rows) -> None:
+    size = ImageSize(height=num_rows, width=1000)
+    observation = make_observation(cameras=dict.fromkeys("abcd", size))
     alone = observation_bytes(observation, encoding=encoding)
     encoder = ObservationEncoder(encoding)
     with ThreadPoolExecutor(3) as threads:
         shared = observation_bytes(observation, encoding=encoding, executor=threads)
     assert alone.joined() == shared.joined() == encoder.encode(observation).joined()
-    assert encoder.takes_long is (encoding != "raw")
+    assert encoder.takes_long(observation) is (encoding != "raw" and num_rows > 100)
     encoder.close()

@@ -232,7 +232,8 @@ def test_a_message_over_30_mib_is_refused_and_one_below_is_not(wire, make_observ
 
 
 def test_a_long_detail_is_cut(client, make_observation) -> None:
-    cameras = {f"camera_{index}": ImageSize(height=1, width=1) for index in range(2000)}
+    name = "a camera with a long name " * 10
+    cameras = {f"{name} {index}": ImageSize(height=1, width=1) for index in range(64)}
     call = client.begin_step(make_observation(0, cameras=cameras))
     assert call.code() == _INVALID
     assert call.details().endswith("characters in all)")
@@ -252,6 +253,28 @@ def test_compressed_images_are_as_good_as_raw_ones(client, good, encoding) -> No
     for _ in range(6):
         message = encode_observation(good, encoding=encoding)
         assert client.begin_step(message).result().success
+
+
+@pytest.mark.parametrize("inside_a_chunk", [False, True])
+def test_no_station_has_a_hundred_cameras(client, make_observation, good, inside_a_chunk) -> None:
+    if inside_a_chunk:
+        client.begin_step(good).result()
+    cameras = {str(index): ImageSize(height=1, width=1) for index in range(100)}
+    call = client.begin_step(make_observation(0, cameras=cameras))
+    assert call.code() == _INVALID
+    assert "at most 64 cameras, got 100" in call.details()
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_a_corrupt_header_is_refused_inside_a_chunk_too(client, good, encoding) -> None:
+    client.begin_step(good).result()
+    for damage in ({"data": b"no image"}, {"height": 9}):
+        message = encode_observation(good, encoding=encoding)
+        _break(**damage)(message)
+        call = client.begin_step(message)
+        assert call.code() == _INVALID
+        assert "camera 'scene_right_0'" in call.details()
+    assert client.begin_step(encode_observation(good, encoding=encoding)).result().success
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "png"])
