@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from policy_interface.client_errors import ERROR_DETAIL_KEY, RETRY_PUSHBACK_KEY
 from policy_interface.contract import ContractError
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.images import MissingCodecError
@@ -18,11 +19,6 @@ from policy_server.sessions import (
     TooManySessionsError,
     UnknownSessionError,
 )
-
-DETAIL_KEY = "assay-error-bin"
-
-# gRPC's own name for "try again in so many milliseconds", which its retrying clients obey.
-_PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 # A status travels in HTTP/2 trailers, of which gRPC lets 8 KiB through; the text is there twice,
 # once of them in base64.
@@ -120,9 +116,11 @@ def refusal(error: Exception, *, session: str = "", control_step: int = 0) -> Re
         session=session,
         control_step=control_step,
     )
-    metadata: tuple[tuple[str, str | bytes], ...] = ((DETAIL_KEY, detail.SerializeToString()),)
+    metadata: tuple[tuple[str, str | bytes], ...] = (
+        (ERROR_DETAIL_KEY, detail.SerializeToString()),
+    )
     if retry_after_ms != _NO_RETRY_MS:
-        metadata += ((_PUSHBACK_KEY, str(retry_after_ms)),)
+        metadata += ((RETRY_PUSHBACK_KEY, str(retry_after_ms)),)
     return Refusal(status=kind.status, text=text, metadata=metadata)
 
 

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 import grpc
 
+from policy_interface.client_errors import ERROR_DETAIL_KEY
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
-from policy_server.refusals import DETAIL_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
             detail = PolicySession_pb2.ErrorDetail(
                 reason="unauthenticated", field=_HEADER, message=text, retry_after_ms=-1
             )
-            await context.abort(code, text, ((DETAIL_KEY, detail.SerializeToString()),))
+            await context.abort(code, text, ((ERROR_DETAIL_KEY, detail.SerializeToString()),))
             raise AssertionError("abort raises")
 
         # On the wire all kinds of calls begin alike, and this kind waits for no message.

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from policy_interface.client_options import POLICY_KEY
 from policy_interface.codec import encode_metadata
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.generated.lbm_policy_interface import (
@@ -40,9 +41,6 @@ _RESET_SERVICE = "lbm_policy_interface.PolicyResetService"
 _STEP_SERVICE = "lbm_policy_interface.PolicyStepService"
 _SESSION_SERVICE = "assay_policy_interface.PolicySession"
 SERVICE_NAMES = (_METADATA_SERVICE, _RESET_SERVICE, _STEP_SERVICE, _SESSION_SERVICE)
-
-# Which policy a call is for, where its message does not say: a client of LBM Eval's cannot.
-_POLICY_KEY = "assay-policy"
 
 _END_OF_STREAM: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -178,8 +176,9 @@ class PolicyServices:
     def _chosen(self, name: str, context: _Context) -> Deployment:
         """Raises UnknownPolicyError."""
         if not name:
+            # A client of LBM Eval's cannot say it in its message.
             for key, value in context.invocation_metadata() or ():
-                if key == _POLICY_KEY:
+                if key == POLICY_KEY:
                     name = value if isinstance(value, str) else ""
         return self._deployments.find(name)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from policy_interface.client import PolicyClient
-from policy_interface.client_errors import PolicyServerRefusedError
+from policy_interface.client_errors import ERROR_DETAIL_KEY, PolicyServerRefusedError
 from policy_interface.codec import decode_action, encode_observation
 from policy_interface.contract import Contract, ImageSize
 from policy_interface.generated.assay_policy_interface import (
@@ -29,7 +29,6 @@ from policy_interface.generated.lbm_policy_interface import (
     PolicyStep_pb2_grpc,
 )
 from policy_interface.types import Observation
-from policy_server.refusals import DETAIL_KEY
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.server import ServerOptions
 from policy_server.testing import (
@@ -97,7 +96,7 @@ def _refusal(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, PolicySessi
     with pytest.raises(grpc.RpcError) as raised:
         call()
     error: Any = raised.value
-    detail = next(value for key, value in error.trailing_metadata() if key == DETAIL_KEY)
+    detail = next(value for key, value in error.trailing_metadata() if key == ERROR_DETAIL_KEY)
     return error.code(), error.details(), PolicySession_pb2.ErrorDetail.FromString(detail)
 
 
