@@ -60,9 +60,7 @@ def wilson(successes: int, num_episodes: int, confidence: float = DEFAULT_CONFID
     return Interval(lower, upper)
 
 
-def jeffreys(
-    successes: int, num_episodes: int, confidence: float = DEFAULT_CONFIDENCE
-) -> Interval:
+def jeffreys(successes: int, num_episodes: int, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
     """The equal-tailed interval of Beta(s + 1/2, f + 1/2): covers about `confidence` on average.
 
     Source: Brown, Cai and DasGupta, Statistical Science 16 (2001), with their ends: 0 without a
