@@ -177,7 +177,7 @@ def early_successes(
 
 
 def unrecorded_durations(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
-    """Policies whose times are placeholders."""
+    """Policies whose files say 0 for every time: it was not kept."""
     without = {
         policy.policy: num_tasks
         for policy in policies

@@ -113,11 +113,12 @@ def test_nothing_is_drawn_outside_of_a_figure(content, comparison):
                     assert -0.5 <= y <= drawing.height + 0.5, figure.name
 
 
-def test_a_second_process_draws_the_same_as_this_one(content, comparison):
+def test_threads_draw_the_same_as_one_figure_by_itself(content, comparison):
     figures = draw_figures(content, comparison)
     files = render_files(figures.values())
     assert len(files) == len(figures) * len(SCHEMES) * 3
-    assert files["figures/spider-dark.png"] == png_file(figures["spider"].wide, "dark")
+    for name, figure in figures.items():
+        assert files[f"figures/{name}-dark.png"] == png_file(figure.wide, "dark")
 
 
 def test_the_command_makes_the_report(tmp_path: Path, capsys):
