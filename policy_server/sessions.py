@@ -66,6 +66,11 @@ class PendingPlan:
         try:
             return await asyncio.shield(self._task)
         except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if self._task.cancelled() and asking is not None and not asking.cancelling():
+                raise SessionBusyError(
+                    "the episode ended while this step was being planned"
+                ) from None
             raise
         except Exception:
             self._task = None

@@ -365,6 +365,23 @@ class TestAsynchronousPlans:
                 for arm, pose in planned.poses.items()
             )
 
+    def test_an_episode_that_ends_under_a_step_that_waits_for_a_plan(
+        self, make_observation
+    ) -> None:
+        policy = GatedPolicy(NoisePolicy(chunk_length=4))
+        options = {"open_loop_steps": 2, "planned_latency_steps": 1}
+        with _served(policy, **options) as (server, caller):
+            caller.reset(seed=0)
+            policy.let_go()
+            for _ in range(3):
+                caller.step(make_observation())
+            late = caller.begin_step(make_observation())
+            server.wait_until(lambda running: running.metrics.num_late_plans == 1)
+            assert caller.end()
+            assert late.code() == grpc.StatusCode.ABORTED
+            assert "the episode ended" in late.details()
+            policy.let_go()
+
     def test_a_plan_that_failed_is_made_again_when_it_is_asked_for_again(
         self, make_observation
     ) -> None:
