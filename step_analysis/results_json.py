@@ -181,6 +181,8 @@ def _entry(task: str, scenario_index: int, record: RolloutRecord | None) -> dict
     }
     if record is None:
         return entry
+    # Both tools read an entry's fields by name, and leave these alone.
+    entry |= {"seed": record.seed, "progress": record.progress, "instruction": record.instruction}
     entry["total_time"] = record.duration_s
     entry["failure_message"] = record.message
     if record.outcome.counts:

@@ -7,12 +7,13 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
+from step_analysis.policy_latency import PolicyLatency
 from step_analysis.strict_json import (
     FormatError,
     JsonScalar,
@@ -22,11 +23,13 @@ from step_analysis.strict_json import (
     shown,
 )
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+"""2 added what a simulator knows beyond the outcome; lines of version 1 are still read."""
 DESIGN_VERSION = 1
 MAX_NAME_LENGTH = 200
 
 _TASK_PATTERN = re.compile(r"[A-Z][A-Za-z0-9]*")
+_DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
 class Outcome(StrEnum):
@@ -84,6 +87,16 @@ class RolloutRecord:
     """Real time that the attempt took."""
     detail: Mapping[str, JsonScalar] = field(default_factory=dict, hash=False)
     """Predicates and partial credit, by name."""
+    progress: float | None = None
+    """How far the task had come when the episode ended, in [0, 1]; 1 is done."""
+    instruction: str | None = None
+    """What the policy was told to do."""
+    first_inference_s: float | None = None
+    """Simulated time at which the policy's first own plan took effect; see `evaluate` for how far
+    that can be known of a foreign server."""
+    policy_latency: PolicyLatency | None = None
+    state_digest: str | None = None
+    """SHA-256, in hexadecimal, of the simulated state at the end: equal where two episodes are."""
 
     def __post_init__(self) -> None:
         check_name(self.policy, "policy")
@@ -104,6 +117,18 @@ class RolloutRecord:
             _check_utc(self.started_at, "started_at")
         if self.wall_s is not None:
             _check_number(self.wall_s, "wall_s", minimum=0.0)
+        if self.progress is not None:
+            _check_number(self.progress, "progress", minimum=0.0)
+            if self.progress > 1.0:
+                raise FormatError(f"progress: at most 1 expected, got {self.progress}")
+        if self.instruction is not None:
+            _check_text(self.instruction, "instruction")
+        if self.first_inference_s is not None:
+            _check_number(self.first_inference_s, "first_inference_s", minimum=0.0)
+        if self.policy_latency is not None and not isinstance(self.policy_latency, PolicyLatency):
+            raise FormatError(f"policy_latency: unexpected {shown(self.policy_latency)}")
+        if self.state_digest is not None:
+            _check_digest(self.state_digest)
         object.__setattr__(self, "detail", _checked_detail(self.detail))
 
     @property
@@ -120,22 +145,29 @@ class RolloutRecord:
         value: dict[str, Any] = {"version": RECORD_VERSION}
         value |= {name: getattr(self, name) for name in _RECORD_FIELDS}
         value["outcome"] = self.outcome.value
+        if self.policy_latency is not None:
+            value["policy_latency"] = asdict(self.policy_latency)
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The record in one JSON object; every field must be there and no other.
+        """The record in one JSON object; every field of its version must be there and no other.
 
         Raises:
             FormatError: with what is wrong in one line.
         """
         what = "rollout record"
         value = parse_object(text, what)
-        check_version(value, RECORD_VERSION, what)
+        version = value.get("version")
+        is_first = type(version) is int and version == 1
+        if not is_first:
+            check_version(value, RECORD_VERSION, what)
         del value["version"]
-        check_keys(value, _RECORD_FIELDS, what)
+        check_keys(value, _FIRST_RECORD_FIELDS if is_first else _RECORD_FIELDS, what)
         value["outcome"] = _outcome(value["outcome"])
         try:
+            if value.get("policy_latency") is not None:
+                value["policy_latency"] = PolicyLatency.from_json_value(value["policy_latency"])
             check_task_name(value["task"], "task")
             return cls(**value)
         except FormatError as error:
@@ -231,6 +263,14 @@ class EvaluationDesign:
 
 
 _RECORD_FIELDS = tuple(f.name for f in fields(RolloutRecord))
+_SINCE_VERSION_2 = (
+    "progress",
+    "instruction",
+    "first_inference_s",
+    "policy_latency",
+    "state_digest",
+)
+_FIRST_RECORD_FIELDS = tuple(name for name in _RECORD_FIELDS if name not in _SINCE_VERSION_2)
 _DESIGN_FIELDS = tuple(f.name for f in fields(EvaluationDesign))
 
 
@@ -298,6 +338,11 @@ def _check_text(value: object, what: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise FormatError(f"{what}: {shown(value)} holds half of a surrogate pair") from None
+
+
+def _check_digest(value: object) -> None:
+    if not isinstance(value, str) or not _DIGEST_PATTERN.fullmatch(value):
+        raise FormatError(f"state_digest: 64 hexadecimal digits expected, got {shown(value)}")
 
 
 def _check_utc(value: object, what: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
+from step_analysis.policy_latency import PolicyLatency
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 from step_analysis.sequential.step_tables import CACHE_FOLDER_VARIABLE
 
@@ -57,6 +58,11 @@ def make_record() -> MakeRecord:
             "started_at": "2026-01-31T12:00:00+00:00",
             "wall_s": 4.25,
             "detail": {"on_target": True, "distance_m": 0.0125, "region": "tray"},
+            "progress": 1.0,
+            "instruction": "Put the mug on the saucer.",
+            "first_inference_s": 0.0,
+            "policy_latency": PolicyLatency(num_steps=95, p50_ms=1.5, p95_ms=20.25, max_ms=31.0),
+            "state_digest": "0123456789abcdef" * 4,
         }
         return RolloutRecord(**fields | given)
 

@@ -68,6 +68,9 @@ def test_the_file_has_lbm_evals_fields(tmp_path, make_record):
         "total_time": 9.5,
         "is_success": True,
         "failure_message": None,
+        "seed": 100_000_103,
+        "progress": 1.0,
+        "instruction": "Put the mug on the saucer.",
     }
     # VLA Foundry takes a crash to be is_success null and not pending, with its message.
     crash = evaluations[3]

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from step_analysis.policy_latency import PolicyLatency
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 from step_analysis.strict_json import FormatError
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 _numbers = st.floats(min_value=0.0, max_value=1e9)
+_latencies = st.lists(_numbers, min_size=1, max_size=20).map(PolicyLatency.of)
 _names = st.text(string.ascii_letters + string.digits + " -_/().", min_size=1).filter(
     lambda name: name == name.strip()
 )
@@ -28,6 +30,11 @@ _records = st.builds(
     started_at=st.none() | st.just("2026-01-31T12:00:00Z"),
     wall_s=st.none() | _numbers,
     detail=st.dictionaries(_text, _numbers | st.booleans() | _text, max_size=4),
+    progress=st.none() | st.floats(0.0, 1.0),
+    instruction=st.none() | _text,
+    first_inference_s=st.none() | _numbers,
+    policy_latency=st.none() | _latencies,
+    state_digest=st.none() | st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
 )
 
 
@@ -96,7 +103,19 @@ def test_a_damaged_line_is_a_record_or_a_clear_error(data, record):
         ({"started_at": "2026-01-31T12:00:00+02:00"}, "started_at: an ISO 8601 time in UTC"),
         ({"detail": [1]}, "detail: a mapping"),
         ({"detail": {"x": None}}, "detail 'x': a finite number, a truth value or text"),
-        ({"version": 2}, "version 2 can't be read, this code reads version 1"),
+        ({"version": 3}, "version 3 can't be read, this code reads version 2"),
+        ({"version": 1}, "unknown field 'progress'"),
+        ({"progress": 1.5}, "progress: at most 1"),
+        ({"progress": "half"}, "progress: a finite number"),
+        ({"instruction": 3}, "instruction: text"),
+        ({"first_inference_s": -0.1}, "first_inference_s: a finite number of at least 0"),
+        ({"policy_latency": 12.5}, "policy_latency: a JSON object"),
+        ({"policy_latency": {"num_steps": 3}}, "policy_latency: missing p50_ms"),
+        (
+            {"policy_latency": {"num_steps": 3, "p50_ms": 9.0, "p95_ms": 2.0, "max_ms": 9.5}},
+            "policy_latency: p50_ms <= p95_ms <= max_ms expected",
+        ),
+        ({"state_digest": "AB"}, "state_digest: 64 hexadecimal digits"),
         ({"outcom": 1}, "unknown field 'outcom' .did you mean 'outcome'."),
     ],
 )
@@ -111,6 +130,31 @@ def test_a_missing_field_is_named(make_record):
     del value["seed"]
     with pytest.raises(FormatError, match="missing seed"):
         RolloutRecord.from_json(json.dumps(value))
+
+
+def test_a_line_of_version_1_is_read_with_what_it_has():
+    line = (
+        '{"version":1,"policy":"trained","task":"PickAndPlaceBox","scenario_index":3,'
+        '"seed":100000103,"outcome":"timeout","duration_s":30.0,"num_control_steps":300,'
+        '"message":"timeout: not done after 30.0 s","attempt":1,'
+        '"started_at":"2026-01-31T12:00:00.000+00:00","wall_s":4.25,"detail":{"box_in_bin":false}}'
+    )
+    record = RolloutRecord.from_json(line)
+    assert (record.outcome, record.num_control_steps) == (Outcome.TIMEOUT, 300)
+    assert record.detail == {"box_in_bin": False}
+    new = (record.progress, record.instruction, record.first_inference_s)
+    assert new == (None, None, None)
+    assert (record.policy_latency, record.state_digest) == (None, None)
+    assert RolloutRecord.from_json(record.to_json()) == record
+
+
+def test_latencies_are_summed_up_in_milliseconds():
+    latency = PolicyLatency.of([0.001 * ms for ms in range(1, 102)])
+    assert latency == PolicyLatency(num_steps=101, p50_ms=51.0, p95_ms=96.0, max_ms=101.0)
+    assert PolicyLatency.of([0.25]) == PolicyLatency(
+        num_steps=1, p50_ms=250.0, p95_ms=250.0, max_ms=250.0
+    )
+    assert PolicyLatency.of([]) is None
 
 
 @pytest.mark.parametrize(
