@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from policy_interface.client import (
     PolicyServerRefusedError,
     PolicyServerUnreachableError,
 )
 from policy_interface.client_options import ClientOptionError
-from policy_interface.contract import Contract, ImageSize
+from policy_interface.contract import ImageSize
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
@@ -24,13 +23,12 @@ from sim_client.evaluation.handshake import (
 )
 from sim_client.evaluation.interruption import Interruption, sigterm_like_ctrl_c
 from sim_client.evaluation.output_folder import OutputFolder, check_writable
+from sim_client.evaluation.plan import Plan, make_design, version_of
 from sim_client.evaluation.progress import Progress, summary
 from sim_client.evaluation.scheduler import run_episodes
-from sim_client.evaluation.worker import WorkerSettings
+from sim_client.evaluation.worker import WorkerSettings, serve_episodes
 from sim_client.evaluation.worker_pool import WorkerPool
 from step_analysis.ledger import LedgerError
-from step_analysis.rollouts import EvaluationDesign
-from step_analysis.strict_json import FormatError
 
 OUR_STATION = "sim_client.evaluation.worker:build_station"
 
@@ -61,26 +59,15 @@ def run(config: EvaluationConfig, *, station_factory: str = OUR_STATION) -> int:
 
 
 def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
-    time_limits_s = _time_limits(config)
+    plan_for = _prepare(config, station_factory)
     check_writable(config.output)
     policy = _meet(config)
-    contract = agreed_contract(policy, known_cameras=_known_cameras())
-    if policy.contract is None:
-        cameras = ", ".join(f"{name} {size}" for name, size in contract.cameras.items())
-        _say(f"{config.address} states no contract; it gets the station's default: {cameras}")
+    plan = plan_for(policy)
     folder = OutputFolder(
         config.output,
-        _design(config, policy, contract, time_limits_s),
+        plan.design,
         budget_is_given=config.max_sample_size is not None,
         num_workers=config.workers,
-    )
-    settings = WorkerSettings(
-        server=config.connection(),
-        policy_digest=policy.digest,
-        serving_options=dict(policy.serving),
-        contract_json=contract.to_json(),
-        station_factory=station_factory,
-        wait_for_server_s=config.wait_for_server_s,
     )
     with folder:
         unfinished = folder.unfinished()
@@ -91,13 +78,13 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
         requests = [
             folder.request(
                 key,
-                max_control_steps=max(1, round(time_limits_s[key.task] * contract.control_rate_hz)),
+                max_control_steps=plan.max_control_steps[key.task],
                 record=config.save_recordings,
             )
             for key in unfinished
         ]
         try:
-            _run(requests, folder, settings, config)
+            _run(requests, folder, plan, config)
         finally:
             for line in summary(folder.design, folder.records):
                 _say(line)
@@ -118,13 +105,16 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
 def _run(
     requests: Sequence[EpisodeRequest],
     folder: OutputFolder,
-    settings: WorkerSettings,
+    plan: Plan,
     config: EvaluationConfig,
 ) -> None:
     with (
         Interruption() as interruption,
         WorkerPool(
-            settings, num_workers=config.workers, stall_timeout_s=config.stall_timeout_s
+            plan.serve,
+            plan.settings,
+            num_workers=config.workers,
+            stall_timeout_s=config.stall_timeout_s,
         ) as pool,
         Progress(folder.design, folder.records) as progress,
     ):
@@ -136,6 +126,42 @@ def _run(
             interruption=interruption,
             max_attempts=config.max_attempts,
         )
+
+
+def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[ServedPolicy], Plan]:
+    """Check the tasks; what is returned plans their evaluation on the project's own station."""
+    time_limits_s = _time_limits(config)
+
+    def plan_for(policy: ServedPolicy) -> Plan:
+        contract = agreed_contract(policy, known_cameras=_known_cameras())
+        if policy.contract is None:
+            cameras = ", ".join(f"{name} {size}" for name, size in contract.cameras.items())
+            _say(f"{config.address} states no contract; it gets the station's default: {cameras}")
+        contract_json = contract.to_json()
+        return Plan(
+            design=make_design(
+                config,
+                policy,
+                tasks=tuple(time_limits_s),
+                station={"contract": json.loads(contract_json), "time_limits_s": time_limits_s},
+                software={"drake": version_of("drake")},
+            ),
+            serve=serve_episodes,
+            settings=WorkerSettings(
+                server=config.connection(),
+                policy_digest=policy.digest,
+                serving_options=dict(policy.serving),
+                contract_json=contract_json,
+                station_factory=station_factory,
+                wait_for_server_s=config.wait_for_server_s,
+            ),
+            max_control_steps={
+                task: max(1, round(limit_s * contract.control_rate_hz))
+                for task, limit_s in time_limits_s.items()
+            },
+        )
+
+    return plan_for
 
 
 def _time_limits(config: EvaluationConfig) -> dict[str, float]:
@@ -178,38 +204,6 @@ def _meet(config: EvaluationConfig) -> ServedPolicy:
         except PolicyServerRefusedError as error:
             raise EvaluationStoppedError(str(error)) from error
     return served_policy(metadata, name=config.policy_name)
-
-
-def _design(
-    config: EvaluationConfig,
-    policy: ServedPolicy,
-    contract: Contract,
-    time_limits_s: Mapping[str, float],
-) -> EvaluationDesign:
-    num_episodes = len(config.episodes)
-    try:
-        return EvaluationDesign(
-            policy=policy.name,
-            policy_digest=policy.digest,
-            tasks=tuple(time_limits_s),
-            first_episode=config.episodes.start,
-            num_episodes=num_episodes,
-            max_sample_size=config.max_sample_size or num_episodes,
-            station={
-                "contract": json.loads(contract.to_json()),
-                "time_limits_s": dict(time_limits_s),
-            },
-            software={name: _version(name) for name in ("assay", "drake")} | dict(policy.serving),
-        )
-    except FormatError as error:
-        raise UsageError(f"{error}; give the policy another name with --policy-name") from error
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _say(line: str) -> None:

@@ -53,19 +53,25 @@ _STATION_IS_SOUND = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
+class ServedPolicySettings:
+    """Where the policy under evaluation is, and how to tell it from another."""
+
+    server: ServerConnection
+    policy_digest: str
+    serving_options: Mapping[str, str]
+    wait_for_server_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings(ServedPolicySettings):
     """What a worker needs to know for all its episodes.
 
     contract_json: what the station must give, as agreed with the policy.
     station_factory: import string `module:callable` of a StationFactory.
     """
 
-    server: ServerConnection
-    policy_digest: str
-    serving_options: Mapping[str, str]
     contract_json: str
     station_factory: str
-    wait_for_server_s: float
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,27 @@ def serve_episodes(connection: Connection, settings: WorkerSettings) -> None:
         return
 
 
+def missing_policy(client: PolicyClient, settings: ServedPolicySettings) -> Halt | None:
+    """Why there is no policy to evaluate, or None if it is there and still the same."""
+    try:
+        metadata = await_metadata(client, timeout_s=settings.wait_for_server_s)
+    except PolicyServerUnreachableError as error:
+        return Halt(
+            f"the policy server has been gone for {settings.wait_for_server_s:g} s: {error}"
+        )
+    except PolicyServerRefusedError as error:
+        return Halt(str(error))
+    served = {"digest": policy_digest(metadata), **serving_options(metadata)}
+    expected = {"digest": settings.policy_digest, **settings.serving_options}
+    if served != expected:
+        return Halt(
+            f"{settings.server.address} now serves another policy, {served}, than the one "
+            f"under evaluation, {expected}; serve that one again, or evaluate the new one "
+            "into a new --output"
+        )
+    return None
+
+
 class _Worker:
     def __init__(
         self, connection: Connection, settings: WorkerSettings, client: PolicyClient
@@ -124,32 +151,11 @@ class _Worker:
 
     def serve(self, request: EpisodeRequest) -> None:
         self._heartbeat()
-        obstacle = self._missing_policy()
+        obstacle = missing_policy(self._client, self._settings)
         self._connection.send(self._attempt(request) if obstacle is None else obstacle)
 
     def _heartbeat(self) -> None:
         self._connection.send(Heartbeat())
-
-    def _missing_policy(self) -> Halt | None:
-        """Why there is no policy to evaluate, or None if it is there and still the same."""
-        settings = self._settings
-        try:
-            metadata = await_metadata(self._client, timeout_s=settings.wait_for_server_s)
-        except PolicyServerUnreachableError as error:
-            return Halt(
-                f"the policy server has been gone for {settings.wait_for_server_s:g} s: {error}"
-            )
-        except PolicyServerRefusedError as error:
-            return Halt(str(error))
-        served = {"digest": policy_digest(metadata), **serving_options(metadata)}
-        expected = {"digest": settings.policy_digest, **settings.serving_options}
-        if served != expected:
-            return Halt(
-                f"{settings.server.address} now serves another policy, {served}, than the one "
-                f"under evaluation, {expected}; serve that one again, or evaluate the new one "
-                "into a new --output"
-            )
-        return None
 
     def _attempt(self, request: EpisodeRequest) -> Ended | Halt:
         stopwatch = Stopwatch()

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwatch
 from sim_client.evaluation.errors import EvaluationStoppedError
 from sim_client.evaluation.interruption import Interruption
-from sim_client.evaluation.worker import Ended, Halt, Heartbeat, WorkerSettings, serve_episodes
+from sim_client.evaluation.worker import Ended, Halt, Heartbeat, ServedPolicySettings
 from sim_client.evaluation.worker_process import start_worker
 from step_analysis.rollouts import Outcome
 
@@ -49,11 +50,19 @@ class WorkerPool:
 
     A worker that dies, or gives no sign of life for `stall_timeout_s`, makes its episode an
     error; another worker takes its place at the next episode. Leaving the `with` block ends all.
+
+    serve: a worker's whole life, given its end of the pipe and `settings`.
     """
 
     def __init__(
-        self, settings: WorkerSettings, *, num_workers: int, stall_timeout_s: float
+        self,
+        serve: Callable[[Connection, Any], None],
+        settings: ServedPolicySettings,
+        *,
+        num_workers: int,
+        stall_timeout_s: float,
     ) -> None:
+        self._serve = serve
         self._settings = settings
         self._num_workers = num_workers
         self._stall_timeout_s = stall_timeout_s
@@ -138,7 +147,7 @@ class WorkerPool:
         return ended
 
     def _start(self) -> _Worker:
-        process, connection = start_worker(serve_episodes, self._settings, name="sim-worker")
+        process, connection = start_worker(self._serve, self._settings, name="sim-worker")
         worker = _Worker(process, connection)
         self._workers.append(worker)
         return worker
