@@ -19,60 +19,18 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from policy_interface.contract import (
-    LEFT_ARM,
-    LEFT_GRIPPER,
-    RIGHT_ARM,
-    RIGHT_GRIPPER,
-    ImageSize,
-)
-from policy_interface.rotations import rotation_from_6d, rotation_to_6d
-from policy_interface.types import Action, Observation, Pose, RobotState
+from policy_interface.contract import ImageSize
+from policy_interface.types import Observation
+from sim_client.action_vector import ARMS, action_from_vector, action_to_vector
 from sim_client.station.cameras import DEFAULT_CAMERAS
 from sim_client.station.panda_kinematics import MAX_GRIPPER_WIDTH_M
 from sim_client.station.station import CONTROL_PERIOD_S, Station
 from sim_client.tasks.catalog import TASKS, get_task
 
-ARMS = (RIGHT_ARM, LEFT_ARM)
-GRIPPERS = (RIGHT_GRIPPER, LEFT_GRIPPER)
-ACTION_SIZE = 20
-"""[right xyz | right rotation (6) | left xyz | left rotation (6) | right width | left width]."""
-
-_ARM_SIZE = 9
 _REACH_M = 1.0
 """Beyond the workspace of both arms: positions in actions are within this of the task frame."""
 
 ObservationDict = dict[str, Any]
-
-
-def action_to_vector(state: Action | RobotState) -> NDArray[np.float64]:
-    """The 20 numbers of an action, or of a robot's state.
-
-    Positions in metres in the task frame, rotations as the first two rows of the matrix, widths in
-    metres; right before left.
-    """
-    parts = []
-    for arm in ARMS:
-        pose = state.poses[arm]
-        parts += [pose.translation_m, rotation_to_6d(pose.rotation)]
-    parts.append(np.array([state.gripper_widths_m[gripper] for gripper in GRIPPERS]))
-    return np.concatenate(parts)
-
-
-def action_from_vector(vector: NDArray[np.floating]) -> Action:
-    """The inverse of `action_to_vector`; rotations are made orthonormal.
-
-    Raises InvalidValueError where a number is not finite or a rotation's rows are degenerate.
-    """
-    numbers = np.asarray(vector, dtype=np.float64)
-    if numbers.shape != (ACTION_SIZE,):
-        raise ValueError(f"action: expected {ACTION_SIZE} numbers, got shape {numbers.shape}")
-    poses = {}
-    for i, arm in enumerate(ARMS):
-        part = numbers[i * _ARM_SIZE : (i + 1) * _ARM_SIZE]
-        poses[arm] = Pose(translation_m=part[:3], rotation=rotation_from_6d(part[3:]))
-    widths = {gripper: float(numbers[18 + i]) for i, gripper in enumerate(GRIPPERS)}
-    return Action(poses=poses, gripper_widths_m=widths)
 
 
 class StationEnvironment(gymnasium.Env[ObservationDict, NDArray[np.float64]]):

@@ -9,13 +9,8 @@ from gymnasium.utils.env_checker import check_env
 
 from policy_interface.contract import ImageSize
 from policy_interface.types import InvalidValueError
-from sim_client.environment import (
-    ACTION_SIZE,
-    StationEnvironment,
-    action_from_vector,
-    action_to_vector,
-    register_environments,
-)
+from sim_client.action_vector import ACTION_SIZE, action_from_vector, action_to_vector
+from sim_client.environment import StationEnvironment, register_environments
 from sim_client.experts.catalog import make_expert
 from sim_client.station.arm_controller import tool_down
 from sim_client.tasks.catalog import TASKS
