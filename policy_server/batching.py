@@ -13,7 +13,7 @@ from typing import overload
 import numpy as np
 
 from policy_interface.contract import action_violations
-from policy_interface.types import Action, ChunkGuidance, Observation
+from policy_interface.types import Action, ChunkGuidance, InvalidValueError, Observation
 from policy_server.batch_queue import BatchQueue, DeadlineError
 from policy_server.policy import GuidedPolicy, Policy, plans_instantly
 
@@ -27,6 +27,10 @@ _THINK_SLACK_S = 0.003
 
 class PolicyFailedError(RuntimeError):
     """A policy that raised, or that planned something that must not reach a robot."""
+
+
+class InvalidPlanError(PolicyFailedError):
+    """A policy that planned what is no chunk of actions: no machine's fault, but its own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,7 +243,10 @@ class Batcher:
         except BaseException as error:
             if len(requests) == 1:
                 logger.error("the policy failed", exc_info=error)
-                return [PolicyFailedError(f"the policy failed: {_one_line(error)}")]
+                # NaN, or a rotation that is none: what it computed could not become an action.
+                is_invalid = isinstance(error, InvalidValueError)
+                kind = InvalidPlanError if is_invalid else PolicyFailedError
+                return [kind(f"the policy failed: {_one_line(error)}")]
             logger.warning(
                 "a batch of %d failed (%s); planning for each episode alone",
                 len(requests),
@@ -262,7 +269,7 @@ class Batcher:
         if defect is None:
             return tuple(chunk[: self._policy.chunk_length])
         logger.error("the policy planned an invalid chunk: %s", defect)
-        return PolicyFailedError(f"the policy planned an invalid chunk: {defect}")
+        return InvalidPlanError(f"the policy planned an invalid chunk: {defect}")
 
     def _defect(self, chunk: Sequence[Action]) -> str | None:
         if not isinstance(chunk, Sequence):

@@ -12,7 +12,7 @@ from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.images import MissingCodecError
 from policy_interface.types import InvalidValueError
 from policy_server.batch_queue import DeadlineError, QueueFullError
-from policy_server.batching import PolicyFailedError
+from policy_server.batching import InvalidPlanError, PolicyFailedError
 from policy_server.sessions import (
     ControlStepError,
     SessionBusyError,
@@ -78,6 +78,8 @@ _KINDS: dict[type[Exception], _Kind] = {
     QueueFullError: _Kind(status=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="queue_full"),
     RateLimitError: _Kind(status=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="rate_limit"),
     DeadlineError: _Kind(status=grpc.StatusCode.DEADLINE_EXCEEDED, reason="deadline"),
+    # Before the kind that it is one of.
+    InvalidPlanError: _Kind(status=grpc.StatusCode.INTERNAL, reason="invalid_plan"),
     PolicyFailedError: _Kind(status=grpc.StatusCode.INTERNAL, reason="policy_failed"),
     MissingCodecError: _Kind(status=grpc.StatusCode.UNIMPLEMENTED, reason="missing_codec"),
     UnavailableError: _Kind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from policy_interface.client_errors import (
 )
 from policy_interface.client_options import ClientCredentials, RetryPolicy
 from policy_interface.contract import Contract, ImageSize
-from policy_interface.types import Action
+from policy_interface.types import Action, Pose
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.security import BearerTokens
 from policy_server.server import ServerOptions
@@ -129,6 +130,34 @@ def test_a_policy_that_fails_fails_its_step(connect, make_observation) -> None:
         assert caught.value.is_final
     assert streamed.value.session == episode.session
     assert streamed.value.control_step == 0
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [
+        (lambda actions: actions[:1], "expected at least 2 actions, got 1"),
+        (
+            lambda actions: [replace(action, gripper_widths_m={}) for action in actions],
+            "gripper 'right::panda_hand' missing in the action",
+        ),
+        (lambda actions: [Pose(rotation=np.eye(3), translation_m=[np.nan] * 3)], "finite numbers"),
+        (
+            lambda actions: [Pose(rotation=2 * np.eye(3), translation_m=np.zeros(3))],
+            "expected an orthonormal, right-handed 3x3 matrix",
+        ),
+    ],
+)
+def test_a_plan_that_is_none_is_told_from_a_failure(connect, make_observation, plan, text) -> None:
+    class MisplanningPolicy(NoisePolicy):
+        def plan(self, histories, noise):
+            return [plan(chunk) for chunk in super().plan(histories, noise)]
+
+    policy = MisplanningPolicy(chunk_length=2)
+    with running_server(policy) as server, connect(server.address) as client:
+        client.reset(seed=0)
+        with pytest.raises(PolicyFailureError, match=text) as caught:
+            client.step(make_observation())
+    assert caught.value.reason == "invalid_plan"
 
 
 def test_one_episode_too_many_is_told_when_to_come_back(connect, make_observation) -> None:
