@@ -8,16 +8,14 @@ from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import numpy as np
-
 from policy_interface.contract import ImageSize
 from policy_interface.demonstration import Demonstration, demonstration_path, save_demonstration
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.experts.catalog import make_expert
-from sim_client.experts.expert import CommandNoise, NoiseInjector
-from sim_client.experts.pick_and_place import PickAndPlaceExpert
+from sim_client.experts.expert import CommandNoise, Expert, NoiseInjector, perturbed
 from sim_client.station.station import SimulationError, Station
 from sim_client.tasks.catalog import get_task
+from sim_client.tasks.random_streams import stream
 
 FIRST_SEED = 100
 """As in LBM Eval: the seed of scenario i is i + 100; evaluations lie 100 million higher."""
@@ -49,7 +47,7 @@ class EpisodeFailedError(RuntimeError):
 
 
 def record_episode(
-    station: Station, expert: PickAndPlaceExpert, *, scenario_index: int, noise: CommandNoise
+    station: Station, expert: Expert, *, scenario_index: int, noise: CommandNoise
 ) -> Demonstration:
     """Let the expert do the task once, under noise.
 
@@ -60,8 +58,9 @@ def record_episode(
     seed = scenario_index + FIRST_SEED
     station.reset(seed)
     expert.reset()
-    # A stream of its own, apart from the layout's and the start's.
-    injector = NoiseInjector(noise, np.random.default_rng([seed, 1]))
+    injectors = {
+        arm: NoiseInjector(noise, stream(seed, f"noise.{arm}")) for arm in station.contract.arms
+    }
     observations, actions = [], []
     status = station.status()
     while not (expert.finished and status.success):
@@ -72,7 +71,7 @@ def record_episode(
         observations.append(observation)
         actions.append(action)
         try:
-            status = station.step(injector.perturb(action, arm=expert.arm))
+            status = station.step(perturbed(action, injectors, expert.arms))
         except SimulationError as error:
             raise EpisodeFailedError(str(error)) from error
         if status.failed:
@@ -107,9 +106,7 @@ def serve_recordings(connection: Connection, settings: WorkerSettings) -> None:
         return
 
 
-def _record(
-    station: Station, expert: PickAndPlaceExpert, index: int, settings: WorkerSettings
-) -> Recorded:
+def _record(station: Station, expert: Expert, index: int, settings: WorkerSettings) -> Recorded:
     try:
         demonstration = record_episode(station, expert, scenario_index=index, noise=settings.noise)
     except EpisodeFailedError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import numpy as np
 from policy_interface.types import Action, Pose, RobotState
 from sim_client.station.inverse_kinematics import rotation_from_vector
 from sim_client.station.panda_kinematics import Array
-from sim_client.tasks.task import SceneState
+from sim_client.tasks.scene_state import SceneState
 
 
 class Expert(Protocol):
@@ -20,6 +21,11 @@ class Expert(Protocol):
 
     def act(self, state: SceneState, actual: RobotState, desired: RobotState) -> Action:
         """What it wants done in the next control step."""
+        ...
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The names of the arms at work, to which noise is added. Known from the first `act` on."""
         ...
 
     @property
@@ -56,6 +62,15 @@ class CommandNoise:
                 "noise: expected at most 0.1 m and 0.5 rad, "
                 f"got {self.position_m} and {self.rotation_rad}"
             )
+
+
+def perturbed(
+    action: Action, injectors: Mapping[str, NoiseInjector], arms: Sequence[str]
+) -> Action:
+    """The action to execute instead of the intended one: the arms at work each with noise."""
+    for arm in arms:
+        action = injectors[arm].perturb(action, arm=arm)
+    return action
 
 
 class NoiseInjector:

@@ -14,18 +14,18 @@ from typing import Protocol
 
 import numpy as np
 
-from policy_interface.types import Action, Pose, RobotState
-from sim_client.station import panda_kinematics as panda
-from sim_client.station.arm_controller import tool_down
-from sim_client.station.inverse_kinematics import rotation_from_vector, rotation_vector
+from policy_interface.types import Action, RobotState
+from sim_client.experts.motion import (
+    OPEN_WIDTH_M,
+    ArmMotion,
+    gripper_width_m,
+    hand_down,
+    tool_pose,
+    turn_between,
+)
 from sim_client.station.panda_kinematics import Array
 from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
-from sim_client.tasks.task import SceneState
-
-_MAX_STEP_M = 0.030
-_MAX_ACCELERATION_M = 0.012
-_MAX_TURN_RAD = 0.16
-_APPROACH_GAIN = 0.55
+from sim_client.tasks.scene_state import SceneState
 
 _FUNNEL_SLOPE = 6.0
 _FUNNEL_RADIUS_M = 0.008
@@ -91,14 +91,15 @@ class PickAndPlaceExpert:
 
     def __init__(self, target: PickAndPlaceTarget) -> None:
         self._target = target
+        self._motion = ArmMotion()
         self.reset()
 
     def reset(self) -> None:
         self._side: str | None = None
         self._held: Action | None = None
         self._phase = Phase.APPROACH
-        self._velocity_m = np.zeros(3)
-        self._last_width_m = panda.MAX_GRIPPER_WIDTH_M
+        self._motion.reset()
+        self._last_width_m = OPEN_WIDTH_M
         self._steps_in_phase = 0
         self._retreat_from_m = np.zeros(3)
         self._retreat_yaw_rad = 0.0
@@ -108,11 +109,8 @@ class PickAndPlaceExpert:
         return self._phase
 
     @property
-    def arm(self) -> str:
-        """The name of the arm at work. Raises RuntimeError before the episode's first `act`."""
-        if self._side is None:
-            raise RuntimeError("the expert chooses its arm at the episode's first step")
-        return ARM_NAMES[self._side]
+    def arms(self) -> tuple[str, ...]:
+        return () if self._side is None else (ARM_NAMES[self._side],)
 
     @property
     def finished(self) -> bool:
@@ -123,15 +121,15 @@ class PickAndPlaceExpert:
             self._side = self._target.side(state)
             self._held = Action(poses=desired.poses, gripper_widths_m=desired.gripper_widths_m)
         arm, gripper = ARM_NAMES[self._side], GRIPPER_NAMES[self._side]
-        X_TC = actual.poses[arm].matrix() @ panda.X_EC
-        width_m = actual.gripper_widths_m[gripper]
+        X_TC = tool_pose(self._side, actual)
+        width_m = gripper_width_m(self._side, actual)
         self._switch_phase(state, X_TC, width_m)
         goal_m, yaw_rad, goal_width_m = self._goal(state, X_TC)
-        X_TE = self._step_toward(X_TC, goal_m, yaw_rad)
+        flange = self._motion.toward(X_TC, hand_down(goal_m, yaw_rad))
         self._last_width_m = width_m
         self._steps_in_phase += 1
         return Action(
-            poses={**self._held.poses, arm: Pose.from_matrix(X_TE)},
+            poses={**self._held.poses, arm: flange},
             gripper_widths_m={**self._held.gripper_widths_m, gripper: goal_width_m},
         )
 
@@ -141,7 +139,7 @@ class PickAndPlaceExpert:
 
     def _switch_phase(self, state: SceneState, X_TC: Array, width_m: float) -> None:
         name = self._target.object_name
-        touched = name in state.finger_contacts
+        touched = state.fingers_touch(name, side=self._side)
         if self._phase is Phase.APPROACH:
             grasp = self._target.grasp(state)
             far = float(np.linalg.norm(grasp.position_m - X_TC[:3, 3]))
@@ -168,7 +166,7 @@ class PickAndPlaceExpert:
                 self._retreat_yaw_rad = place.yaw_rad
                 self._enter(Phase.RELEASE)
         elif self._phase is Phase.RELEASE:
-            if not touched and width_m > 0.9 * panda.MAX_GRIPPER_WIDTH_M:
+            if not touched and width_m > 0.9 * OPEN_WIDTH_M:
                 self._enter(Phase.RETREAT)
         elif not self._target.placed(state):
             self._enter(Phase.APPROACH)
@@ -183,7 +181,7 @@ class PickAndPlaceExpert:
             off = float(np.linalg.norm(goal[:2] - X_TC[:2, 3]))
             off += 0.08 * float(np.linalg.norm(_turn_to(X_TC, grasp.yaw_rad)))
             goal[2] += min(_HOVER_M, _FUNNEL_SLOPE * max(0.0, off - _FUNNEL_RADIUS_M))
-            return goal, grasp.yaw_rad, panda.MAX_GRIPPER_WIDTH_M
+            return goal, grasp.yaw_rad, OPEN_WIDTH_M
         if self._phase is Phase.CARRY:
             place = self._target.placement(state)
             p_TO = state.poses[self._target.object_name][:3, 3]
@@ -199,24 +197,9 @@ class PickAndPlaceExpert:
         goal = self._retreat_from_m.copy()
         if self._phase is Phase.RETREAT:
             goal[2] += _RETREAT_M
-        return goal, self._retreat_yaw_rad, panda.MAX_GRIPPER_WIDTH_M
-
-    def _step_toward(self, X_TC: Array, goal_m: Array, yaw_rad: float) -> Array:
-        """X_TE (4, 4): one smooth control step from where the hand is."""
-        wanted = _APPROACH_GAIN * (goal_m - X_TC[:3, 3])
-        wanted *= min(1.0, _MAX_STEP_M / max(float(np.linalg.norm(wanted)), 1e-9))
-        change = wanted - self._velocity_m
-        change *= min(1.0, _MAX_ACCELERATION_M / max(float(np.linalg.norm(change)), 1e-9))
-        self._velocity_m = self._velocity_m + change
-        turn = _turn_to(X_TC, yaw_rad)
-        turn *= min(_APPROACH_GAIN, _MAX_TURN_RAD / max(float(np.linalg.norm(turn)), 1e-9))
-        X = np.eye(4)
-        X[:3, :3] = rotation_from_vector(turn) @ X_TC[:3, :3]
-        X[:3, 3] = X_TC[:3, 3] + self._velocity_m
-        return X @ np.linalg.inv(panda.X_EC)
+        return goal, self._retreat_yaw_rad, OPEN_WIDTH_M
 
 
 def _turn_to(X_TC: Array, yaw_rad: float) -> Array:
     """The rotation vector (rad, in T) from the hand's orientation to tool down at this yaw."""
-    R_goal = (tool_down(np.zeros(3), yaw_rad) @ panda.X_EC)[:3, :3]
-    return rotation_vector(R_goal @ X_TC[:3, :3].T)
+    return turn_between(X_TC[:3, :3], hand_down(np.zeros(3), yaw_rad)[:3, :3])

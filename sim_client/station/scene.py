@@ -18,6 +18,7 @@ from pydrake.multibody.tree import FixedOffsetFrame, RigidBody
 from pydrake.systems.framework import Diagram, DiagramBuilder
 
 from sim_client.drake_arrays import drake_array
+from sim_client.manipulands.manipuland import Manipuland, rigid_properties
 from sim_client.station.cameras import (
     POLICY_QUALITY,
     RENDERER_NAME,
@@ -26,18 +27,14 @@ from sim_client.station.cameras import (
 )
 from sim_client.station.panda_looks import add_visual
 from sim_client.station.panda_model import PandaHandles, add_panda
+from sim_client.station.workspace import (
+    BASE_POSITIONS_M,
+    SIDES,
+    TABLE_CENTRE_X_M,
+    TABLE_SIZE_M,
+)
 from sim_client.surfaces import merged, rounded_box, rounded_cylinder
-from sim_client.tasks.manipulands import Manipuland, rigid_properties
 
-SIDES = ("right", "left")
-BASE_POSITIONS_M: Mapping[str, tuple[float, float, float]] = {
-    "right": (-0.52, -0.30, 0.0),
-    "left": (-0.52, 0.30, 0.0),
-}
-"""The arms' bases in the task frame; both face along x."""
-
-TABLE_SIZE_M = (0.92, 1.50, 0.05)
-TABLE_CENTRE_X_M = 0.07
 _FLOOR_Z_M = -0.75
 
 # 10 ms with the lagged convex approximation and hydroelastic patches: the fastest settings at which

@@ -7,6 +7,7 @@ left, origin at the centre of the arms' workspace on the table's surface.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,15 +39,25 @@ from sim_client.station.cameras import (
     RenderQuality,
     render_camera,
 )
+from sim_client.station.contacts import ContactReader
 from sim_client.station.headless_gl import require_rendering
-from sim_client.station.scene import BASE_POSITIONS_M, SIDES, build_scene
-from sim_client.tasks.task import SceneState, Task, TaskStatus
+from sim_client.station.scene import build_scene
+from sim_client.station.workspace import BASE_POSITIONS_M, SIDES
+from sim_client.tasks.monitor import TaskMonitor, TaskStatus
+from sim_client.tasks.placement import Layout
+from sim_client.tasks.random_streams import stream
+from sim_client.tasks.scene_state import SceneState
+from sim_client.tasks.task import Task
 
 CONTROL_PERIOD_S = 0.1
 _TICKS_PER_STEP = 5
 _TICK_S = CONTROL_PERIOD_S / _TICKS_PER_STEP
 _SETTLE_S = 0.2
 """Simulated before time 0, so that objects rest on the table when an episode begins."""
+_MAX_SCENE_ATTEMPTS = 50
+_MAX_SETTLING_M = 0.02
+"""An object that moves farther than this while it settles was not placed validly."""
+_MAX_SETTLED_SPEED_M_S = 0.1
 
 ARM_NAMES = {"right": RIGHT_ARM, "left": LEFT_ARM}
 GRIPPER_NAMES = {"right": RIGHT_GRIPPER, "left": LEFT_GRIPPER}
@@ -54,6 +65,10 @@ GRIPPER_NAMES = {"right": RIGHT_GRIPPER, "left": LEFT_GRIPPER}
 
 class SimulationError(RuntimeError):
     """The physics engine gave up or diverged: no verdict on the policy."""
+
+
+class NoSceneError(RuntimeError):
+    """No scene of a seed is both undecided and at rest: the task's declaration is at fault."""
 
 
 class Station:
@@ -93,14 +108,23 @@ class Station:
         self._controllers = {
             side: ArmController(base_position_m=np.array(BASE_POSITIONS_M[side])) for side in SIDES
         }
-        self._object_of_body = {body.index(): name for name, body in self._scene.bodies.items()}
-        self._object_of_body[self._scene.plant.world_body().index()] = "table"
-        self._finger_bodies = {
-            body.index() for arm in self._scene.arms.values() for body in arm.finger_bodies
+        self._contacts = ContactReader(self._scene)
+        self._free_bodies = {
+            name: body
+            for name, body in self._scene.bodies.items()
+            if name not in self._scene.fixed_frames
         }
+        self._monitor = TaskMonitor(task, control_period_s=CONTROL_PERIOD_S)
+        self._instruction = task.instruction
+        self._fastest_fall_m_s: dict[str, float] = {}
         self._num_ticks = 0
         self._num_steps = 0
         self._status: TaskStatus | None = None
+
+    @property
+    def instruction(self) -> str:
+        """What the policy is told to do in this episode: one of the task's phrasings."""
+        return self._instruction
 
     @property
     def time_s(self) -> float:
@@ -108,10 +132,30 @@ class Station:
         return self._num_steps * CONTROL_PERIOD_S
 
     def reset(self, seed: int) -> None:
-        """Begin the episode that `seed` stands for: same seed, same scene, bit by bit."""
-        layout_seed, start_seed = np.random.SeedSequence(seed).spawn(2)
-        layout = self.task.sample_layout(np.random.default_rng(layout_seed))
-        start_rng = np.random.default_rng(start_seed)
+        """Begin the episode that `seed` stands for: same seed, same scene, bit by bit.
+
+        A scene that is decided before anybody has acted, or that does not come to rest where it was
+        placed, is drawn again. Raises NoSceneError where that never ends.
+        """
+        for attempt in range(_MAX_SCENE_ATTEMPTS):
+            layout = self.task.sample_layout(seed, attempt=attempt)
+            self._place(layout, seed)
+            state = self.scene_state()
+            if self._is_settled(state, layout):
+                status = self._monitor.begin(state)
+                if not (self.task.is_solved(state) or status.failed):
+                    break
+        else:
+            raise NoSceneError(
+                f"{self.task.name}: no scene of seed {seed} in {_MAX_SCENE_ATTEMPTS} draws is "
+                "at rest and undecided at its start"
+            )
+        self._status = status
+        phrasings = self.task.instructions
+        self._instruction = phrasings[int(stream(seed, "phrasing").integers(len(phrasings)))]
+
+    def _place(self, layout: Layout, seed: int) -> None:
+        """Set everything where it starts, and let it come to rest."""
         plant = self._scene.plant
         self._simulator.get_mutable_context().SetTime(0.0)
         plant.SetDefaultState(self._context, self._context.get_mutable_state())
@@ -122,7 +166,7 @@ class Station:
             else:
                 plant.SetFreeBodyPose(self._context, self._scene.bodies[name], pose)
         for side, controller in self._controllers.items():
-            controller.reset(*sample_start(side, start_rng))
+            controller.reset(*sample_start(side, stream(seed, f"start.{side}")))
             arm = self._scene.arms[side]
             plant.SetPositions(self._context, arm.arm, drake_array(controller.q))
             plant.SetPositions(
@@ -134,7 +178,14 @@ class Station:
         for _ in range(round(_SETTLE_S / _TICK_S)):
             self._advance_tick()
         self._num_steps = 0
-        self._status = None
+        self._fastest_fall_m_s = dict.fromkeys(self._free_bodies, 0.0)
+
+    def _is_settled(self, state: SceneState, layout: Layout) -> bool:
+        return not state.arm_contacts and all(
+            np.linalg.norm(state.position_m(name) - layout[name][:3, 3]) < _MAX_SETTLING_M
+            and state.speed_m_s(name) < _MAX_SETTLED_SPEED_M_S
+            for name in self._free_bodies
+        )
 
     def step(self, action: Action) -> TaskStatus:
         """Advance one control step toward the action, and say how the task stands.
@@ -158,15 +209,21 @@ class Station:
             self._command()
             self._advance_tick()
         self._num_steps += 1
-        self._status = None
         if not np.isfinite(self._scene.plant.GetPositionsAndVelocities(self._context)).all():
             raise SimulationError(f"the simulated state is not finite at {self.time_s:.1f} s")
-        return self.status()
+        self._status = self._monitor.update(self.scene_state())
+        return self._status
 
     def status(self) -> TaskStatus:
+        """How the task stands. Raises RuntimeError before the first `reset`."""
         if self._status is None:
-            self._status = self.task.status(self.scene_state())
+            raise RuntimeError("the station has no episode yet: reset it first")
         return self._status
+
+    def state_digest(self) -> str:
+        """SHA-256 (hex) of every position and velocity: equal exactly where the states are."""
+        state = self._scene.plant.GetPositionsAndVelocities(self._context)
+        return hashlib.sha256(np.ascontiguousarray(state).tobytes()).hexdigest()
 
     def observe(self) -> Observation:
         """Everything a policy may know now; renders the cameras."""
@@ -177,7 +234,7 @@ class Station:
                 name: self._view(CAMERA_MOUNTS[name], camera)
                 for name, camera in self._render_cameras.items()
             },
-            language_instruction=self.task.instruction,
+            language_instruction=self._instruction,
             time_s=self.time_s,
         )
 
@@ -194,12 +251,14 @@ class Station:
             poses[name] = plant.EvalBodyPoseInWorld(self._context, body).GetAsMatrix4()
             velocity = plant.EvalBodySpatialVelocityInWorld(self._context, body)
             velocities[name] = np.concatenate([velocity.rotational(), velocity.translational()])
-        finger_contacts, contacts = self._contacts()
+        contacts = self._contacts.read(self._context)
         return SceneState(
             poses=poses,
             velocities=velocities,
-            finger_contacts=finger_contacts,
-            contacts=contacts,
+            contacts=contacts.objects,
+            finger_contacts=contacts.fingers,
+            arm_contacts=contacts.arms,
+            fastest_fall_m_s=dict(self._fastest_fall_m_s),
         )
 
     def _advance_tick(self) -> None:
@@ -209,6 +268,13 @@ class Station:
             self._simulator.AdvanceTo(self._num_ticks * _TICK_S)
         except RuntimeError as error:
             raise SimulationError(f"Drake failed at {self.time_s:.1f} s: {error}") from error
+        # Ten times a second would miss what falls a few centimetres.
+        plant = self._scene.plant
+        for name, body in self._free_bodies.items():
+            velocity = plant.EvalBodySpatialVelocityInWorld(self._context, body)
+            fall_m_s = -float(velocity.translational()[2])
+            if fall_m_s > self._fastest_fall_m_s.get(name, 0.0):
+                self._fastest_fall_m_s[name] = fall_m_s
 
     def _command(self) -> None:
         plant = self._scene.plant
@@ -220,38 +286,6 @@ class Station:
                 (arm.fingers, np.concatenate([fingers, np.zeros(2)])),
             ):
                 plant.get_desired_state_input_port(instance).FixValue(self._context, desired)
-
-    def _contacts(self) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
-        plant = self._scene.plant
-        results: Any = plant.get_contact_results_output_port().Eval(self._context)
-        inspector = self._scene.scene_graph.model_inspector()
-        pairs = []
-        for i in range(results.num_point_pair_contacts()):
-            point = results.point_pair_contact_info(i)
-            pairs.append((point.bodyA_index(), point.bodyB_index()))
-        for i in range(results.num_hydroelastic_contacts()):
-            surface = results.hydroelastic_contact_info(i).contact_surface()
-            pairs.append(
-                tuple(
-                    plant.GetBodyFromFrameId(inspector.GetFrameId(geometry)).index()
-                    for geometry in (surface.id_M(), surface.id_N())
-                )
-            )
-        finger_contacts = set()
-        contacts = set()
-        for first, second in pairs:
-            names = sorted(
-                self._object_of_body[index]
-                for index in (first, second)
-                if index in self._object_of_body
-            )
-            if len(names) == 2:
-                contacts.add((names[0], names[1]))
-            elif len(names) == 1 and (
-                first in self._finger_bodies or second in self._finger_bodies
-            ):
-                finger_contacts.add(names[0])
-        return frozenset(finger_contacts - {"table"}), frozenset(contacts)
 
     def actual(self) -> RobotState:
         """What the arms and grippers measure."""

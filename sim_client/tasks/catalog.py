@@ -6,12 +6,18 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from sim_client.tasks.pick_and_place_box import PickAndPlaceBox
-from sim_client.tasks.put_mug_on_saucer import PutMugOnSaucer
+from sim_client.tasks.pick_and_place_box import PICK_AND_PLACE_BOX
+from sim_client.tasks.put_mug_on_saucer import PUT_MUG_ON_SAUCER
 from sim_client.tasks.task import Task
 
 TASKS: Mapping[str, Task] = MappingProxyType(
-    {task.name: task for task in (PickAndPlaceBox(), PutMugOnSaucer())}
+    {
+        task.name: task
+        for task in (
+            PICK_AND_PLACE_BOX,
+            PUT_MUG_ON_SAUCER,
+        )
+    }
 )
 
 
