@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -70,6 +70,10 @@ class EvaluationConfig:
 
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[,TASK]")]
     """Names, separated by commas: PickAndPlaceBox,PutMugOnSaucer. `sim-client tasks` lists them."""
+    simulator: Literal["drake", "lbm-eval"] = "drake"
+    """The project's own station in Drake, or the LBM Eval that you have installed."""
+    lbm_eval_python: Path | None = None
+    """Python of the environment that has LBM Eval's wheels; by default the one that runs this."""
     episodes: Annotated[EpisodeRange, _ONE_WORD] = EpisodeRange(0, 50)
     """Scenarios of each task, START:END without END."""
     address: str = "127.0.0.1:50051"
@@ -117,6 +121,8 @@ class EvaluationConfig:
         object.__setattr__(self, "tasks", tuple(word for word in words if word))
         if not self.tasks:
             raise UsageError("--tasks: expected at least one task; `sim-client tasks` lists them")
+        if self.lbm_eval_python is not None and self.simulator != "lbm-eval":
+            raise UsageError("--lbm-eval-python: only with --simulator lbm-eval")
         _check_address(self.address)
         for name in ("workers", "max_attempts"):
             if getattr(self, name) < 1:

@@ -59,7 +59,12 @@ def run(config: EvaluationConfig, *, station_factory: str = OUR_STATION) -> int:
 
 
 def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
-    plan_for = _prepare(config, station_factory)
+    if config.simulator == "lbm-eval":
+        from sim_client.lbm_eval.planning import prepare
+
+        plan_for = prepare(config)
+    else:
+        plan_for = _prepare(config, station_factory)
     check_writable(config.output)
     policy = _meet(config)
     plan = plan_for(policy)

@@ -158,7 +158,7 @@ class WorkerPool:
             message = worker.connection.recv()
         except (EOFError, OSError):
             self._discard(worker)
-            return _lost(running, f"the worker process {_exit_description(worker.process)}")
+            return _lost(running, f"the worker process {exit_description(worker.process.exitcode)}")
         match message:
             case Heartbeat():
                 running.deadline_s = time.monotonic() + self._stall_timeout_s
@@ -203,8 +203,8 @@ def _lost(running: _Running, message: str) -> EpisodeReport:
     )
 
 
-def _exit_description(process: BaseProcess) -> str:
-    code = process.exitcode
+def exit_description(code: int | None) -> str:
+    """How a process ended, by its exit code: less than 0 for a signal."""
     if code is None or code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
