@@ -6,7 +6,6 @@ Each verb's modules are imported when it is asked for, so that `--help` is there
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ _WORK_FAILED, _BAD_USAGE, _INTERRUPTED = 1, 2, 130
 
 @dataclass(frozen=True, kw_only=True)
 class TasksConfig:
-    """List the tasks: name, time limit and instruction."""
+    """List the tasks: name, arms, time limit and instruction; with --json also what success is."""
 
     json: bool = False
     """As a JSON list, for programs."""
@@ -67,18 +66,10 @@ def _evaluate(arguments: Sequence[str]) -> int:
 
 def _tasks(arguments: Sequence[str]) -> int:
     config = _parsed(TasksConfig, "tasks", arguments, example="sim-client tasks --json")
+    from sim_client.tasks import listing
     from sim_client.tasks.catalog import TASKS
 
-    if config.json:
-        listed = [
-            {"name": task.name, "instruction": task.instruction, "time_limit_s": task.time_limit_s}
-            for task in TASKS.values()
-        ]
-        print(json.dumps(listed, indent=2))
-    else:
-        width = max(len(name) for name in TASKS)
-        for task in TASKS.values():
-            print(f"{task.name:{width}}  {task.time_limit_s:4.0f} s  {task.instruction}")
+    print((listing.as_json if config.json else listing.as_text)(TASKS.values()))
     return 0
 
 
