@@ -225,6 +225,17 @@ class Station:
         state = self._scene.plant.GetPositionsAndVelocities(self._context)
         return hashlib.sha256(np.ascontiguousarray(state).tobytes()).hexdigest()
 
+    def state(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Positions and velocities of everything that moves, in Drake's order."""
+        plant = self._scene.plant
+        q: Any = plant.GetPositions(self._context)
+        v: Any = plant.GetVelocities(self._context)
+        return np.array(q), np.array(v)
+
+    def geometry(self) -> Any:
+        """What is where now, as a QueryObject: for drawing."""
+        return self._scene.scene_graph.get_query_output_port().Eval(self._graph_context)
+
     def observe(self) -> Observation:
         """Everything a policy may know now; renders the cameras."""
         return Observation(
