@@ -203,20 +203,29 @@ def capsule_between(
     return lathe(profile, segments=segments).moved(X)
 
 
-def tube(path: Array, radius: float, *, segments: int = 12) -> Surface:
-    """A round tube along a planar path (N, 3) in the xz plane, such as a mug's handle."""
+def tube(path: Array, radius: float | Array, *, segments: int = 12) -> Surface:
+    """A round tube along a planar path (N, 3) in the xz plane, such as a mug's handle.
+
+    radius: one, or (N,) of one a point, for what tapers.
+    """
     path = np.asarray(path, dtype=np.float64)
-    tangents = np.gradient(path, axis=0)
-    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), (len(path),))
+    steps = np.gradient(path, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    slopes = np.gradient(radii) / lengths
+    tangents = steps / lengths[:, None]
     side = np.array([0.0, 1.0, 0.0])
     angles = np.linspace(0.0, 2.0 * np.pi, segments + 1)
-    normals = np.stack(
+    outward = np.stack(
         [
             np.outer(np.cos(angles), side) + np.outer(np.sin(angles), np.cross(tangent, side))
             for tangent in tangents
         ]
     )
-    points = path[:, None, :] + radius * normals
+    points = path[:, None, :] + radii[:, None, None] * outward
+    # A tube that narrows faces forward as well as outward.
+    normals = outward - (slopes[:, None] * tangents)[:, None, :]
+    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
     index = np.arange(len(path) * (segments + 1)).reshape(len(path), segments + 1)
     a, b = index[:-1, :-1].ravel(), index[1:, :-1].ravel()
     c, d = index[1:, 1:].ravel(), index[:-1, 1:].ravel()
