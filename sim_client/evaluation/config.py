@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sim_client.evaluation.errors import UsageError
+from sim_client.evaluation.recording_options import RecordingOptions
 from sim_client.evaluation.server_connection import ServerConnection
 
 # LBM Eval's rule: demonstrations take index + 100, evaluations lie this much higher, so that no
@@ -69,7 +70,8 @@ class EvaluationConfig:
     """Evaluate a served policy in simulation, episode by episode, resumable at any time."""
 
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[,TASK]")]
-    """Names, separated by commas: PickAndPlaceBox,PutMugOnSaucer. `sim-client tasks` lists them."""
+    """Names, separated by commas: PickAndPlaceBox,PutMugOnSaucer; or `all`. `sim-client tasks`
+    lists them."""
     simulator: Literal["drake", "lbm-eval"] = "drake"
     """The project's own station in Drake, or the LBM Eval that you have installed."""
     lbm_eval_python: Path | None = None
@@ -93,8 +95,19 @@ class EvaluationConfig:
     max_sample_size: int | None = None
     """Budget of episodes a task that the statistics may ever see, fixed at the first run; by
     default the number of episodes. Up to it, an evaluation can be extended later."""
-    save_recordings: bool = False
-    """Keep a video of what the policy saw, and its trajectory, for each episode."""
+    shift: str = ""
+    """Levels of distribution shift, such as lighting=high,camera=medium; nominal by default."""
+    latency_ms: float = 0.0
+    """How long the simulated world goes on until an action takes effect; 0 stands still for it."""
+    video: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CAMERA[,CAMERA]")] = ()
+    """Film each episode with these cameras: cameras.mp4, which plays even if cut off."""
+    save_meshcat: bool = False
+    """Keep each episode in three dimensions: recording.html, for any browser."""
+    save_states: bool = False
+    """Keep every position and velocity of each control step: states.npz."""
+    meshcat_port: int | None = None
+    """Show the running episodes live on this machine: on this port for one worker, on a free one
+    after it for each other."""
     max_attempts: int = 3
     """Attempts at an episode in this run while it ends in infrastructure errors."""
     wait_for_server_s: Annotated[float, tyro.conf.arg(name="wait-for-server")] = 60.0
@@ -116,13 +129,24 @@ class EvaluationConfig:
             timeout_s=self.step_timeout_s,
         )
 
+    def recordings(self) -> RecordingOptions:
+        """What is kept of each episode."""
+        return RecordingOptions(
+            video_cameras=self.video,
+            save_meshcat=self.save_meshcat,
+            save_states=self.save_states,
+            meshcat_port=self.meshcat_port,
+        )
+
     def __post_init__(self) -> None:
-        words = [word.strip() for item in self.tasks for word in item.split(",")]
-        object.__setattr__(self, "tasks", tuple(word for word in words if word))
+        object.__setattr__(self, "tasks", _words(self.tasks))
+        object.__setattr__(self, "video", tuple(dict.fromkeys(_words(self.video))))
         if not self.tasks:
             raise UsageError("--tasks: expected at least one task; `sim-client tasks` lists them")
         if self.lbm_eval_python is not None and self.simulator != "lbm-eval":
             raise UsageError("--lbm-eval-python: only with --simulator lbm-eval")
+        if self.simulator == "lbm-eval":
+            self._refuse_own_station_options()
         _check_address(self.address)
         for name in ("workers", "max_attempts"):
             if getattr(self, name) < 1:
@@ -131,6 +155,12 @@ class EvaluationConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"--{_flag(name)}: expected a positive number, got {value}")
+        if not 0 <= self.latency_ms < math.inf:
+            raise UsageError(
+                f"--latency-ms: expected 0 or more milliseconds, got {self.latency_ms}"
+            )
+        if self.meshcat_port is not None and not 1024 <= self.meshcat_port <= 65535:
+            raise UsageError(f"--meshcat-port: expected 1024 to 65535, got {self.meshcat_port}")
         if not 0 <= self.wait_for_server_s < math.inf:
             raise UsageError(
                 f"--wait-for-server: expected 0 or more seconds, got {self.wait_for_server_s}"
@@ -146,6 +176,19 @@ class EvaluationConfig:
                 f"--max-sample-size {self.max_sample_size}: expected at least the "
                 f"{len(self.episodes)} episodes of --episodes {self.episodes}"
             )
+
+    def _refuse_own_station_options(self) -> None:
+        for name in ("shift", "latency_ms", "video", "save_states", "meshcat_port"):
+            if getattr(self, name) not in (None, "", 0.0, (), False):
+                raise UsageError(
+                    f"--{_flag(name)}: not with --simulator lbm-eval, whose scenes and recordings "
+                    "are its own (--save-meshcat keeps them)"
+                )
+
+
+def _words(items: tuple[str, ...]) -> tuple[str, ...]:
+    words = [word.strip() for item in items for word in item.split(",")]
+    return tuple(word for word in words if word)
 
 
 def _flag(name: str) -> str:

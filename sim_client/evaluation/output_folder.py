@@ -3,6 +3,8 @@
 evaluation.json                          what the evaluation set out to do
 ledger.jsonl                             one line an attempt; the only source of truth
 <Task>/rollouts/<timestamp>/results.json the same for LBM Eval's and VLA Foundry's tools
+<Task>/rollouts/<timestamp>/<task>/demonstration_<index>/
+                                         an episode's own files, where those tools look for them
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from step_analysis.ledger import (
     read_design,
     write_design,
 )
-from step_analysis.results_json import RESULTS_FILE_NAME, write_results
+from step_analysis.results_json import RESULTS_FILE_NAME, snake_case, write_results
 from step_analysis.rollouts import EvaluationDesign, RolloutKey, RolloutRecord
 from step_analysis.strict_json import FormatError
 
@@ -58,6 +60,11 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(f"--output {folder}: can't be written to: {error.strerror}") from error
+
+
+def episode_folder(results_folder: Path, key: RolloutKey) -> Path:
+    """Where an episode's own files are, below the folder of its task's results.json."""
+    return results_folder / snake_case(key.task) / f"demonstration_{key.scenario_index}"
 
 
 class OutputFolder:
@@ -141,6 +148,11 @@ class OutputFolder:
             started_at=report.started_at,
             wall_s=report.wall_s,
             detail=report.detail,
+            progress=report.progress,
+            instruction=report.instruction,
+            first_inference_s=report.first_inference_s,
+            policy_latency=report.policy_latency,
+            state_digest=report.state_digest,
         )
         self._ledger.append(record)
         self.write_results(request.task)
@@ -161,13 +173,13 @@ class OutputFolder:
 
     def request(self, key: RolloutKey, *, max_control_steps: int, record: bool) -> EpisodeRequest:
         """What a worker must know to run one episode."""
-        name = f"demonstration_{key.scenario_index}"
         return EpisodeRequest(
             task=key.task,
             scenario_index=key.scenario_index,
             seed=evaluation_seed(key.scenario_index),
             max_control_steps=max_control_steps,
-            recording_folder=self._results_folder(key.task).absolute() / name if record else None,
+            folder=episode_folder(self._results_folder(key.task).absolute(), key),
+            record=record,
         )
 
     def _keys(self, task: str) -> list[RolloutKey]:

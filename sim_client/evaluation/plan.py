@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -53,6 +54,11 @@ def make_design(
         )
     except FormatError as error:
         raise UsageError(f"{error}; give the policy another name with --policy-name") from error
+
+
+def protocol_json(design: EvaluationDesign) -> str:
+    """What an episode's outcome depends on besides its policy and its seed."""
+    return json.dumps({"station": design.station, "software": design.software}, sort_keys=True)
 
 
 def version_of(distribution: str) -> str:

@@ -23,14 +23,17 @@ from sim_client.evaluation.handshake import (
 )
 from sim_client.evaluation.interruption import Interruption, sigterm_like_ctrl_c
 from sim_client.evaluation.output_folder import OutputFolder, check_writable
-from sim_client.evaluation.plan import Plan, make_design, version_of
+from sim_client.evaluation.plan import Plan, make_design, protocol_json, version_of
 from sim_client.evaluation.progress import Progress, summary
 from sim_client.evaluation.scheduler import run_episodes
 from sim_client.evaluation.worker import WorkerSettings, serve_episodes
 from sim_client.evaluation.worker_pool import WorkerPool
 from step_analysis.ledger import LedgerError
 
-OUR_STATION = "sim_client.evaluation.worker:build_station"
+OUR_STATION = "sim_client.evaluation.station:build_station"
+
+# A policy's own cameras are filmed at the size that it sees; others for people.
+_FILM_SIZE = ImageSize(height=240, width=320)
 
 DONE, WORK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -84,7 +87,7 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
             folder.request(
                 key,
                 max_control_steps=plan.max_control_steps[key.task],
-                record=config.save_recordings,
+                record=config.recordings().keeps_pictures,
             )
             for key in unfinished
         ]
@@ -134,23 +137,37 @@ def _run(
 
 
 def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[ServedPolicy], Plan]:
-    """Check the tasks; what is returned plans their evaluation on the project's own station."""
+    """Check what is asked for; what is returned plans it on the project's own station."""
     time_limits_s = _time_limits(config)
+    known_cameras = _known_cameras()
+    for name in config.video:
+        if name not in known_cameras:
+            raise UsageError(
+                f"--video: the station has no camera {name!r}: expected some of "
+                f"{', '.join(known_cameras)}"
+            )
 
     def plan_for(policy: ServedPolicy) -> Plan:
-        contract = agreed_contract(policy, known_cameras=_known_cameras())
+        contract = agreed_contract(policy, known_cameras=known_cameras)
         if policy.contract is None:
             cameras = ", ".join(f"{name} {size}" for name, size in contract.cameras.items())
             _say(f"{config.address} states no contract; it gets the station's default: {cameras}")
         contract_json = contract.to_json()
+        design = make_design(
+            config,
+            policy,
+            tasks=tuple(time_limits_s),
+            station={
+                "simulator": "drake",
+                "contract": json.loads(contract_json),
+                "time_limits_s": time_limits_s,
+                "shift": config.shift,
+                "latency_ms": config.latency_ms,
+            },
+            software={"drake": version_of("drake")},
+        )
         return Plan(
-            design=make_design(
-                config,
-                policy,
-                tasks=tuple(time_limits_s),
-                station={"contract": json.loads(contract_json), "time_limits_s": time_limits_s},
-                software={"drake": version_of("drake")},
-            ),
+            design=design,
             serve=serve_episodes,
             settings=WorkerSettings(
                 server=config.connection(),
@@ -159,6 +176,11 @@ def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[Served
                 contract_json=contract_json,
                 station_factory=station_factory,
                 wait_for_server_s=config.wait_for_server_s,
+                protocol_json=protocol_json(design),
+                shift=config.shift,
+                latency_ms=config.latency_ms,
+                film_cameras=dict.fromkeys(config.video, _FILM_SIZE),
+                recordings=config.recordings(),
             ),
             max_control_steps={
                 task: max(1, round(limit_s * contract.control_rate_hz))
@@ -171,10 +193,11 @@ def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[Served
 
 def _time_limits(config: EvaluationConfig) -> dict[str, float]:
     """Seconds by the full name of each task, in the order asked for."""
-    from sim_client.tasks.catalog import UnknownTaskError, get_task
+    from sim_client.tasks.catalog import TASKS, UnknownTaskError, get_task
 
+    names = tuple(TASKS) if config.tasks == ("all",) else config.tasks
     try:
-        tasks = [get_task(name) for name in config.tasks]
+        tasks = [get_task(name) for name in names]
     except UnknownTaskError as error:
         raise UsageError(f"--tasks: {error}") from error
     limits_s = {

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from policy_interface.client import (
     PolicyClient,
@@ -22,34 +22,27 @@ from policy_interface.client import (
     PolicyServerUnreachableError,
 )
 from policy_interface.contract import Contract, ContractError, ImageSize
-from policy_interface.types import InvalidValueError
 from sim_client.evaluation.episode import (
-    DecidedBeforeStartError,
+    STATION_IS_SOUND,
     EpisodeReport,
     EpisodeRequest,
-    Station,
     Stopwatch,
     run_episode,
 )
+from sim_client.evaluation.episode_files import EpisodeFiles, EpisodeName
 from sim_client.evaluation.handshake import await_metadata, policy_digest, serving_options
+from sim_client.evaluation.policy_session import ServedPolicySession
+from sim_client.evaluation.recording_options import RecordingOptions
 from sim_client.evaluation.server_connection import ServerConnection
+from sim_client.evaluation.station import Station, StationFactory, StationOptions
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.station.headless_gl import RenderingUnavailableError
 from step_analysis.rollouts import Outcome
 
-StationFactory = Callable[[str, Mapping[str, ImageSize]], Station]
-"""Builds the station of a task, by name, with exactly these cameras."""
+if TYPE_CHECKING:
+    from sim_client.evaluation.scene_view import SceneView
 
 _MAX_MESSAGE_LENGTH = 1000
-
-# Errors that leave the station as good as it was: the fault is the policy's server's, or the
-# scenario's. After any other the worker ends, and a fresh process takes its place.
-_STATION_IS_SOUND = (
-    PolicyServerError,
-    InvalidValueError,
-    ContractError,
-    DecidedBeforeStartError,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +59,18 @@ class ServedPolicySettings:
 class WorkerSettings(ServedPolicySettings):
     """What a worker needs to know for all its episodes.
 
-    contract_json: what the station must give, as agreed with the policy.
+    contract_json: what the station must give, as agreed with the policy. film_cameras: those that
+    it renders besides, for videos. protocol_json: what all is simulated under.
     station_factory: import string `module:callable` of a StationFactory.
     """
 
     contract_json: str
     station_factory: str
+    protocol_json: str
+    shift: str = ""
+    latency_ms: float = 0.0
+    film_cameras: Mapping[str, ImageSize] = field(default_factory=dict)
+    recordings: RecordingOptions = field(default_factory=RecordingOptions)
 
 
 @dataclass(frozen=True)
@@ -92,14 +91,6 @@ class Ended:
 
     report: EpisodeReport
     worker_is_spent: bool = False
-
-
-def build_station(task_name: str, cameras: Mapping[str, ImageSize]) -> Station:
-    """The project's own two-arm station."""
-    from sim_client.station.station import Station as DrakeStation
-    from sim_client.tasks.catalog import get_task
-
-    return DrakeStation(get_task(task_name), cameras=cameras)
 
 
 def serve_episodes(connection: Connection, settings: WorkerSettings) -> None:
@@ -144,10 +135,12 @@ class _Worker:
         self._connection = connection
         self._settings = settings
         self._client = client
+        self._policy = ServedPolicySession(client)
         self._contract = Contract.from_json(settings.contract_json)
         # One at a time: a scene with its renderer holds much memory, and episodes come by task.
         self._task_name: str | None = None
         self._station: Station | None = None
+        self._view: SceneView | None = None
 
     def serve(self, request: EpisodeRequest) -> None:
         self._heartbeat()
@@ -165,12 +158,17 @@ class _Worker:
             except (ImportError, ContractError, RenderingUnavailableError) as error:
                 return Halt(f"the station of {request.task} can't be built: {error}")
             report = run_episode(
-                request, station=station, policy=self._client, heartbeat=self._heartbeat
+                request,
+                station=station,
+                policy=self._policy,
+                cameras=self._contract.cameras,
+                files=self._files(request),
+                heartbeat=self._heartbeat,
             )
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 (an episode's edge: recorded, never a verdict)
-            self.is_spent = not isinstance(error, _STATION_IS_SOUND)
+            self.is_spent = not isinstance(error, STATION_IS_SOUND)
             report = EpisodeReport(
                 outcome=Outcome.ERROR,
                 started_at=stopwatch.started_at,
@@ -186,14 +184,36 @@ class _Worker:
         if self._station is None or self._task_name != task_name:
             self._station = None
             factory = cast(StationFactory, _imported(self._settings.station_factory))
-            station = factory(task_name, self._contract.cameras)
-            if station.contract != self._contract:
+            cameras = {**self._settings.film_cameras, **self._contract.cameras}
+            station = factory(
+                StationOptions(
+                    task_name=task_name,
+                    cameras=cameras,
+                    shift=self._settings.shift,
+                    latency_ms=self._settings.latency_ms,
+                )
+            )
+            expected = replace(self._contract, cameras=cameras)
+            if station.contract != expected:
                 raise ContractError(
                     f"its contract {station.contract} is not the one agreed on with the policy, "
-                    f"{self._contract}"
+                    f"{expected}"
                 )
             self._station, self._task_name = station, task_name
         return self._station
+
+    def _files(self, request: EpisodeRequest) -> EpisodeFiles:
+        if self._settings.recordings.draws and self._view is None:
+            from sim_client.evaluation.scene_view import SceneView
+
+            self._view = SceneView(port=self._settings.recordings.meshcat_port)
+        name = EpisodeName(
+            task=request.task,
+            scenario_index=request.scenario_index,
+            seed=request.seed,
+            protocol_json=self._settings.protocol_json,
+        )
+        return EpisodeFiles(request.folder, name, self._settings.recordings, self._view)
 
 
 def _imported(import_string: str) -> object:
@@ -205,7 +225,7 @@ def _described(error: Exception) -> str:
     """One line: what, and for an error that is not the server's, where."""
     text = " ".join(str(error).split())[:_MAX_MESSAGE_LENGTH]
     described = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if isinstance(error, _STATION_IS_SOUND):
+    if isinstance(error, STATION_IS_SOUND):
         return described
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:

@@ -22,13 +22,12 @@ from sim_client.evaluation.worker import Ended, Heartbeat, ServedPolicySettings,
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.lbm_eval.child_process import START_ALLOWANCE_S, Child, ChildEndedError
 from sim_client.lbm_eval.skills import SKILLS
-from sim_client.lbm_eval.verdict import FailureClass, Verdict, error, judge
+from sim_client.lbm_eval.verdict import CONTROL_PERIOD_S, FailureClass, Verdict, error, judge
 
 LOG_FILE_NAME = "lbm_eval.log"
 
 # An episode's number of control steps where LBM Eval's own time limit holds.
 OWN_TIME_LIMIT = sys.maxsize
-CONTROL_PERIOD_S = 0.1
 
 # The pool takes a worker for hung after `stall_timeout_s` of silence; this one is heard from far
 # more often, and looks after its child itself.
@@ -70,6 +69,8 @@ def _attempt(
     except OSError as failure:
         is_full = failure.errno in (errno.ENOSPC, errno.EDQUOT)
         verdict = error(FailureClass.DISK if is_full else FailureClass.PROCESS, str(failure))
+    except Exception as failure:  # noqa: BLE001 (an episode's edge: recorded, never a verdict)
+        verdict = error(FailureClass.OTHER, f"{type(failure).__name__}: {failure}")
     return EpisodeReport(
         outcome=verdict.outcome,
         started_at=stopwatch.started_at,
@@ -78,6 +79,9 @@ def _attempt(
         num_control_steps=verdict.num_control_steps,
         message=verdict.message,
         detail=verdict.detail,
+        instruction=verdict.instruction,
+        first_inference_s=verdict.first_inference_s,
+        policy_latency=verdict.policy_latency,
     )
 
 
@@ -87,12 +91,11 @@ def _evaluate(
     with tempfile.TemporaryDirectory(prefix="lbm-eval-") as scratch:
         output, log = Path(scratch), Path(scratch) / LOG_FILE_NAME
         skill = SKILLS[request.task].snake_case_name
-        if request.recording_folder is not None:
-            # LBM Eval itself adds {skill}/demonstration_{index}.
-            output = request.recording_folder.parent
-            kept = output / skill / f"demonstration_{request.scenario_index}"
-            kept.mkdir(parents=True, exist_ok=True)
-            log = kept / LOG_FILE_NAME
+        if request.record:
+            # LBM Eval itself adds {skill}/demonstration_{index}, which makes it this folder.
+            output = request.folder.parents[1]
+            request.folder.mkdir(parents=True, exist_ok=True)
+            log = request.folder / LOG_FILE_NAME
         has_own_limit = request.max_control_steps == OWN_TIME_LIMIT
         order = {
             "skill_type": skill,

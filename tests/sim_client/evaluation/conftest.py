@@ -44,6 +44,7 @@ class PolicyStep:
 
 
 StepHook = Callable[[PolicyStep], None]
+AnswerHook = Callable[[PolicyStep, Any], None]
 
 
 class LoopbackPolicy(
@@ -51,7 +52,7 @@ class LoopbackPolicy(
     PolicyReset_pb2_grpc.PolicyResetServiceServicer,
     PolicyStep_pb2_grpc.PolicyStepServiceServicer,
 ):
-    """Holds still. `before_step` may block or do harm."""
+    """Holds still. `before_step` may block or do harm, `change_answer` spoils a message."""
 
     def __init__(self) -> None:
         self.name = "hold"
@@ -63,6 +64,7 @@ class LoopbackPolicy(
         }
         self.has_health = True
         self.before_step: StepHook = lambda step: None
+        self.change_answer: AnswerHook = lambda step, action: None
         self.reset_indices: list[int] = []
         self._episodes: dict[str, list[int]] = {}
         self._port = 0
@@ -106,10 +108,13 @@ class LoopbackPolicy(
         episode[1] += 1
         cut_off = threading.Event()
         context.add_callback(cut_off.set)
-        self.before_step(PolicyStep(scenario_index=episode[0], number=episode[1], cut_off=cut_off))
+        step = PolicyStep(scenario_index=episode[0], number=episode[1], cut_off=cut_off)
+        self.before_step(step)
         actual = codec.decode_observation(request.observation).actual
         action = Action(poses=actual.poses, gripper_widths_m=actual.gripper_widths_m)
-        return PolicyStep_pb2.PolicyStepResponse(success=True, action=codec.encode_action(action))
+        message = codec.encode_action(action)
+        self.change_answer(step, message)
+        return PolicyStep_pb2.PolicyStepResponse(success=True, action=message)
 
 
 class Gate:

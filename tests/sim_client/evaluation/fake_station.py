@@ -2,14 +2,17 @@
 
 FAKE_STATION_SCRIPT maps scenario indices to what happens there, as JSON: "success" (the default),
 "failure", "timeout", "solved" at t = 0, or a mishap in the second control step: "die", "raise",
-"hang". A mishap befalls only the first attempt of an index, whichever process makes it;
-"always raise" befalls each.
+"hang", "fill the disk". A mishap befalls only the first attempt of an index, whichever process
+makes it; "always raise" befalls each. "drift" makes the state depend on the process, as a simulator
+does that is not deterministic.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import resource
 import signal
 import threading
 from collections.abc import Mapping
@@ -18,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from policy_interface.contract import Contract, ImageSize
+from policy_interface.contract import Contract
 from policy_interface.types import Action, CameraView, Observation, Pose, RobotState
+from sim_client.action_vector import action_to_vector
+from sim_client.evaluation.station import StationOptions
 
 FIRST_EVALUATION_SEED = 100_000_100
 NUM_STEPS_TO_SUCCESS = 4
@@ -30,17 +35,20 @@ CONTROL_PERIOD_S = 0.1
 class FakeStatus:
     success: bool
     failed: bool
+    progress: float = 0.0
     predicates: Mapping[str, bool | float] = field(default_factory=dict)
 
 
 class FakeStation:
-    def __init__(self, task_name: str, cameras: Mapping[str, ImageSize]) -> None:
-        self.contract = Contract(cameras=cameras, uses_language=True)
-        self._task_name = task_name
+    def __init__(self, options: StationOptions) -> None:
+        self.contract = Contract(cameras=options.cameras, uses_language=True)
+        self.instruction = ""
+        self._options = options
         self._script: dict[str, str] = json.loads(os.environ["FAKE_STATION_SCRIPT"])
         self._fate = ""
         self._index = 0
         self._num_steps = 0
+        self._sum = np.zeros(20)
 
     @property
     def time_s(self) -> float:
@@ -50,6 +58,8 @@ class FakeStation:
         self._index = seed - FIRST_EVALUATION_SEED
         self._fate = self._script.get(str(self._index), "success")
         self._num_steps = 0
+        self._sum = np.zeros(20)
+        self.instruction = f"{self._options.task_name}, phrasing {seed % 3}"
 
     def observe(self) -> Observation:
         state = RobotState(
@@ -69,12 +79,13 @@ class FakeStation:
                 )
                 for name, size in self.contract.cameras.items()
             },
-            language_instruction=self._task_name,
+            language_instruction=self.instruction,
             time_s=self.time_s,
         )
 
     def step(self, action: Action) -> FakeStatus:
         self._num_steps += 1
+        self._sum += action_to_vector(action)
         if self._num_steps == 2:
             self._suffer()
         return self.status()
@@ -84,14 +95,25 @@ class FakeStation:
         return FakeStatus(
             success=self._fate == "solved" or (done and self._fate not in ("failure", "timeout")),
             failed=done and self._fate == "failure",
-            predicates={"progress": np.float64(self._num_steps), "gap_m": float("nan")},
+            progress=min(1.0, self._num_steps / NUM_STEPS_TO_SUCCESS),
+            predicates={"num_steps": np.float64(self._num_steps), "gap_m": float("nan")},
         )
+
+    def state(self) -> tuple[np.ndarray, np.ndarray]:
+        drift = os.getpid() if self._fate == "drift" and self._num_steps > 1 else 0
+        return np.append(self._sum, self._index), np.array([self._num_steps, drift], dtype=float)
+
+    def state_digest(self) -> str:
+        return hashlib.sha256(np.concatenate(self.state()).tobytes()).hexdigest()
 
     def _suffer(self) -> None:
         if self._fate == "always raise" or (self._fate == "raise" and self._is_first_time()):
             raise RuntimeError(f"the physics of scenario {self._index} diverged")
         if self._fate == "die" and self._is_first_time():
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._fate == "fill the disk" and self._is_first_time():
+            # What is written now fails as on a full disk.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         if self._fate == "hang" and self._is_first_time():
             threading.Event().wait()
 
@@ -103,5 +125,5 @@ class FakeStation:
         return True
 
 
-def build(task_name: str, cameras: Mapping[str, ImageSize]) -> FakeStation:
-    return FakeStation(task_name, cameras)
+def build(options: StationOptions) -> FakeStation:
+    return FakeStation(options)

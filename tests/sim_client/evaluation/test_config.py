@@ -20,6 +20,11 @@ def test_tasks_come_in_one_word_or_several() -> None:
     assert config.tasks == ("PickAndPlaceBox", "PutMugOnSaucer", "Third")
 
 
+def test_cameras_to_film_come_in_one_word_or_several() -> None:
+    config = EvaluationConfig(tasks=("all",), video=("scene_right_0,scene_left_0", "scene_right_0"))
+    assert config.video == ("scene_right_0", "scene_left_0")
+
+
 @pytest.mark.parametrize("text", ["", "5", "5:5", "9:3", "-1:4", "a:b", "0:5:1", "0:99999999999"])
 def test_a_range_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="0:50"):
@@ -39,6 +44,9 @@ def test_a_range_that_is_none_is_refused(text: str) -> None:
         ({"wait_for_server_s": -1.0}, "--wait-for-server"),
         ({"stall_timeout_s": 20.0}, "--stall-timeout-s 20"),
         ({"max_sample_size": 49}, "--max-sample-size 49"),
+        ({"latency_ms": -1.0}, "--latency-ms: expected 0 or more milliseconds, got -1"),
+        ({"meshcat_port": 80}, "--meshcat-port: expected 1024 to 65535, got 80"),
+        ({"simulator": "lbm-eval", "shift": "camera=low"}, "--shift: not with --simulator lbm-e"),
     ],
 )
 def test_an_option_out_of_range_is_named(options: dict[str, Any], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from policy_interface.contract import Contract, ImageSize
@@ -32,7 +33,9 @@ def test_a_policy_that_does_nothing_useful_times_out_in_the_simulation(
             workers=1,
             output=tmp_path / "rollouts",
             time_limit_s=0.5,
-            save_recordings=True,
+            video=tuple(contract.cameras),
+            save_meshcat=True,
+            save_states=True,
         )
         assert run(config) == 0
     assert "PickAndPlaceBox: 0/2 succeeded (0.0%), 2 timed out" in capsys.readouterr().out
@@ -41,11 +44,22 @@ def test_a_policy_that_does_nothing_useful_times_out_in_the_simulation(
     assert [record.duration_s for record in records] == pytest.approx([0.5, 0.5])
     assert records[0].detail["box_in_bin"] is False
     assert records[0].detail != records[1].detail
+    assert [record.progress for record in records] == [0.0, 0.0]
+    assert all(record.instruction for record in records)
+    assert records[0].state_digest != records[1].state_digest
     for index in range(2):
-        (video,) = (tmp_path / "rollouts").glob(f"**/demonstration_{index}/cameras.mp4")
-        read, frame = cv2.VideoCapture(str(video)).read()
+        (folder,) = (tmp_path / "rollouts").glob(f"**/demonstration_{index}")
+        read, frame = cv2.VideoCapture(str(folder / "cameras.mp4")).read()
         assert read
         assert frame.shape == (96, 96 + 128, 3)
         # A picture of something in both halves, not a blank.
         assert frame[:, :96].std() > 10
         assert frame[:, 96:].std() > 10
+        assert "meshcat" in (folder / "recording.html").read_text()
+        with np.load(folder / "states.npz", allow_pickle=False) as states:
+            # 0.5 s are 5 control steps, and the state before them.
+            assert states["state_times_s"] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+            # Two arms of 7 joints, two fingers each, and free bodies of 7 numbers (6 velocities).
+            assert (states["positions"].shape[1] - 18) % 7 == 0
+            assert np.isfinite(states["positions"]).all()
+            assert np.abs(np.diff(states["positions"], axis=0)).max() > 1e-4

@@ -1,0 +1,1 @@
+"""Simulating a recorded episode again, and looking at it."""
