@@ -6,7 +6,19 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sim_client.tasks.bimanual_place_apple_from_bowl_into_bin import (
+    BIMANUAL_PLACE_APPLE_FROM_BOWL_INTO_BIN,
+)
+from sim_client.tasks.bimanual_place_fruit_from_bowl_into_bin import (
+    BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN,
+)
 from sim_client.tasks.pick_and_place_box import PICK_AND_PLACE_BOX
+from sim_client.tasks.place_cup_by_coaster import PLACE_CUP_BY_COASTER
+from sim_client.tasks.push_coaster_to_center_of_table import PUSH_COASTER_TO_CENTER_OF_TABLE
+from sim_client.tasks.push_coaster_to_mug import PUSH_COASTER_TO_MUG
+from sim_client.tasks.put_banana_on_saucer import PUT_BANANA_ON_SAUCER
+from sim_client.tasks.put_kiwi_in_center_of_table import PUT_KIWI_IN_CENTER_OF_TABLE
+from sim_client.tasks.put_mug_in_center_of_table import PUT_MUG_IN_CENTER_OF_TABLE
 from sim_client.tasks.put_mug_on_saucer import PUT_MUG_ON_SAUCER
 from sim_client.tasks.task import Task
 
@@ -14,8 +26,16 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
         for task in (
+            BIMANUAL_PLACE_APPLE_FROM_BOWL_INTO_BIN,
+            BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN,
             PICK_AND_PLACE_BOX,
             PUT_MUG_ON_SAUCER,
+            PLACE_CUP_BY_COASTER,
+            PUSH_COASTER_TO_CENTER_OF_TABLE,
+            PUSH_COASTER_TO_MUG,
+            PUT_BANANA_ON_SAUCER,
+            PUT_KIWI_IN_CENTER_OF_TABLE,
+            PUT_MUG_IN_CENTER_OF_TABLE,
         )
     }
 )
