@@ -74,7 +74,7 @@ class CupByCoaster:
         return side_of(state, "cup")
 
     def grasp(self, state: SceneState) -> Grasp:
-        return grasp_across(state, "cup", height_m=0.055, yaw_rad=0.0)
+        return grasp_across(state, "cup", height_m=0.058, yaw_rad=0.0)
 
     def placement(self, state: SceneState) -> Placement:
         objects = self.task.objects_by_name

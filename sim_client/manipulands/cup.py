@@ -29,7 +29,7 @@ class Cup:
     name: str = "cup"
     fixed: bool = False
     radius_m: float = 0.0265
-    height_m: float = 0.094
+    height_m: float = 0.088
     wall_m: float = 0.003
     mass_kg: float = 0.14
     colour: Colour = SKY
