@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from policy_interface.usage import UsageError, parse_or_say_why
 
@@ -25,6 +25,8 @@ class TasksConfig:
 
     json: bool = False
     """As a JSON list, for programs."""
+    simulator: Literal["drake", "lbm-eval"] = "drake"
+    """Whose tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,11 @@ def _evaluate(arguments: Sequence[str]) -> int:
 
 def _tasks(arguments: Sequence[str]) -> int:
     config = _parsed(TasksConfig, "tasks", arguments, example="sim-client tasks --json")
+    if config.simulator == "lbm-eval":
+        from sim_client.lbm_eval import skills
+
+        print(skills.as_json() if config.json else skills.as_text())
+        return 0
     from sim_client.tasks import listing
     from sim_client.tasks.catalog import TASKS
 

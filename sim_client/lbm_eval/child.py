@@ -88,6 +88,8 @@ def _probe(send: Send) -> None:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
     _client_class()
+    # Looking for scenarios, Drake downloads its own models where it has not yet.
+    send("phase", phase="simulator")
     send("probed", versions=versions, skills=sorted(get_known_skill_types()))
 
 
@@ -115,7 +117,8 @@ def _run(send: Send, order: dict[str, Any]) -> None:
         policy_error=watch.policy_error,
         last_action_is_finite=watch.last_action_is_finite,
         first_motion_step=watch.first_motion_step,
-        policy_wait_s=round(watch.policy_wait_s, 3),
+        instruction=watch.instruction,
+        latencies_s=watch.latencies_s,
     )
 
 
@@ -135,7 +138,8 @@ class _Watch:
         self.policy_error: dict[str, str | None] | None = None
         self.last_action_is_finite = True
         self.first_motion_step: int | None = None
-        self.policy_wait_s = 0.0
+        self.instruction: str | None = None
+        self.latencies_s: list[float] = []
         self._send = send
         self._start_poses: list[Any] = []
 
@@ -153,9 +157,9 @@ class _Watch:
                 self.policy_error = _described(name, error)
                 raise
             finally:
-                self.policy_wait_s += time.monotonic() - start_s
                 self._send("phase", phase="simulator")
             if name == "step":
+                self.latencies_s.append(time.monotonic() - start_s)
                 self._note_step(arguments[0] if arguments else options["observation"], answer)
             return answer
 
@@ -169,6 +173,7 @@ class _Watch:
         numbers = [*poses.values(), np.array(list(action.grippers.values()), dtype=float)]
         self.last_action_is_finite = all(bool(np.isfinite(each).all()) for each in numbers)
         if not self._start_poses:
+            self.instruction = observation.language_instruction
             robot = observation.robot
             self._start_poses = [
                 {name: X_TE.GetAsMatrix4() for name, X_TE in state.poses.items()}

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sim_client.evaluation.errors import UsageError
 from sim_client.lbm_eval.child_process import START_ALLOWANCE_S, Child, ChildEndedError
+from sim_client.lbm_eval.verdict import exception_text
 
 _WHEELS = ("robot_gym", "lbm_eval", "lbm_eval_models", "lbm_eval_scenarios")
+
+# For Drake to download its models, which LBM Eval's first look for its scenarios makes it do.
+_DOWNLOAD_ALLOWANCE_S = 1800.0
+_SAY_WHY_AFTER_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +36,37 @@ def look_for_lbm_eval(python: Path) -> Installation:
     with tempfile.TemporaryDirectory(prefix="lbm-eval-") as folder:
         try:
             with Child(python, "probe", log=Path(folder) / "probe.log") as child:
-                answer = child.next_message(timeout_s=START_ALLOWANCE_S)
+                answer = _ask(child)
         except ChildEndedError as error:
             raise UsageError(f"{python} {error} on importing LBM Eval") from error
     if answer is None:
-        raise UsageError(f"{python} did not import LBM Eval within {START_ALLOWANCE_S:g} s")
+        raise UsageError(f"{python} did not list LBM Eval's skills in time, and was stopped")
     if answer["kind"] == "missing":
+        is_absent = answer["module"].partition(".")[0] in _WHEELS
+        what = "is not installed" if is_absent else "is not whole"
         raise UsageError(
-            f"LBM Eval is not installed in {python}: it has no module {answer['module']!r}. "
-            f"{_cure(python)}"
+            f"LBM Eval {what} in {python}: it has no module {answer['module']!r}. {_cure(python)}"
         )
     if answer["kind"] != "probed":
-        raise UsageError(f"LBM Eval does not import in {python}: {_last_line(answer['message'])}")
+        raise UsageError(f"LBM Eval does not work in {python}: {exception_text(answer['message'])}")
     if not answer["skills"]:
         raise UsageError(f"the LBM Eval in {python} has no skills. {_cure(python)}")
     return Installation(versions=answer["versions"], skills=frozenset(answer["skills"]))
+
+
+def _ask(child: Child) -> dict[str, Any] | None:
+    answer = child.next_message(timeout_s=START_ALLOWANCE_S)
+    if answer is None or answer["kind"] != "phase":
+        return answer
+    answer = child.next_message(timeout_s=_SAY_WHY_AFTER_S)
+    if answer is None:
+        print(
+            "LBM Eval looks for its scenarios; the first time, Drake downloads its models for that",
+            file=sys.stderr,
+            flush=True,
+        )
+        answer = child.next_message(timeout_s=_DOWNLOAD_ALLOWANCE_S)
+    return answer
 
 
 def _cure(python: Path) -> str:
@@ -53,7 +76,3 @@ def _cure(python: Path) -> str:
         f"and run `{python} -m pip install {wheels}`, or name the Python of the environment that "
         "has them with --lbm-eval-python"
     )
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1]

@@ -13,12 +13,8 @@ from sim_client.evaluation.handshake import ServedPolicy
 from sim_client.evaluation.plan import Plan, make_design
 from sim_client.lbm_eval.installation import look_for_lbm_eval
 from sim_client.lbm_eval.skills import Skill, find_skills
-from sim_client.lbm_eval.worker import (
-    CONTROL_PERIOD_S,
-    OWN_TIME_LIMIT,
-    LbmEvalSettings,
-    serve_lbm_eval,
-)
+from sim_client.lbm_eval.verdict import CONTROL_PERIOD_S
+from sim_client.lbm_eval.worker import OWN_TIME_LIMIT, LbmEvalSettings, serve_lbm_eval
 
 _SCENE, _WRIST = ImageSize(height=480, width=640), ImageSize(height=600, width=960)
 

@@ -7,9 +7,10 @@ were read off the rollouts released with VLA Foundry, where a timeout tells the 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 from sim_client.evaluation.errors import UsageError
@@ -111,6 +112,21 @@ def find_skills(names: Sequence[str]) -> list[Skill]:
         if found.count(skill) > 1:
             raise UsageError(f"--tasks: {skill.name} is named twice in {','.join(names)}")
     return found
+
+
+def as_text() -> str:
+    """A line a skill, for people."""
+    width = max(len(name) for name in SKILLS)
+    lines = []
+    for skill in SKILLS.values():
+        limit = "   ?" if skill.time_limit_s is None else f"{skill.time_limit_s:4.0f}"
+        lines.append(f"{skill.name:{width}}  {skill.station:8}  {limit} s")
+    return "\n".join(lines)
+
+
+def as_json() -> str:
+    """A list, for programs."""
+    return json.dumps([asdict(skill) for skill in SKILLS.values()], indent=2)
 
 
 def _suggestion(name: str) -> str:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from step_analysis.policy_latency import PolicyLatency
 from step_analysis.rollouts import Outcome
+
+CONTROL_PERIOD_S = 0.1
 
 # The latest of the 77 successes that each released model had before its first inference: Foundry's
 # server, asked to replan every 8 steps, first holds still for 7 steps of 0.1 s. No task takes so
@@ -78,36 +81,25 @@ class Verdict:
     num_control_steps: int | None = None
     message: str | None = None
     detail: Mapping[str, float | bool | str] = field(default_factory=dict)
+    instruction: str | None = None
+    first_inference_s: float | None = None
+    policy_latency: PolicyLatency | None = None
 
 
 def judge(result: Mapping[str, Any]) -> Verdict:
     """The verdict on an episode that LBM Eval carried to its end; result: as child.py tells it."""
-    duration_s, num_control_steps = result["total_time_s"], result["num_control_steps"]
-    detail: dict[str, float | bool | str] = {"policy_wait_s": result["policy_wait_s"]}
-    if result["first_motion_step"] is not None:
-        detail["first_motion_step"] = result["first_motion_step"]
-    if result["failure_message"] is not None or result["is_success"] is None:
-        verdict = _judge_exception(result)
-        return Verdict(
-            outcome=verdict.outcome,
-            num_control_steps=num_control_steps,
-            message=verdict.message,
-            detail={**detail, **verdict.detail},
-        )
-    if result["is_success"]:
-        detail["pre_solved"] = (
-            result["first_motion_step"] is None or duration_s <= PRE_SOLVED_S + _CLOCK_TOLERANCE_S
-        )
-        outcome, message = Outcome.SUCCESS, None
-    else:
-        # Without a success an episode of LBM Eval ends in one way only, by its time limit.
-        outcome, message = Outcome.TIMEOUT, f"timeout: not done after {duration_s:.1f} s"
-    return Verdict(
-        outcome=outcome,
-        duration_s=duration_s,
-        num_control_steps=num_control_steps,
-        message=message,
-        detail=detail,
+    first_motion_step = result["first_motion_step"]
+    return replace(
+        _outcome_of(result),
+        num_control_steps=result["num_control_steps"],
+        instruction=result["instruction"],
+        # Nothing of it can be known before the first action that moves an arm.
+        first_inference_s=(
+            None
+            if first_motion_step is None
+            else round((first_motion_step - 1) * CONTROL_PERIOD_S, 3)
+        ),
+        policy_latency=PolicyLatency.of(result["latencies_s"]),
     )
 
 
@@ -118,6 +110,31 @@ def error(failure_class: FailureClass, text: str) -> Verdict:
         message=_one_line(f"{failure_class}: {text}"),
         detail={"failure_class": failure_class.value},
     )
+
+
+def _outcome_of(result: Mapping[str, Any]) -> Verdict:
+    duration_s = result["total_time_s"]
+    if result["failure_message"] is not None or result["is_success"] is None:
+        return _judge_exception(result)
+    if result["is_success"]:
+        is_early = duration_s <= PRE_SOLVED_S + _CLOCK_TOLERANCE_S
+        is_pre_solved = is_early or result["first_motion_step"] is None
+        return Verdict(
+            outcome=Outcome.SUCCESS, duration_s=duration_s, detail={"pre_solved": is_pre_solved}
+        )
+    # Without a success an episode of LBM Eval ends in one way only, by its time limit.
+    return Verdict(
+        outcome=Outcome.TIMEOUT,
+        duration_s=duration_s,
+        message=f"timeout: not done after {duration_s:.1f} s",
+    )
+
+
+def exception_text(traceback: str) -> str:
+    """What follows the last frame of a traceback, on one line."""
+    lines = traceback.splitlines()
+    last_frame = max((i for i, line in enumerate(lines) if line.startswith("  ")), default=-1)
+    return _one_line(" ".join(lines[last_frame + 1 :]))
 
 
 def _judge_exception(result: Mapping[str, Any]) -> Verdict:
@@ -163,11 +180,11 @@ def _class_of(result: Mapping[str, Any], traceback: str) -> FailureClass:
 
 def _summary(traceback: str) -> str:
     """The exception's own line, and where it was raised."""
-    lines = [line.strip() for line in traceback.splitlines() if line.strip()]
-    if not lines:
+    text = exception_text(traceback)
+    if not text:
         return "no success, no failure and no reason"
     frames = [match["file"].rpartition("/")[2] for match in _TRACEBACK_FRAME.finditer(traceback)]
-    return f"{lines[-1]} (in {frames[-1]})" if frames else lines[-1]
+    return f"{text} (in {frames[-1]})" if frames else text
 
 
 def _one_line(text: str) -> str:

@@ -22,7 +22,14 @@ from sim_client.evaluation.worker import Ended, Heartbeat, ServedPolicySettings,
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.lbm_eval.child_process import START_ALLOWANCE_S, Child, ChildEndedError
 from sim_client.lbm_eval.skills import SKILLS
-from sim_client.lbm_eval.verdict import CONTROL_PERIOD_S, FailureClass, Verdict, error, judge
+from sim_client.lbm_eval.verdict import (
+    CONTROL_PERIOD_S,
+    FailureClass,
+    Verdict,
+    error,
+    exception_text,
+    judge,
+)
 
 LOG_FILE_NAME = "lbm_eval.log"
 
@@ -145,5 +152,5 @@ def _answer(message: dict[str, Any]) -> Verdict:
         case "missing":
             return error(FailureClass.PROCESS, f"the module {message['module']!r} is missing")
         case _:
-            last_line = message["message"].strip().splitlines()[-1]
-            return error(FailureClass.OTHER, f"LBM Eval could not be asked: {last_line}")
+            text = exception_text(message["message"])
+            return error(FailureClass.OTHER, f"LBM Eval could not be asked: {text}")
