@@ -19,7 +19,7 @@ from policy_interface.generated.lbm_policy_interface import (
     PolicyReset_pb2,
     PolicyStep_pb2,
 )
-from policy_interface.pixel_views import request_pixels, stream_pixels
+from policy_interface.pixel_views import SplitRequest, split_request, split_stream_request
 from policy_server.deployments import Deployment, Deployments
 from policy_server.episodes import Episode, Episodes, station_differences
 from policy_server.metrics import ServerMetrics
@@ -168,7 +168,7 @@ class PolicyServices:
         if method != "PolicyStep":
             return None
         try:
-            request = _parsed(PolicyStep_pb2.PolicyStepRequest, data)
+            request = _parsed(PolicyStep_pb2.PolicyStepRequest, split_request(data).rest)
             return self._episodes.peek(_identifier(request.client_identifier))
         except MalformedRequestError:
             return None
@@ -210,12 +210,14 @@ class PolicyServices:
         return PolicyReset_pb2.PolicyResetResponse(success=True).SerializeToString()
 
     async def _step(self, data: bytes, context: _Context) -> bytes:
-        request = _parsed(PolicyStep_pb2.PolicyStepRequest, data)
+        split = split_request(data)
+        request = _parsed(PolicyStep_pb2.PolicyStepRequest, split.rest)
         episode = self._episodes.find(_identifier(request.client_identifier))
+        observation = request.observation
         return await self._episodes.step(
             episode,
-            request.observation,
-            pixels=request_pixels(data, request.observation),
+            observation,
+            pixels=split.views(observation),
             wants_chunk=request.wants_chunk,
             control_step=request.control_step if request.HasField("control_step") else None,
             timeout_s=context.time_remaining(),
@@ -235,12 +237,13 @@ class PolicyServices:
                 self._begin_call()
                 try:
                     self._admit(context)
-                    request = _parsed(PolicySession_pb2.EpisodeRequest, data)
+                    split = split_stream_request(data)
+                    request = _parsed(PolicySession_pb2.EpisodeRequest, split.rest)
                     if episode is None:
                         episode = self._begin_stream(request, context)
                         response = _begun(episode)
                     else:
-                        response = await self._step_in_stream(episode, request, data)
+                        response = await self._step_in_stream(episode, request, split)
                     await context.write(response)
                 finally:
                     self._end_call()
@@ -298,7 +301,7 @@ class PolicyServices:
         return episode
 
     async def _step_in_stream(
-        self, episode: Episode, request: PolicySession_pb2.EpisodeRequest, data: bytes
+        self, episode: Episode, request: PolicySession_pb2.EpisodeRequest, split: SplitRequest
     ) -> bytes:
         if request.WhichOneof("kind") != "step":
             raise MalformedRequestError("kind: expected step; a stream is one episode")
@@ -308,7 +311,7 @@ class PolicyServices:
         answer = await self._episodes.step(
             episode,
             step.observation,
-            pixels=stream_pixels(data, step.observation),
+            pixels=split.views(step.observation),
             wants_chunk=step.wants_chunk,
             control_step=step.control_step if step.HasField("control_step") else None,
         )

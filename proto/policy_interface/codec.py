@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -46,13 +46,17 @@ ROBOT_VERSION = 20241212.0
 MAX_MESSAGE_BYTES = 30 * 1024 * 1024
 
 # The optional vectors of an arm: the message's field and the field of RobotState.
-_ARM_VECTORS = {
+_ARM_VECTORS: Mapping[str, str] = {
     "joint_position": "joint_positions_rad",
     "joint_velocity": "joint_velocities_rad_s",
     "joint_torque": "joint_torques_nm",
     "joint_torque_external": "external_joint_torques_nm",
     "wrench": "wrenches",
     "external_wrench": "external_wrenches",
+}
+_ARM_VECTORS_BY_FIELD: Mapping[Any, str] = {
+    PolicyStep_pb2.RobotPoseStatus.DESCRIPTOR.fields_by_name[wire_name]: field_name
+    for wire_name, field_name in _ARM_VECTORS.items()
 }
 
 
@@ -74,16 +78,8 @@ def decode_time(message: PolicyStep_pb2.Time) -> float | None:
 
 
 def encode_pose(pose: Pose) -> PolicyStep_pb2.RigidTransform:
-    return PolicyStep_pb2.RigidTransform(
-        translation=pose.translation_m.tolist(), rotation=pose.rotation.ravel().tolist()
-    )
-
-
-def decode_pose(message: PolicyStep_pb2.RigidTransform, name: str) -> Pose:
-    try:
-        return Pose.from_numbers(message.rotation[:], message.translation[:])
-    except InvalidValueError as error:
-        raise InvalidValueError(f"{name}: {error}") from error
+    rotation, translation_m = pose.to_numbers()
+    return PolicyStep_pb2.RigidTransform(translation=translation_m, rotation=rotation)
 
 
 def require_few_cameras(message: PolicyStep_pb2.MultiarmObservation) -> None:
@@ -164,21 +160,25 @@ def _encode_camera(
 def _decode_camera(
     message: PolicyStep_pb2.CameraImageSet, decoded: Mapping[ImageKey, npt.NDArray[Any]]
 ) -> CameraView:
-    name = f"camera {message.camera_serial!r}"
-    if not message.has_rgb:
-        raise InvalidValueError(f"{name}: expected an RGB image, got none (has_rgb is false)")
-    rgb = message.camera_rgb
-    if len(rgb.info.k) != 9:
-        raise InvalidValueError(f"{name}: expected 9 intrinsics, got {len(rgb.info.k)}")
-    in_colour = decoded.get(ImageKey(message.camera_serial, "rgb")) if decoded else None
-    if in_colour is None:
-        in_colour = decode_image(rgb.image, name)
     try:
-        view = CameraView.from_numbers(in_colour, rgb.info.k[:], decode_pose(rgb.pose, name))
+        if not message.has_rgb:
+            raise InvalidValueError("expected an RGB image, got none (has_rgb is false)")
+        rgb = message.camera_rgb
+        intrinsics = rgb.info.k[:]
+        if len(intrinsics) != 9:
+            raise InvalidValueError(f"expected 9 intrinsics, got {len(intrinsics)}")
+        key = ImageKey(message.camera_serial, "rgb")
+        in_colour = decoded.get(key)
+        if in_colour is None:
+            in_colour = decode_image(rgb.image, str(key))
+        pose = rgb.pose
+        X_TC = Pose.from_numbers(pose.rotation[:], pose.translation[:])
+        view = CameraView.from_numbers(in_colour, intrinsics, X_TC)
         if not (message.has_depth or message.has_label):
             return view
         return dataclasses.replace(view, **_planes(message, decoded))
     except InvalidValueError as error:
+        name = f"camera {message.camera_serial!r}"
         text = str(error)
         raise InvalidValueError(text if text.startswith(name) else f"{name}: {text}") from error
 
@@ -216,18 +216,20 @@ def _add_grippers(message: PolicyStep_pb2.PosesAndGrippers, widths: Mapping[str,
 
 
 def decode_state(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> RobotState:
-    vectors: dict[str, dict[str, list[float]]] = {}
+    vectors: dict[str, dict[str, Sequence[float]]] = {}
     for arm in message.pose_status:
-        for wire_name, field_name in _ARM_VECTORS.items():
-            vector = getattr(arm, wire_name)[:]
+        # Asking for each vector in turn would take longer than all that is done with those given.
+        for field, value in arm.ListFields():
+            field_name = _ARM_VECTORS_BY_FIELD.get(field)
+            if field_name is None:
+                continue
+            vector = value[:]
             # LBM Eval sends wrenches and torques that it does not know as NaN: not given.
-            if vector and not (math.isnan(vector[0]) and all(map(math.isnan, vector))):
+            if not all(map(math.isnan, vector)):
                 vectors.setdefault(field_name, {})[arm.robot_name] = vector
     try:
-        return RobotState(
-            poses=_decode_poses(message, name),
-            gripper_widths_m=_decode_grippers(message, name),
-            **vectors,  # pyright: ignore[reportArgumentType]
+        return RobotState.from_numbers(
+            _decode_poses(message, name), _decode_grippers(message, name), vectors
         )
     except InvalidValueError as error:
         text = str(error)
@@ -235,24 +237,30 @@ def decode_state(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> RobotSt
 
 
 def _decode_poses(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> dict[str, Pose]:
-    _refuse_twice(name, "arm", (arm.robot_name for arm in message.pose_status))
-    return {
-        arm.robot_name: decode_pose(arm.pose, f"{name}, arm {arm.robot_name!r}")
-        for arm in message.pose_status
-    }
+    poses: dict[str, Pose] = {}
+    for arm in message.pose_status:
+        arm_name, pose = arm.robot_name, arm.pose
+        if arm_name in poses:
+            raise _given_twice(name, "arm", arm_name)
+        try:
+            poses[arm_name] = Pose.from_numbers(pose.rotation[:], pose.translation[:])
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{name}, arm {arm_name!r}: {error}") from error
+    return poses
 
 
 def _decode_grippers(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> dict[str, float]:
-    _refuse_twice(name, "gripper", (gripper.gripper_name for gripper in message.gripper_status))
-    return {gripper.gripper_name: gripper.gripper_position for gripper in message.gripper_status}
+    widths: dict[str, float] = {}
+    for gripper in message.gripper_status:
+        gripper_name = gripper.gripper_name
+        if gripper_name in widths:
+            raise _given_twice(name, "gripper", gripper_name)
+        widths[gripper_name] = gripper.gripper_position
+    return widths
 
 
-def _refuse_twice(name: str, kind: str, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for each in names:
-        if each in seen:
-            raise InvalidValueError(f"{name}: {kind} {each!r} is given twice")
-        seen.add(each)
+def _given_twice(name: str, kind: str, which: str) -> InvalidValueError:
+    return InvalidValueError(f"{name}: {kind} {which!r} is given twice")
 
 
 def encode_observation(
@@ -308,15 +316,21 @@ def decode_observation(
     Raises InvalidValueError for anything malformed, and MissingCodecError.
     """
     require_few_cameras(message)
-    _refuse_twice("observation", "camera", (camera.camera_serial for camera in message.visuo))
+    cameras: dict[str, CameraView] = {}
+    for camera in message.visuo:
+        name = camera.camera_serial
+        if name in cameras:
+            raise _given_twice("observation", "camera", name)
+        cameras[name] = _decode_camera(camera, decoded)
+    robot = message.robot
     return Observation(
-        actual=decode_state(message.robot.actual, "actual"),
-        desired=decode_state(message.robot.desired, "desired"),
-        cameras={camera.camera_serial: _decode_camera(camera, decoded) for camera in message.visuo},
+        actual=decode_state(robot.actual, "actual"),
+        desired=decode_state(robot.desired, "desired"),
+        cameras=cameras,
         language_instruction=(
             message.language_instruction if message.use_language_instruction else None
         ),
-        time_s=decode_time(message.robot.actual.timestamp_data),
+        time_s=decode_time(robot.actual.timestamp_data),
     )
 
 

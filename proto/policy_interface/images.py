@@ -90,15 +90,29 @@ def decode_image(message: PolicyStep_pb2.Image, name: str) -> npt.NDArray[Any]:
 
 
 def array_of(
-    message: PolicyStep_pb2.Image, data: bytes | memoryview, name: str
+    message: PolicyStep_pb2.Image, data: bytes | memoryview, name: object
 ) -> npt.NDArray[Any]:
-    """The raw pixels `data` as (H, W, C), a read-only view. Raises InvalidValueError."""
-    check_image(message, len(data), name)
-    shape = (message.height, message.width, message.channels)
-    return np.frombuffer(data, dtype=_DTYPES[message.dtype]).reshape(shape)
+    """The raw pixels `data` as (H, W, C), a read-only view.
+
+    name: what the image is called in errors. Raises InvalidValueError.
+    """
+    shape = height, width, channels = message.height, message.width, message.channels
+    is_usual = (
+        message.dtype == message.compression == 0
+        and height > 0
+        and width > 0
+        and channels > 0
+        and height * width <= MAX_IMAGE_PIXELS
+        and height * width * channels == len(data)
+    )
+    if not is_usual:
+        # What is wrong with it, or unusual, is said where every image is checked.
+        check_image(message, len(data), name)
+    pixels: npt.NDArray[Any] = np.ndarray(shape, _DTYPES[message.dtype], data)
+    return pixels
 
 
-def check_image(message: PolicyStep_pb2.Image, num_bytes: int, name: str) -> None:
+def check_image(message: PolicyStep_pb2.Image, num_bytes: int, name: object) -> None:
     """All that can be said of an image of so many bytes undecoded. Raises InvalidValueError."""
     dtype = _DTYPES.get(message.dtype)
     if dtype is None:

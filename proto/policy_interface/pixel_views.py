@@ -1,14 +1,18 @@
 """Raw pixels as they lie in a serialized request: looked at there, never copied.
 
-Protobuf copies a bytes field each time that it is asked for: with four cameras, half a megabyte a
-step, from memory that no cache holds any more. Here the request's own bytes are walked once, from
-field to field, to where the pixels are.
+Protobuf copies a bytes field when it parses a message, and again each time that it is asked for the
+field: with four cameras, more than a megabyte a step. Here the request's own bytes are walked once,
+from field to field, to where the pixels are, and protobuf parses what is left without them.
+
+The bytes are hostile. Only the path to the pixels is read here; whatever else there is, broken or
+not, is left in its place for protobuf to judge. Where the path is not what every serializer writes,
+nothing is taken out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -16,8 +20,6 @@ from policy_interface.codec import ImageKey
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
 from policy_interface.images import array_of
-
-_Span = tuple[int, int]
 
 _OBSERVATION_IN_REQUEST = (PolicyStep_pb2.PolicyStepRequest.OBSERVATION_FIELD_NUMBER,)
 _OBSERVATION_IN_STREAM = (
@@ -30,107 +32,183 @@ _PIXELS_IN_CAMERA = (
     PolicyStep_pb2.CameraImage.IMAGE_FIELD_NUMBER,
     PolicyStep_pb2.Image.DATA_FIELD_NUMBER,
 )
+_COMPRESSION = PolicyStep_pb2.Image.COMPRESSION_FIELD_NUMBER
+
+# A field begins with its number and, in three bits, its wire type.
+_VARINT, _8_BYTES, _LENGTH_DELIMITED, _4_BYTES = 0, 1, 2, 5
+
+# Of the bytes of a tag or a length after its first; protobuf refuses longer ones.
+_SHIFTS = (7, 14, 21, 28)
+
+_Field = tuple[int, int, int]
+"""A length-delimited field: where its length is written, where its value begins, and ends."""
 
 
 class _UnusualError(Exception):
     """Bytes that protobuf may read otherwise than they look: a field given twice, or a group."""
 
 
-def request_pixels(
-    data: bytes, message: PolicyStep_pb2.MultiarmObservation
-) -> dict[ImageKey, npt.NDArray[Any]]:
-    """The raw RGB images of a PolicyStepRequest, (H, W, C), read-only.
+class SplitRequest(NamedTuple):
+    """A serialized request without its raw RGB pixels, and these.
 
-    data: the serialized request. message: its observation, as protobuf parsed it. Empty where the
-    bytes are unusual: then `decode_image` does it. Raises InvalidValueError as that does.
+    rest: the request where each taken image has no data. pixels: by camera, in the request's order;
+    None where they were left in `rest`, and empty where all were.
     """
-    return _pixels(data, message, _OBSERVATION_IN_REQUEST)
+
+    rest: bytes
+    pixels: Sequence[memoryview | None]
+
+    def views(
+        self, message: PolicyStep_pb2.MultiarmObservation
+    ) -> dict[ImageKey, npt.NDArray[Any]]:
+        """The images that were taken out, (H, W, C), read-only.
+
+        message: the observation, as protobuf parsed it from `rest`. Raises InvalidValueError for an
+        image whose size is not that of its pixels, as `decode_image` does.
+        """
+        views: dict[ImageKey, npt.NDArray[Any]] = {}
+        if self.pixels:
+            for camera, pixels in zip(message.visuo, self.pixels, strict=True):
+                if pixels is not None and camera.has_rgb:
+                    key = ImageKey(camera.camera_serial, "rgb")
+                    views[key] = array_of(camera.camera_rgb.image, pixels, key)
+        return views
 
 
-def stream_pixels(
-    data: bytes, message: PolicyStep_pb2.MultiarmObservation
-) -> dict[ImageKey, npt.NDArray[Any]]:
-    """As `request_pixels`, of an EpisodeRequest that is a step."""
-    return _pixels(data, message, _OBSERVATION_IN_STREAM)
+def split_request(data: bytes) -> SplitRequest:
+    """A PolicyStepRequest. Raises nothing: what is wrong with it, protobuf says of `rest`."""
+    return _split(data, _OBSERVATION_IN_REQUEST)
 
 
-def _pixels(
-    data: bytes, message: PolicyStep_pb2.MultiarmObservation, path: tuple[int, ...]
-) -> dict[ImageKey, npt.NDArray[Any]]:
-    images = [
-        (camera.camera_serial, camera.camera_rgb.image) if camera.has_rgb else None
-        for camera in message.visuo
-    ]
-    if not any(image and image[1].compression == PolicyStep_pb2.NONE for image in images):
-        return {}
+def split_stream_request(data: bytes) -> SplitRequest:
+    """As `split_request`, an EpisodeRequest that is a step."""
+    return _split(data, _OBSERVATION_IN_STREAM)
+
+
+def _split(data: bytes, path: tuple[int, ...]) -> SplitRequest:
     try:
-        cameras = list(_fields(data, _descended(data, (0, len(data)), path), _CAMERAS))
-        if len(cameras) != len(images):
-            return {}
-        pixels = {}
-        for span, image in zip(cameras, images, strict=True):
-            if image is not None and image[1].compression == PolicyStep_pb2.NONE:
-                start, end = _descended(data, span, _PIXELS_IN_CAMERA)
-                key = ImageKey(image[0], "rgb")
-                pixels[key] = array_of(image[1], memoryview(data)[start:end], str(key))
-        return pixels
+        around = _descended(data, 0, len(data), path)
+        if around is None:
+            return SplitRequest(data, ())
+        _, start, end = around[-1]
+        cameras = _fields(data, start, end, _CAMERAS)
+        within = [
+            _descended(data, start, end, _PIXELS_IN_CAMERA, _COMPRESSION)
+            for _, start, end in cameras
+        ]
     except (_UnusualError, IndexError):
-        return {}
+        return SplitRequest(data, ())
+    view = memoryview(data)
+    pixels: list[memoryview | None] = []
+    parts: list[memoryview] = []
+    # Fields that lose bytes: by how many of them they move, and how many they lose.
+    shrunk: list[tuple[_Field, int, int]] = []
+    copied = removed = 0
+    for camera, inner in zip(cameras, within, strict=True):
+        if inner is None:
+            pixels.append(None)
+            continue
+        _, start, end = inner[-1]
+        size = end - start
+        pixels.append(view[start:end])
+        parts.append(view[copied:start])
+        copied = end
+        shrunk.append((camera, removed, size))
+        for each in inner:
+            shrunk.append((each, removed, size))
+        removed += size
+    if not parts:
+        return SplitRequest(data, ())
+    parts.append(view[copied:])
+    rest = bytearray().join(parts)
+    for each in around:
+        shrunk.append((each, 0, removed))
+    for (at, start, end), moved, lost in shrunk:
+        _write_length(rest, at - moved, start - moved - 1, end - start - lost)
+    return SplitRequest(bytes(rest), pixels)
 
 
-def _descended(data: bytes, span: _Span, path: tuple[int, ...]) -> _Span:
-    for number in path:
-        found = list(_fields(data, span, number))
-        if len(found) != 1:
-            raise _UnusualError
-        span = found[0]
-    return span
+def _descended(
+    data: bytes, start: int, end: int, path: tuple[int, ...], unless: int | None = None
+) -> list[_Field] | None:
+    """The fields along the path, each within the one before; None where one is missing.
 
-
-def _fields(data: bytes, span: _Span, number: int) -> Iterator[_Span]:
-    """Where the values of a length-delimited field lie in a message that fills `span`.
-
-    The bytes are those of a message that protobuf has parsed, so what is walked over is well
-    formed; what is not read here is not checked here. See protobuf.dev/programming-guides/encoding.
+    unless: a number field beside the last one; None too where that is there and not zero.
     """
-    position, end = span
+    descended = []
+    for number in path:
+        found = _fields(data, start, end, number, unless if number == path[-1] else None)
+        if not found:
+            return None
+        if len(found) > 1:
+            raise _UnusualError
+        descended += found
+        _, start, end = found[0]
+    return descended
+
+
+def _fields(
+    data: bytes, position: int, end: int, number: int, unless: int | None = None
+) -> list[_Field]:
+    """The length-delimited fields of that number in a message; see `_descended` for `unless`.
+
+    See protobuf.dev/programming-guides/encoding. Raises _UnusualError, or IndexError where the
+    bytes end too soon.
+    """
+    wanted = number << 3 | _LENGTH_DELIMITED
+    excluded = None if unless is None else unless << 3 | _VARINT
+    found: list[_Field] = []
     while position < end:
         tag = data[position]
         position += 1
         if tag >= 0x80:
             tag, position = _varint(data, position - 1)
         wire_type = tag & 7
-        if wire_type == 2:
+        if wire_type == _LENGTH_DELIMITED:
+            at = position
             length = data[position]
             position += 1
             if length >= 0x80:
-                length, position = _varint(data, position - 1)
-            if tag >> 3 == number:
-                yield position, position + length
-            position += length
-        elif wire_type == 0:
+                length, position = _varint(data, at)
+            start, position = position, position + length
+            if tag == wanted:
+                found.append((at, start, position))
+        elif wire_type == _VARINT:
+            if tag == excluded and data[position]:
+                return []
             while data[position] >= 0x80:
                 position += 1
             position += 1
-        elif wire_type == 1:
+        elif wire_type == _8_BYTES:
             position += 8
-        elif wire_type == 5:
+        elif wire_type == _4_BYTES:
             position += 4
         else:
             raise _UnusualError
     if position != end:
         raise _UnusualError
+    return found
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number at `position`, and where the next thing is."""
-    number = shift = 0
-    while True:
-        byte = data[position]
+    """The tag or length at `position`, and where the next thing is."""
+    number = data[position] & 0x7F
+    for shift in _SHIFTS:
         position += 1
-        number |= (byte & 0x7F) << shift
+        byte = data[position]
         if byte < 0x80:
-            return number, position
-        shift += 7
-        if shift > 63:
-            raise _UnusualError
+            number |= byte << shift
+            if number >> 32:
+                break
+            return number, position + 1
+        number |= (byte & 0x7F) << shift
+    raise _UnusualError
+
+
+def _write_length(data: bytearray, position: int, last: int, length: int) -> None:
+    """In as many bytes as it had, so that nothing moves: a varint may end in zeros."""
+    while position < last:
+        data[position] = length & 0x7F | 0x80
+        length >>= 7
+        position += 1
+    data[position] = length

@@ -18,12 +18,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from policy_interface.deferred_arrays import DeferredArrays, FloatArray
 
 # Orthonormal to within what a float32 round trip and a few compositions leave behind.
 _ROTATION_TOLERANCE = 1e-4
 
 _Value = TypeVar("_Value")
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class InvalidValueError(ValueError):
@@ -50,13 +52,18 @@ def _finite(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArr
     return array
 
 
+def _is_finite(numbers: Sequence[float]) -> bool:
+    """False also where finite numbers add up to more than a float holds: then look at each."""
+    return math.isfinite(sum(numbers))
+
+
 def _distance_from_rotation(
     a: float, b: float, c: float, d: float, e: float, f: float, g: float, h: float, i: float
 ) -> float:
     """How far [[a, b, c], [d, e, f], [g, h, i]] is from orthonormal and right-handed.
 
     The greatest error of an element; the numbers must be finite. In plain numbers: for nine of
-    them that is several times faster than numpy, and every pose of every observation passes here.
+    them that is several times faster than numpy.
     """
     return max(
         abs(a * a + b * b + c * c - 1),
@@ -74,7 +81,7 @@ def _frozen(mapping: Mapping[str, _Value]) -> Mapping[str, _Value]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pose:
+class Pose(DeferredArrays):
     """A rigid transform X_AB: rotation (3, 3) and translation_m (3,) of frame B in frame A."""
 
     rotation: FloatArray
@@ -103,22 +110,35 @@ class Pose:
                 f"expected 3 numbers of translation and 9 of rotation, "
                 f"got {len(translation_m)} and {len(rotation)}"
             )
-        # The sum is finite where every number is, unless it overflows: no rotation's does.
-        if not (
-            math.isfinite(sum(rotation))
-            and all(map(math.isfinite, translation_m))
-            and _distance_from_rotation(*rotation) <= _ROTATION_TOLERANCE
-        ):
+        a, b, c, d, e, f, g, h, i = rotation
+        # As _distance_from_rotation has it; a number that is not finite fails a comparison.
+        is_sound = (
+            -_ROTATION_TOLERANCE <= a * a + b * b + c * c - 1 <= _ROTATION_TOLERANCE
+            and -_ROTATION_TOLERANCE <= d * d + e * e + f * f - 1 <= _ROTATION_TOLERANCE
+            and -_ROTATION_TOLERANCE <= a * d + b * e + c * f <= _ROTATION_TOLERANCE
+            and -_ROTATION_TOLERANCE <= b * f - c * e - g <= _ROTATION_TOLERANCE
+            and -_ROTATION_TOLERANCE <= c * d - a * f - h <= _ROTATION_TOLERANCE
+            and -_ROTATION_TOLERANCE <= a * e - b * d - i <= _ROTATION_TOLERANCE
+            and _is_finite(translation_m)
+        )
+        if not is_sound:
             # What is wrong with it is said where every pose is checked.
             return Pose(
                 rotation=np.reshape(rotation, (3, 3)), translation_m=np.array(translation_m)
             )
         pose = object.__new__(Pose)
-        matrix, vector = np.array(rotation).reshape(3, 3), np.array(translation_m)
-        matrix.flags.writeable = vector.flags.writeable = False
-        object.__setattr__(pose, "rotation", matrix)
-        object.__setattr__(pose, "translation_m", vector)
+        pose.__dict__["_numbers"] = {
+            "rotation": tuple(rotation),
+            "translation_m": tuple(translation_m),
+        }
         return pose
+
+    def to_numbers(self) -> tuple[Sequence[float], Sequence[float]]:
+        """What `from_numbers` takes, without making arrays of it."""
+        numbers = self.__dict__.get("_numbers")
+        if numbers is not None:
+            return numbers["rotation"], numbers["translation_m"]
+        return self.rotation.ravel().tolist(), self.translation_m.tolist()
 
     @staticmethod
     def identity() -> Pose:
@@ -151,7 +171,7 @@ class Pose:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CameraView:
+class CameraView(DeferredArrays):
     """What one camera saw.
 
     rgb: (H, W, 3) uint8. intrinsics: (3, 3), pixels. X_TC: the optical frame in the task frame.
@@ -192,33 +212,26 @@ class CameraView:
 
         Checked as any view is, and several times as fast, as the numbers are no array yet.
         """
-        matrix = np.array(intrinsics)
-        if matrix.size == 9:
-            matrix = matrix.reshape(3, 3)
         is_sound = (
             rgb.dtype == np.uint8
             and rgb.ndim == 3
             and rgb.shape[2] == 3
             and rgb.size > 0
             and not rgb.flags.writeable
-            and matrix.ndim == 2
-            # Finite where each number is, unless it overflows: no camera's does.
-            and math.isfinite(sum(intrinsics))
+            and len(intrinsics) == 9
+            and _is_finite(intrinsics)
         )
         if not is_sound:
             # What is wrong with it is said where every view is checked.
+            matrix = np.array(intrinsics)
+            if matrix.size == 9:
+                matrix = matrix.reshape(3, 3)
             return CameraView(rgb=rgb, intrinsics=matrix, X_TC=X_TC)
-        matrix.flags.writeable = False
         view = object.__new__(CameraView)
-        object.__setattr__(view, "rgb", rgb)
-        object.__setattr__(view, "intrinsics", matrix)
-        object.__setattr__(view, "X_TC", X_TC)
-        object.__setattr__(view, "depth", None)
-        object.__setattr__(view, "label", None)
+        view.__dict__.update(
+            rgb=rgb, X_TC=X_TC, depth=None, label=None, _numbers={"intrinsics": tuple(intrinsics)}
+        )
         return view
-
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def _vectors(name: str, vectors: Mapping[str, npt.ArrayLike], size: int) -> Mapping[str, Any]:
@@ -230,22 +243,33 @@ def _vectors(name: str, vectors: Mapping[str, npt.ArrayLike], size: int) -> Mapp
 
 
 def _widths(widths: Mapping[str, float]) -> Mapping[str, float]:
-    return _frozen({gripper: _width(gripper, width) for gripper, width in widths.items()})
-
-
-def _width(gripper: str, width: float) -> float:
-    # What comes off the wire is a float already, and need not become an array to be checked.
-    if type(width) is float and math.isfinite(width):
-        return width
-    return float(_finite(f"gripper_widths_m[{gripper!r}]", width, ()))
+    return MappingProxyType(
+        {
+            # What comes off the wire is a float and need not become an array to be checked.
+            gripper: width
+            if type(width) is float and math.isfinite(width)
+            else float(_finite(f"gripper_widths_m[{gripper!r}]", width, ()))
+            for gripper, width in widths.items()
+        }
+    )
 
 
 # The number of joints of the arms on this wire's stations (Franka Panda).
 NUM_ARM_JOINTS = 7
 
+_VECTOR_SIZES = {
+    "joint_positions_rad": NUM_ARM_JOINTS,
+    "joint_velocities_rad_s": NUM_ARM_JOINTS,
+    "joint_torques_nm": NUM_ARM_JOINTS,
+    "external_joint_torques_nm": NUM_ARM_JOINTS,
+    "wrenches": 6,
+    "external_wrenches": 6,
+}
+_NO_VECTORS: Mapping[str, dict[str, Sequence[float]]] = {name: {} for name in _VECTOR_SIZES}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RobotState:
+class RobotState(DeferredArrays):
     """Every arm and gripper, measured or commanded.
 
     poses: X_TE by arm. gripper_widths_m: the opening between the fingers by gripper.
@@ -265,15 +289,36 @@ class RobotState:
     def __post_init__(self) -> None:
         object.__setattr__(self, "poses", _frozen(self.poses))
         object.__setattr__(self, "gripper_widths_m", _widths(self.gripper_widths_m))
-        for name in (
-            "joint_positions_rad",
-            "joint_velocities_rad_s",
-            "joint_torques_nm",
-            "external_joint_torques_nm",
-        ):
-            object.__setattr__(self, name, _vectors(name, getattr(self, name), NUM_ARM_JOINTS))
-        for name in ("wrenches", "external_wrenches"):
-            object.__setattr__(self, name, _vectors(name, getattr(self, name), 6))
+        for name, size in _VECTOR_SIZES.items():
+            object.__setattr__(self, name, _vectors(name, getattr(self, name), size))
+
+    @staticmethod
+    def from_numbers(
+        poses: Mapping[str, Pose],
+        gripper_widths_m: Mapping[str, float],
+        vectors: Mapping[str, Mapping[str, Sequence[float]]],
+    ) -> RobotState:
+        """vectors: the numbers of the other fields, by field and arm.
+
+        Checked as any state is, and several times as fast, as the numbers are no arrays yet.
+        """
+        numbers: dict[str, dict[str, Sequence[float]]] = {**_NO_VECTORS}
+        for name, by_arm in vectors.items():
+            size = _VECTOR_SIZES[name]
+            numbers[name] = {arm: tuple(vector) for arm, vector in by_arm.items()}
+            for vector in by_arm.values():
+                if len(vector) != size or not _is_finite(vector):
+                    # What is wrong with it is said where every state is checked.
+                    return RobotState(
+                        poses=poses,
+                        gripper_widths_m=gripper_widths_m,
+                        **vectors,  # pyright: ignore[reportArgumentType]
+                    )
+        state = object.__new__(RobotState)
+        state.__dict__.update(
+            poses=_frozen(poses), gripper_widths_m=_widths(gripper_widths_m), _numbers=numbers
+        )
+        return state
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -293,8 +338,9 @@ class Observation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cameras", _frozen(self.cameras))
-        if self.time_s is not None:
-            object.__setattr__(self, "time_s", float(_finite("time_s", self.time_s, ())))
+        time_s = self.time_s
+        if time_s is not None and not (type(time_s) is float and math.isfinite(time_s)):
+            object.__setattr__(self, "time_s", float(_finite("time_s", time_s, ())))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -37,7 +37,6 @@ from policy_interface.generated.lbm_policy_interface import PolicyReset_pb2, Pol
 # Only what is imported here is watched for code that an input reaches for the first time.
 with atheris.instrument_imports(include=["policy_interface", "policy_server"]):
     from policy_interface.codec import (
-        ImageKey,
         compressed_images,
         decode_action,
         decode_observation,
@@ -57,7 +56,7 @@ with atheris.instrument_imports(include=["policy_interface", "policy_server"]):
         violations,
     )
     from policy_interface.images import Encoding, decode_image
-    from policy_interface.pixel_views import request_pixels, stream_pixels
+    from policy_interface.pixel_views import SplitRequest, split_request, split_stream_request
     from policy_interface.types import (
         Action,
         CameraView,
@@ -79,15 +78,21 @@ _CONTRACT = Contract(cameras={"scene_right_0": _SIZE}, uses_language=True)
 
 def _step(message: Message, data: bytes) -> None:
     assert isinstance(message, PolicyStep_pb2.PolicyStepRequest)
-    _observation(message.observation, request_pixels(data, message.observation))
+    split = split_request(data)
+    rest = PolicyStep_pb2.PolicyStepRequest.FromString(split.rest)
+    _require_same(message, message.observation, rest, rest.observation, split)
+    _observation(message.observation, rest.observation, split)
 
 
 def _episode(message: Message, data: bytes) -> None:
     assert isinstance(message, PolicySession_pb2.EpisodeRequest)
+    split = split_stream_request(data)
+    rest = PolicySession_pb2.EpisodeRequest.FromString(split.rest)
     if message.WhichOneof("kind") == "begin":
         _station(message.begin.station_contract)
     else:
-        _observation(message.step.observation, stream_pixels(data, message.step.observation))
+        _require_same(message, message.step.observation, rest, rest.step.observation, split)
+        _observation(message.step.observation, rest.step.observation, split)
 
 
 def _reset(message: Message, data: bytes) -> None:
@@ -100,13 +105,44 @@ def _handshake(message: Message, data: bytes) -> None:
     _station(message.station_contract)
 
 
+def _require_same(
+    whole: Message,
+    observation: PolicyStep_pb2.MultiarmObservation,
+    rest: Message,
+    observation_in_rest: PolicyStep_pb2.MultiarmObservation,
+    split: SplitRequest,
+) -> None:
+    """A request without its pixels is the same request, and the pixels are those protobuf finds."""
+    if not split.pixels:
+        assert rest.SerializeToString() == whole.SerializeToString()
+        return
+    stripped = type(whole)()
+    stripped.CopyFrom(whole)
+    of_stripped = (
+        stripped.observation
+        if isinstance(stripped, PolicyStep_pb2.PolicyStepRequest)
+        else stripped.step.observation  # pyright: ignore[reportAttributeAccessIssue]
+    )
+    for camera, in_stripped, pixels in zip(
+        observation.visuo, of_stripped.visuo, split.pixels, strict=True
+    ):
+        if pixels is not None:
+            assert camera.camera_rgb.image.data == pixels
+            in_stripped.camera_rgb.image.data = b""
+    assert stripped.SerializeToString() == rest.SerializeToString()
+    assert len(observation_in_rest.visuo) == len(split.pixels)
+
+
 def _observation(
-    message: PolicyStep_pb2.MultiarmObservation, pixels: Mapping[ImageKey, np.ndarray]
+    whole: PolicyStep_pb2.MultiarmObservation,
+    message: PolicyStep_pb2.MultiarmObservation,
+    split: SplitRequest,
 ) -> None:
     """All that the server does with one, and what it relies on afterwards."""
-    # What was found in the request's own bytes is what protobuf finds there.
-    if len({camera.camera_serial for camera in message.visuo}) == len(message.visuo):
-        for camera in message.visuo:
+    pixels = split.views(message)
+    # What was found in the request's own bytes is what is decoded from protobuf's.
+    if len({camera.camera_serial for camera in whole.visuo}) == len(whole.visuo):
+        for camera in whole.visuo:
             for key, image in images_of(camera):
                 if key in pixels:
                     np.testing.assert_array_equal(pixels[key], decode_image(image, str(key)))

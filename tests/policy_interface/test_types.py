@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_interface.rotations import rotation_from_6d, rotation_to_6d
-from policy_interface.types import Action, CameraView, InvalidValueError, Pose
+from policy_interface.types import Action, CameraView, InvalidValueError, Pose, RobotState
 
 finite = st.floats(-10, 10, allow_nan=False)
 quaternions = st.lists(finite, min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 1e-3)
@@ -127,3 +127,43 @@ def test_a_pose_from_numbers_is_refused_where_one_from_arrays_is(position, value
         assert np.array_equal(made.matrix(), expected.matrix())
         assert not made.rotation.flags.writeable
         assert not made.translation_m.flags.writeable
+
+
+def test_arrays_made_late_are_those_made_at_once() -> None:
+    rotation, translation_m = [0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0], [0.1, 0.2, 0.3]
+    pose = Pose.from_numbers(rotation, translation_m)
+    vectors = {"joint_positions_rad": {"right": [float(i) for i in range(7)]}}
+    state = RobotState.from_numbers({"right": pose}, {"hand": 0.02}, vectors)
+    rotation[0] = translation_m[0] = 9.0
+    vectors["joint_positions_rad"]["right"][0] = 9.0
+    assert pose.rotation.tolist() == [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    assert pose.translation_m.tolist() == [0.1, 0.2, 0.3]
+    assert pose.to_numbers() == ((0, -1, 0, 1, 0, 0, 0, 0, 1), (0.1, 0.2, 0.3))
+    assert state.joint_positions_rad["right"].tolist() == list(range(7))
+    assert dict(state.wrenches) == {}
+    for array in (pose.rotation, pose.translation_m, state.joint_positions_rad["right"]):
+        assert not array.flags.writeable
+    assert pose.rotation is pose.rotation
+    assert not hasattr(pose, "rotations")
+
+
+@pytest.mark.parametrize(
+    ("field", "vector"),
+    [
+        ("joint_positions_rad", [0.0] * 6),
+        ("joint_torques_nm", [0.0] * 6 + [np.nan]),
+        ("wrenches", [np.inf, -np.inf, 0.0, 0.0, 0.0, 0.0]),
+    ],
+)
+def test_a_state_from_numbers_is_refused_as_any(field, vector) -> None:
+    with pytest.raises(InvalidValueError, match=field) as at_once:
+        RobotState(poses={}, gripper_widths_m={}, **{field: {"left": vector}})
+    with pytest.raises(InvalidValueError, match=field) as from_numbers:
+        RobotState.from_numbers({}, {}, {field: {"left": vector}})
+    assert str(from_numbers.value) == str(at_once.value)
+
+
+def test_numbers_that_add_up_to_more_than_a_float_holds_are_finite() -> None:
+    vector = [1e308] * 6
+    state = RobotState.from_numbers({}, {}, {"wrenches": {"left": vector}})
+    assert state.wrenches["left"].tolist() == vector
