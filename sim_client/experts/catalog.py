@@ -18,11 +18,19 @@ from sim_client.experts.table_targets import (
     CupByCoaster,
     ItemToCentre,
 )
+from sim_client.experts.two_hand_targets import PepperIntoBin, PlateOntoStack
+from sim_client.experts.two_hands import TwoHandExpert
 from sim_client.tasks.bimanual_place_apple_from_bowl_into_bin import (
     BIMANUAL_PLACE_APPLE_FROM_BOWL_INTO_BIN,
 )
 from sim_client.tasks.bimanual_place_fruit_from_bowl_into_bin import (
     BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN,
+)
+from sim_client.tasks.bimanual_put_red_bell_pepper_in_bin import (
+    BIMANUAL_PUT_RED_BELL_PEPPER_IN_BIN,
+)
+from sim_client.tasks.bimanual_stack_plates_on_table_from_drying_rack import (
+    BIMANUAL_STACK_PLATES_ON_TABLE_FROM_DRYING_RACK,
 )
 from sim_client.tasks.pick_and_place_box import PICK_AND_PLACE_BOX
 from sim_client.tasks.place_cup_by_coaster import PLACE_CUP_BY_COASTER
@@ -47,6 +55,13 @@ _EXPERTS: Mapping[str, Callable[[Task], Expert]] = MappingProxyType(
         BIMANUAL_PLACE_APPLE_FROM_BOWL_INTO_BIN.name: lambda task: _fruit_relay(task, "apple"),
         BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN.name: lambda task: _fruit_relay(
             task, "apple", "pear"
+        ),
+        BIMANUAL_PUT_RED_BELL_PEPPER_IN_BIN.name: lambda task: TwoHandExpert([PepperIntoBin(task)]),
+        BIMANUAL_STACK_PLATES_ON_TABLE_FROM_DRYING_RACK.name: lambda task: TwoHandExpert(
+            [
+                PlateOntoStack(task, "front_plate"),
+                PlateOntoStack(task, "back_plate", below="front_plate"),
+            ]
         ),
         PICK_AND_PLACE_BOX.name: lambda task: PickAndPlaceExpert(BoxIntoBin(task)),
         PUT_MUG_ON_SAUCER.name: lambda task: PickAndPlaceExpert(MugOntoSaucer(task)),

@@ -12,6 +12,12 @@ from sim_client.tasks.bimanual_place_apple_from_bowl_into_bin import (
 from sim_client.tasks.bimanual_place_fruit_from_bowl_into_bin import (
     BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN,
 )
+from sim_client.tasks.bimanual_put_red_bell_pepper_in_bin import (
+    BIMANUAL_PUT_RED_BELL_PEPPER_IN_BIN,
+)
+from sim_client.tasks.bimanual_stack_plates_on_table_from_drying_rack import (
+    BIMANUAL_STACK_PLATES_ON_TABLE_FROM_DRYING_RACK,
+)
 from sim_client.tasks.pick_and_place_box import PICK_AND_PLACE_BOX
 from sim_client.tasks.place_cup_by_coaster import PLACE_CUP_BY_COASTER
 from sim_client.tasks.push_coaster_to_center_of_table import PUSH_COASTER_TO_CENTER_OF_TABLE
@@ -28,6 +34,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         for task in (
             BIMANUAL_PLACE_APPLE_FROM_BOWL_INTO_BIN,
             BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN,
+            BIMANUAL_PUT_RED_BELL_PEPPER_IN_BIN,
+            BIMANUAL_STACK_PLATES_ON_TABLE_FROM_DRYING_RACK,
             PICK_AND_PLACE_BOX,
             PUT_MUG_ON_SAUCER,
             PLACE_CUP_BY_COASTER,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
 from sim_client.manipulands.manipuland import Container, Manipuland
-from sim_client.tasks.scene_state import SceneState
+from sim_client.tasks.scene_state import TABLE, SceneState
 
 Objects = Mapping[str, Manipuland]
 
@@ -67,6 +68,39 @@ class OnTop:
             and offset_m < self.within_m
             and abs(float(p_SO[2]) - rest_m) < self.height_tolerance_m,
             values={f"{self.item}_to_{self.support}_m": offset_m},
+        )
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """One item is on the table, and each of the others on top of the one below, in any order."""
+
+    items: tuple[str, ...]
+    within_m: float
+    height_tolerance_m: float = 0.012
+
+    @property
+    def label(self) -> str:
+        return "_and_".join(self.items) + "_stacked"
+
+    @property
+    def words(self) -> str:
+        names = " and the ".join(self.items)
+        return f"the {names} are stacked on the table, each {_cm(self.within_m)} off at most"
+
+    def measure(self, state: SceneState, objects: Objects) -> Measure:
+        lowest_first = sorted(self.items, key=lambda item: float(state.position_m(item)[2]))
+        steps = [
+            OnTop(upper, lower, self.within_m, self.height_tolerance_m).measure(state, objects)
+            for lower, upper in pairwise(lowest_first)
+        ]
+        return Measure(
+            holds=state.touching(lowest_first[0], TABLE) and all(step.holds for step in steps),
+            values={
+                f"{self.label}_widest_offset_m": max(
+                    offset_m for step in steps for offset_m in step.values.values()
+                )
+            },
         )
 
 
