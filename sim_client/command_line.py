@@ -1,4 +1,4 @@
-"""The `sim-client` program: `demos`, `evaluate`, `tasks`.
+"""The `sim-client` program: `demos`, `evaluate`, `replay`, `tasks`, `watch`.
 
 Each verb's modules are imported when it is asked for, so that `--help` is there at once.
 """
@@ -6,6 +6,7 @@ Each verb's modules are imported when it is asked for, so that `--help` is there
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -80,10 +81,38 @@ def _tasks(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _replay(arguments: Sequence[str]) -> int:
+    from sim_client.replay.run import ReplayConfig, run
+
+    return run(
+        _parsed(
+            ReplayConfig,
+            "replay",
+            arguments,
+            example="sim-client replay --video episode.mp4 rollouts/quickstart PickAndPlaceBox 7",
+        )
+    )
+
+
+def _watch(arguments: Sequence[str]) -> int:
+    from sim_client.watch.run import WatchConfig, run
+
+    return run(
+        _parsed(
+            WatchConfig,
+            "watch",
+            arguments,
+            example="sim-client watch --interval 5 rollouts/quickstart",
+        )
+    )
+
+
 VERBS: Mapping[str, Verb] = {
     "demos": Verb(summary="record demonstrations by a scripted expert", run=_demos),
     "evaluate": Verb(summary="evaluate a served policy closed loop", run=_evaluate),
+    "replay": Verb(summary="simulate an evaluated episode again, and compare", run=_replay),
     "tasks": Verb(summary="list the tasks", run=_tasks),
+    "watch": Verb(summary="watch a running evaluation", run=_watch),
 }
 
 
@@ -133,7 +162,7 @@ def _parsed(
         lambda: tyro.cli(
             config_type,
             prog=f"sim-client {verb}",
-            description=f"{(config_type.__doc__ or '').strip()}\n\nExample:\n  {example}",
+            description=f"{inspect.getdoc(config_type)}\n\nExample:\n  {example}",
             args=list(arguments),
         )
     )

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,10 @@ from step_analysis.strict_json import FormatError
 
 LEDGER_FILE_NAME = "ledger.jsonl"
 DESIGN_FILE_NAME = "evaluation.json"
+
+# `is_being_written` holds the lock for the microseconds of asking; a writer stays.
+_NUM_LOCK_TRIES = 5
+_LOCK_PAUSE_S = 0.02
 
 
 class LedgerError(Exception):
@@ -52,12 +57,7 @@ class Ledger:
         """
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise LedgerError(
-                    f"{self.path}: another process is writing this ledger; wait for it or stop it"
-                ) from None
+            self._lock(descriptor)
             content = _read_all(descriptor)
             whole = content[: content.rfind(b"\n") + 1]
             self._records = _parse(whole, self.path)
@@ -85,6 +85,20 @@ class Ledger:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _lock(self, descriptor: int) -> None:
+        for tries_left in reversed(range(_NUM_LOCK_TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not tries_left:
+                    raise LedgerError(
+                        f"{self.path}: another process is writing this ledger; "
+                        "wait for it or stop it"
+                    ) from None
+                time.sleep(_LOCK_PAUSE_S)
+            else:
+                return
 
     @property
     def records(self) -> Sequence[RolloutRecord]:
@@ -145,6 +159,23 @@ def read_ledger(path: Path | str) -> list[RolloutRecord]:
     path = Path(path)
     content = path.read_bytes()
     return _parse(content[: content.rfind(b"\n") + 1], path)
+
+
+def is_being_written(path: Path | str) -> bool:
+    """Whether a process has this ledger open for writing now.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Shared, so that several may ask at once; given back at once, for who comes to write.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def latest_outcomes(records: Iterable[RolloutRecord]) -> dict[RolloutKey, RolloutRecord]:

@@ -22,15 +22,15 @@ from sim_client.evaluation.handshake import (
     served_policy,
 )
 from sim_client.evaluation.interruption import Interruption, sigterm_like_ctrl_c
+from sim_client.evaluation.live_page import announced
 from sim_client.evaluation.output_folder import OutputFolder, check_writable
 from sim_client.evaluation.plan import Plan, make_design, protocol_json, version_of
 from sim_client.evaluation.progress import Progress, summary
 from sim_client.evaluation.scheduler import run_episodes
+from sim_client.evaluation.station import OUR_STATION
 from sim_client.evaluation.worker import WorkerSettings, serve_episodes
 from sim_client.evaluation.worker_pool import WorkerPool
 from step_analysis.ledger import LedgerError
-
-OUR_STATION = "sim_client.evaluation.station:build_station"
 
 # A policy's own cameras are filmed at the size that it sees; others for people.
 _FILM_SIZE = ImageSize(height=240, width=320)
@@ -91,6 +91,8 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
             )
             for key in unfinished
         ]
+        if config.meshcat_port is not None:
+            _say(f"live: http://localhost:{config.meshcat_port}, or sim-client watch --browser")
         try:
             _run(requests, folder, plan, config)
         finally:
@@ -117,6 +119,7 @@ def _run(
     config: EvaluationConfig,
 ) -> None:
     with (
+        announced(folder.path, first_port=config.meshcat_port, num_workers=config.workers),
         Interruption() as interruption,
         WorkerPool(
             plan.serve,

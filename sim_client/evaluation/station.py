@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,15 @@ class Station(Protocol):
 
 
 StationFactory = Callable[[StationOptions], Station]
+
+OUR_STATION = "sim_client.evaluation.station:build_station"
+"""As another process imports it."""
+
+
+def imported_factory(import_string: str) -> StationFactory:
+    """The factory that an import string `module:callable` names."""
+    module_name, _, name = import_string.partition(":")
+    return cast(StationFactory, getattr(importlib.import_module(module_name), name))
 
 
 def build_station(options: StationOptions) -> Station:

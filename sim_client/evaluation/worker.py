@@ -7,13 +7,12 @@ It reads `EpisodeRequest`s from a pipe and answers each with `Heartbeat`s and th
 from __future__ import annotations
 
 import contextlib
-import importlib
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from policy_interface.client import (
     PolicyClient,
@@ -34,7 +33,7 @@ from sim_client.evaluation.handshake import await_metadata, policy_digest, servi
 from sim_client.evaluation.policy_session import ServedPolicySession
 from sim_client.evaluation.recording_options import RecordingOptions
 from sim_client.evaluation.server_connection import ServerConnection
-from sim_client.evaluation.station import Station, StationFactory, StationOptions
+from sim_client.evaluation.station import Station, StationOptions, imported_factory
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.station.headless_gl import RenderingUnavailableError
 from step_analysis.rollouts import Outcome
@@ -183,7 +182,7 @@ class _Worker:
     def _station_of(self, task_name: str) -> Station:
         if self._station is None or self._task_name != task_name:
             self._station = None
-            factory = cast(StationFactory, _imported(self._settings.station_factory))
+            factory = imported_factory(self._settings.station_factory)
             cameras = {**self._settings.film_cameras, **self._contract.cameras}
             station = factory(
                 StationOptions(
@@ -214,11 +213,6 @@ class _Worker:
             protocol_json=self._settings.protocol_json,
         )
         return EpisodeFiles(request.folder, name, self._settings.recordings, self._view)
-
-
-def _imported(import_string: str) -> object:
-    module_name, _, name = import_string.partition(":")
-    return getattr(importlib.import_module(module_name), name)
 
 
 def _described(error: Exception) -> str:

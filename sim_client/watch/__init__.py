@@ -1,0 +1,1 @@
+"""A running evaluation in the terminal."""
