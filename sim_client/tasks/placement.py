@@ -29,7 +29,8 @@ _TURNS: Mapping[Orientation, Array] = {
 class Placement:
     """A uniform distribution over an object's start, in the task frame or another object's.
 
-    x_m, y_m, yaw_rad: (lower, upper), each drawn from a stream of its own.
+    x_m, y_m, yaw_rad, spin_rad: (lower, upper), each drawn from a stream of its own.
+    spin_rad: about the object's own z axis first: which way a lying mug's handle points.
     on: the object whose frame, at the height of its `top_m`, the numbers are in; the table
     without one. height_m: of the origin over that; by default the object's `rest_height_m`.
     """
@@ -37,12 +38,13 @@ class Placement:
     x_m: Range
     y_m: Range
     yaw_rad: Range = (0.0, 0.0)
+    spin_rad: Range = (0.0, 0.0)
     orientation: Orientation = "upright"
     on: str | None = None
     height_m: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("x_m", "y_m", "yaw_rad"):
+        for name in ("x_m", "y_m", "yaw_rad", "spin_rad"):
             lower, upper = getattr(self, name)
             if lower > upper:
                 raise ValueError(f"{name}: expected (lower, upper), got {(lower, upper)}")
@@ -61,7 +63,8 @@ class Placement:
             height_m,
             sign * draw("yaw", self.yaw_rad),
         )
-        X[:3, :3] = X[:3, :3] @ _TURNS[self.orientation]
+        spin = planar_pose(0.0, 0.0, 0.0, sign * draw("spin", self.spin_rad))
+        X[:3, :3] = X[:3, :3] @ _TURNS[self.orientation] @ spin[:3, :3]
         return X
 
 

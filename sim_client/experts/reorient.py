@@ -1,0 +1,231 @@
+"""A feedback expert that grasps an object, turns it over or on end, and lets it go.
+
+Like the pick-and-place expert, but the hand may come from any direction and turn any way: goals are
+full poses of the tool centre point. How far back the hand waits follows from how far beside the
+approach axis it still is; how high it carries follows from the distance and the turn that are left.
+When a grasp fails or slips it opens and starts again.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+
+from policy_interface.types import Action, RobotState
+from sim_client.experts.motion import (
+    OPEN_WIDTH_M,
+    ArmMotion,
+    gripper_width_m,
+    tool_pose,
+    turn_between,
+)
+from sim_client.station.inverse_kinematics import rotation_from_vector
+from sim_client.station.panda_kinematics import Array
+from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
+from sim_client.tasks.scene_state import SceneState
+
+_FUNNEL_SLOPE = 6.0
+_FUNNEL_RADIUS_M = 0.008
+_TURN_AS_DISTANCE_M = 0.08
+"""A radian of turning that is left keeps the hand as far off as so many metres would."""
+_GRASP_TOLERANCE_M = 0.009
+_GRASP_TOLERANCE_RAD = 0.12
+_RELEASE_HEIGHT_TOLERANCE_M = 0.008
+_RELEASE_TOLERANCE_RAD = 0.10
+_STILL_WIDTH_M = 0.0015
+_LOST_WIDTH_M = 0.012
+_RETREAT_M = 0.12
+
+
+class Phase(Enum):
+    APPROACH = "approach"
+    CLOSE = "close"
+    CARRY = "carry"
+    RELEASE = "release"
+    RETREAT = "retreat"
+
+
+class ReorientTarget(Protocol):
+    """What differs between tasks. Hand poses are X_TC (4, 4) of the tool centre point."""
+
+    @property
+    def object_name(self) -> str: ...
+
+    @property
+    def standoff_m(self) -> float:
+        """How far back on its approach axis the hand waits until it is in line."""
+        ...
+
+    @property
+    def clearance_m(self) -> float:
+        """How much higher than that it stays until it is turned and behind the object."""
+        ...
+
+    @property
+    def carry_height_m(self) -> float:
+        """The tool centre point's height while the object turns and travels."""
+        ...
+
+    @property
+    def tolerance_m(self) -> float:
+        """How near to its place, horizontally, before the object goes down."""
+        ...
+
+    def side(self, state: SceneState) -> str:
+        """Which arm, "right" or "left"; asked once, at an episode's first step."""
+        ...
+
+    def grasp(self, state: SceneState, X_TC: Array) -> Array:
+        """Where to close the fingers; X_TC: where the hand is."""
+        ...
+
+    def release(self, state: SceneState, X_TC: Array) -> Array:
+        """Where to let go, with the object as it now lies in the hand at X_TC.
+
+        Of a turn by more than a right angle the next part alone, since a rotation has no sense of
+        direction beyond that.
+        """
+        ...
+
+    def placed(self, state: SceneState) -> bool:
+        """Whether the object is as it should be, held or not."""
+        ...
+
+
+class ReorientExpert:
+    """Drives one arm through grasp, turn, release and retreat; the other arm holds still."""
+
+    def __init__(self, target: ReorientTarget) -> None:
+        self._target = target
+        self._motion = ArmMotion()
+        self.reset()
+
+    def reset(self) -> None:
+        self._side: str | None = None
+        self._held: Action | None = None
+        self._phase = Phase.APPROACH
+        self._motion.reset()
+        self._last_width_m = OPEN_WIDTH_M
+        self._steps_in_phase = 0
+        self._X_TC_released = np.eye(4)
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return () if self._side is None else (ARM_NAMES[self._side],)
+
+    @property
+    def finished(self) -> bool:
+        return self._phase is Phase.RETREAT and self._steps_in_phase >= 5
+
+    def act(self, state: SceneState, actual: RobotState, desired: RobotState) -> Action:
+        if self._side is None or self._held is None:
+            self._side = self._target.side(state)
+            self._held = Action(poses=desired.poses, gripper_widths_m=desired.gripper_widths_m)
+        arm, gripper = ARM_NAMES[self._side], GRIPPER_NAMES[self._side]
+        X_TC = tool_pose(self._side, actual)
+        width_m = gripper_width_m(self._side, actual)
+        self._switch_phase(state, X_TC, width_m)
+        goal, goal_width_m = self._goal(state, X_TC)
+        flange = self._motion.toward(X_TC, goal)
+        self._last_width_m = width_m
+        self._steps_in_phase += 1
+        return Action(
+            poses={**self._held.poses, arm: flange},
+            gripper_widths_m={**self._held.gripper_widths_m, gripper: goal_width_m},
+        )
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._steps_in_phase = 0
+
+    def _switch_phase(self, state: SceneState, X_TC: Array, width_m: float) -> None:
+        name = self._target.object_name
+        touched = state.fingers_touch(name, side=self._side)
+        if self._phase is Phase.APPROACH:
+            distance_m, turn_rad = _apart(X_TC, self._target.grasp(state, X_TC))
+            if distance_m < _GRASP_TOLERANCE_M and turn_rad < _GRASP_TOLERANCE_RAD:
+                self._enter(Phase.CLOSE)
+        elif self._phase is Phase.CLOSE:
+            still = abs(width_m - self._last_width_m) < _STILL_WIDTH_M
+            if touched and still and width_m > _LOST_WIDTH_M and self._steps_in_phase >= 2:
+                self._enter(Phase.CARRY)
+            elif self._steps_in_phase >= 8:
+                self._enter(Phase.APPROACH)
+        elif self._phase is Phase.CARRY:
+            goal = self._target.release(state, X_TC)
+            offset = goal[:3, 3] - X_TC[:3, 3]
+            if not touched or width_m < _LOST_WIDTH_M:
+                self._enter(Phase.APPROACH)
+            elif (
+                np.linalg.norm(offset[:2]) < self._target.tolerance_m
+                and abs(offset[2]) < _RELEASE_HEIGHT_TOLERANCE_M
+                and _apart(X_TC, goal)[1] < _RELEASE_TOLERANCE_RAD
+                and state.speed_m_s(name) < 0.15
+            ):
+                self._X_TC_released = X_TC.copy()
+                self._enter(Phase.RELEASE)
+        elif self._phase is Phase.RELEASE:
+            if not touched and width_m > 0.9 * OPEN_WIDTH_M:
+                self._enter(Phase.RETREAT)
+        elif not self._target.placed(state):
+            self._enter(Phase.APPROACH)
+
+    def _goal(self, state: SceneState, X_TC: Array) -> tuple[Array, float]:
+        """Where the tool centre point should head now (4, 4), and the gripper's width (m)."""
+        if self._phase is Phase.APPROACH:
+            return self._behind(self._target.grasp(state, X_TC), X_TC), OPEN_WIDTH_M
+        if self._phase is Phase.CLOSE:
+            return self._target.grasp(state, X_TC), 0.0
+        if self._phase is Phase.CARRY:
+            return self._carried(self._target.release(state, X_TC), X_TC), 0.0
+        goal = self._X_TC_released.copy()
+        if self._phase is Phase.RETREAT:
+            goal[:3, 3] -= _RETREAT_M * goal[:3, 2]
+        return goal, OPEN_WIDTH_M
+
+    def _behind(self, grasp: Array, X_TC: Array) -> Array:
+        """The grasp itself once in line with it; before that, back on the approach axis."""
+        target, axis = self._target, grasp[:3, 2]
+        from_grasp = X_TC[:3, 3] - grasp[:3, 3]
+        ahead_m = float(from_grasp @ axis)
+        beside = from_grasp - ahead_m * axis
+        turn_m = _TURN_AS_DISTANCE_M * _apart(X_TC, grasp)[1]
+        goal = grasp.copy()
+        goal[:3, 3] -= axis * _funnel(float(np.linalg.norm(beside)) + turn_m, target.standoff_m)
+        # Only what is off along the fingers' line, which is level, counts for the height: the hand
+        # would stay up for being up.
+        goal[2, 3] += _funnel(abs(float(beside @ grasp[:3, 1])) + turn_m, target.clearance_m)
+        return goal
+
+    def _carried(self, release: Array, X_TC: Array) -> Array:
+        """Up first, then across and round, and down only where the object belongs."""
+        target = self._target
+        offset = release[:3, 3] - X_TC[:3, 3]
+        turn = turn_between(X_TC[:3, :3], release[:3, :3])
+        turn_rad = float(np.linalg.norm(turn))
+        left_m = max(0.0, float(np.linalg.norm(offset[:2])) - target.tolerance_m)
+        left_m += 0.3 * max(0.0, turn_rad - 0.5 * _RELEASE_TOLERANCE_RAD)
+        rise_m = max(target.carry_height_m - release[2, 3], 1e-6)
+        height_m = release[2, 3] + min(rise_m, _FUNNEL_SLOPE * left_m)
+        raised = float(np.clip(1.0 - 1.5 * (height_m - X_TC[2, 3]) / rise_m, 0.05, 1.0))
+        goal = np.eye(4)
+        goal[:3, :3] = rotation_from_vector(raised * turn) @ X_TC[:3, :3]
+        goal[:2, 3] = X_TC[:2, 3] + raised * offset[:2]
+        goal[2, 3] = height_m
+        return goal
+
+
+def _funnel(off_m: float, most_m: float) -> float:
+    return min(most_m, _FUNNEL_SLOPE * max(0.0, off_m - _FUNNEL_RADIUS_M))
+
+
+def _apart(X_TC: Array, goal: Array) -> tuple[float, float]:
+    """Distance (m) and angle (rad) between two poses of the hand."""
+    distance_m = float(np.linalg.norm(goal[:3, 3] - X_TC[:3, 3]))
+    return distance_m, float(np.linalg.norm(turn_between(X_TC[:3, :3], goal[:3, :3])))
