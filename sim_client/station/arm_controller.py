@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sim_client.station import panda_kinematics as panda
@@ -39,12 +41,19 @@ def tool_down(position_m: Array, yaw_rad: float) -> Array:
 
 
 def sample_start(side: str, rng: np.random.Generator) -> tuple[Array, float]:
-    """A start pose X_TE (4, 4) near the station's own, and the open gripper's width (m)."""
+    """A start pose X_RE (4, 4) near the station's own, and the open gripper's width (m)."""
     x, y, z = _START_TCP_M
     position = np.array([x, y if side == "right" else -y, z])
     position += rng.uniform(-_START_SPREAD_M, _START_SPREAD_M, size=3)
     yaw = rng.uniform(-_START_SPREAD_YAW_RAD, _START_SPREAD_YAW_RAD)
     return tool_down(position, yaw), panda.MAX_GRIPPER_WIDTH_M
+
+
+class ArmCommand(NamedTuple):
+    """Positions and velocities: (14,) of the joints (rad, rad/s), (4,) of the fingers (m, m/s)."""
+
+    joints: Array
+    fingers: Array
 
 
 class ArmController:
@@ -61,11 +70,15 @@ class ArmController:
         self.X_TB[:3, 3] = base_position_m
         self._limits = limits or InverseKinematicsLimits()
         self._kinematics = DifferentialInverseKinematics(posture=POSTURE, limits=self._limits)
-        self.X_TE_target = self.X_TB @ panda.forward_kinematics(POSTURE)
-        self._X_TE_from = self.X_TE_target
+        self._rest_at(self.X_TB @ panda.forward_kinematics(POSTURE), panda.MAX_GRIPPER_WIDTH_M)
+
+    def _rest_at(self, X_TE: Array, width_m: float) -> None:
+        self.X_TE_target = self._X_TE_now = X_TE
+        self._turn_rad = np.zeros(3)
+        self._q_target: Array | None = None
+        self._q_now = self._kinematics.q
         self._ticks_left = 0
-        self.width_target_m = panda.MAX_GRIPPER_WIDTH_M
-        self.width_m = panda.MAX_GRIPPER_WIDTH_M
+        self.width_target_m = self.width_m = width_m
 
     @property
     def q(self) -> Array:
@@ -75,36 +88,65 @@ class ArmController:
     def qdot(self) -> Array:
         return self._kinematics.qdot
 
-    def finger_positions(self) -> Array:
-        return np.full(2, self.width_m / 2.0)
+    def command(self) -> ArmCommand:
+        """What the servos are given in this tick."""
+        travel_m = self.width_m / 2.0
+        return ArmCommand(
+            joints=np.concatenate([self.q, self.qdot]),
+            fingers=np.array([travel_m, travel_m, 0.0, 0.0]),
+        )
 
     def reset(self, X_TE: Array, width_m: float) -> None:
         """Start at rest at X_TE (4, 4). Raises ValueError where it is out of reach."""
         self._kinematics.reset(solve_pose(np.linalg.inv(self.X_TB) @ X_TE, seed=POSTURE))
-        self.X_TE_target = self._X_TE_from = X_TE
-        self._ticks_left = 0
-        self.width_target_m = self.width_m = width_m
+        self._rest_at(X_TE, width_m)
 
     def set_target(self, X_TE: Array, width_m: float, *, num_ticks: int) -> None:
         """Go from the previous target to X_TE over the next num_ticks ticks."""
-        self._X_TE_from = self.X_TE_target
+        self._X_TE_now = self.X_TE_target
         target = X_TE.copy()
         target[:3, 3] = self._limits.clip_to_workspace(X_TE[:3, 3])
         self.X_TE_target = target
-        self.width_target_m = float(np.clip(width_m, 0.0, panda.MAX_GRIPPER_WIDTH_M))
+        self._turn_rad = rotation_vector(target[:3, :3] @ self._X_TE_now[:3, :3].T)
+        self._q_target = None
+        self._set_width(width_m)
         self._ticks_left = num_ticks
+
+    def set_joint_target(self, q: Array, width_m: float, *, num_ticks: int) -> None:
+        """Go from the joints' present command to q (7,) over the next num_ticks ticks."""
+        self._q_now = self._kinematics.q
+        self._q_target = self._kinematics.clip_to_limits(q)
+        self.X_TE_target = self.X_TB @ panda.forward_kinematics(self._q_target)
+        self._set_width(width_m)
+        self._ticks_left = num_ticks
+
+    def _set_width(self, width_m: float) -> None:
+        self.width_target_m = min(max(float(width_m), 0.0), panda.MAX_GRIPPER_WIDTH_M)
 
     def tick(self, dt_s: float) -> None:
         """One tick of the joint and gripper commands."""
-        if self._ticks_left > 0:
-            # What remains of the way is divided by the ticks that remain.
-            share = 1.0 / self._ticks_left
-            turn = rotation_vector(self.X_TE_target[:3, :3] @ self._X_TE_from[:3, :3].T)
-            X = np.eye(4)
-            X[:3, :3] = rotation_from_vector(share * turn) @ self._X_TE_from[:3, :3]
-            X[:3, 3] = (1.0 - share) * self._X_TE_from[:3, 3] + share * self.X_TE_target[:3, 3]
-            self._X_TE_from = X
-            self._ticks_left -= 1
-        self._kinematics.step(np.linalg.inv(self.X_TB) @ self._X_TE_from, dt_s)
+        # What remains of the way is divided by the ticks that remain.
+        share = 1.0 / self._ticks_left if self._ticks_left > 0 else 0.0
+        if self._q_target is not None:
+            self._q_now = self._q_now + share * (self._q_target - self._q_now)
+            self._kinematics.step_joints(self._q_now, dt_s)
+        else:
+            if share > 0.0:
+                self._X_TE_now = self._between(share)
+            X_BE = self._X_TE_now.copy()
+            # The bases are not turned.
+            X_BE[:3, 3] -= self.X_TB[:3, 3]
+            self._kinematics.step(X_BE, dt_s)
+        self._ticks_left = max(0, self._ticks_left - 1)
         reach = GRIPPER_SPEED_M_S * dt_s
-        self.width_m += float(np.clip(self.width_target_m - self.width_m, -reach, reach))
+        self.width_m += min(max(self.width_target_m - self.width_m, -reach), reach)
+
+    def _between(self, share: float) -> Array:
+        """X_TE (4, 4), this share of the remaining way nearer to the target."""
+        if share == 1.0:
+            return self.X_TE_target
+        X = np.eye(4)
+        X[:3, :3] = rotation_from_vector(share * self._turn_rad) @ self._X_TE_now[:3, :3]
+        X[:3, 3] = (1.0 - share) * self._X_TE_now[:3, 3] + share * self.X_TE_target[:3, 3]
+        self._turn_rad = (1.0 - share) * self._turn_rad
+        return X

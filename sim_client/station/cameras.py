@@ -1,4 +1,4 @@
-"""The station's cameras: where they are mounted, what they see, and the pictures they take.
+"""The station's cameras: where they are mounted and how wide they see.
 
 Optical frames as everywhere in the field (and in Drake): z forward, x right, y down.
 """
@@ -10,29 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydrake.geometry import (
-    ClippingRange,
-    ColorRenderCamera,
-    LightParameter,
-    MakeRenderEngineVtk,
-    RenderCameraCore,
-    RenderEngine,
-    RenderEngineVtkParams,
-    Rgba,
-)
-from pydrake.math import RigidTransform
-from pydrake.systems.sensors import CameraInfo
 
 from policy_interface.contract import ImageSize
-from sim_client.drake_arrays import drake_array
 from sim_client.station.panda_kinematics import Array
 
-RENDERER_NAME = "vtk"
-# The pads are nearer to the wrist cameras than 10 cm, the floor's far corner within 8 m.
-_NEAR_M, _FAR_M = 0.01, 8.0
 Mount = Literal["table", "right", "left"]
-
-BACKGROUND = (0.80, 0.84, 0.88)
 
 
 def looking_at(eye: tuple[float, float, float], target: tuple[float, float, float]) -> Array:
@@ -59,46 +41,53 @@ def _on_hand(forward_m: float, along_m: float, tilt_rad: float) -> Array:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CameraMount:
-    """parent: the task frame ("table") or the hand of an arm; X_PC: the optical frame in it."""
+    """parent: "table" for what stands in the room, whose frame is T unless the table is raised; or
+    the hand of an arm.
+
+    X_PC: the optical frame in it.
+    """
 
     parent: Mount
     X_PC: Array
     vertical_field_of_view_rad: float
 
 
-_WRIST = _on_hand(0.072, 0.035, np.deg2rad(22.0))
+_FRONT = _on_hand(0.072, 0.035, np.deg2rad(22.0))
+_BACK = _on_hand(-0.072, 0.035, np.deg2rad(22.0))
+_WRIST_VIEW_RAD = float(np.deg2rad(74.0))
+_SCENE_VIEW_RAD = float(np.deg2rad(44.0))
 
 CAMERA_MOUNTS: Mapping[str, CameraMount] = {
     "scene_right_0": CameraMount(
         parent="table",
         X_PC=looking_at((0.46, -0.44, 0.70), (-0.12, -0.10, 0.09)),
-        vertical_field_of_view_rad=np.deg2rad(44.0),
+        vertical_field_of_view_rad=_SCENE_VIEW_RAD,
     ),
     "scene_left_0": CameraMount(
         parent="table",
         X_PC=looking_at((0.46, 0.44, 0.70), (-0.12, 0.10, 0.09)),
-        vertical_field_of_view_rad=np.deg2rad(44.0),
+        vertical_field_of_view_rad=_SCENE_VIEW_RAD,
     ),
     "wrist_right_minus": CameraMount(
-        parent="right", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(74.0)
+        parent="right", X_PC=_FRONT, vertical_field_of_view_rad=_WRIST_VIEW_RAD
     ),
     "wrist_left_plus": CameraMount(
-        parent="left", X_PC=_WRIST, vertical_field_of_view_rad=np.deg2rad(74.0)
+        parent="left", X_PC=_FRONT, vertical_field_of_view_rad=_WRIST_VIEW_RAD
+    ),
+    "wrist_right_plus": CameraMount(
+        parent="right", X_PC=_BACK, vertical_field_of_view_rad=_WRIST_VIEW_RAD
+    ),
+    "wrist_left_minus": CameraMount(
+        parent="left", X_PC=_BACK, vertical_field_of_view_rad=_WRIST_VIEW_RAD
     ),
 }
+"""LBM Eval's six, by their semantic names; each hand has one in front and one behind."""
 
 DEFAULT_CAMERAS: Mapping[str, ImageSize] = {
-    name: ImageSize(height=128, width=128) for name in CAMERA_MOUNTS
+    name: ImageSize(height=128, width=128)
+    for name in ("scene_right_0", "scene_left_0", "wrist_right_minus", "wrist_left_plus")
 }
-
-
-def render_camera(size: ImageSize, vertical_field_of_view_rad: float) -> ColorRenderCamera:
-    """A pinhole with square pixels and the principal point at the image's centre."""
-    info = CameraInfo(width=size.width, height=size.height, fov_y=vertical_field_of_view_rad)
-    core = RenderCameraCore(
-        RENDERER_NAME, info, ClippingRange(_NEAR_M, _FAR_M), RigidTransform.Identity()
-    )
-    return ColorRenderCamera(core, False)
+"""The four that both of LBM Eval's stations have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,58 +109,3 @@ POLICY_QUALITY = RenderQuality()
 """What policies see, in demonstrations and in evaluations alike."""
 PICTURE_QUALITY = RenderQuality(shadows=True, num_key_lights=9, arm_segments=56)
 """For people."""
-
-_KEY_POSITION_M = np.array([0.75, -0.85, 2.1])
-_KEY_TARGET_M = np.array([-0.10, -0.05, 0.0])
-_KEY_INTENSITY = 0.78
-_KEY_SPREAD_M = 0.09
-# Position (m) and intensity of the lights that soften the key light's shadows.
-_FILLS = (((1.9, -1.1, 1.0), 0.40), ((0.0, 2.2, 1.2), 0.34))
-
-
-def _key_positions(num: int) -> list[Array]:
-    """One in the middle, the others on a circle around it."""
-    angles = 2.0 * np.pi * np.arange(num - 1) / max(1, num - 1)
-    offsets = [np.zeros(3), *(np.array([np.cos(a), np.sin(a), 0.0]) for a in angles)]
-    return [_KEY_POSITION_M + _KEY_SPREAD_M * offset for offset in offsets]
-
-
-def _lights(num_key_lights: int) -> list[LightParameter]:
-    """A key light that casts shadows, and fill lights without, so that no side is black.
-
-    VTK's phong shading has no ambient term, and point lights cast no shadows in Drake.
-    """
-    keys = [
-        LightParameter(
-            type="spot",
-            color=Rgba(1.0, 0.97, 0.92),
-            intensity=_KEY_INTENSITY / num_key_lights,
-            position=drake_array(position),
-            direction=drake_array(_KEY_TARGET_M - position),
-            cone_angle=42.0,
-            frame="world",
-        )
-        for position in _key_positions(num_key_lights)
-    ]
-    fills = [
-        LightParameter(
-            type="point",
-            color=Rgba(0.95, 0.97, 1.0),
-            intensity=intensity,
-            position=drake_array(position),
-            frame="world",
-        )
-        for position, intensity in _FILLS
-    ]
-    return [*keys, *fills]
-
-
-def make_renderer(quality: RenderQuality) -> RenderEngine:
-    """Drake's VTK engine, off screen, with the station's lights."""
-    params = RenderEngineVtkParams(
-        default_clear_color=drake_array(BACKGROUND),
-        lights=_lights(quality.num_key_lights),
-        cast_shadows=quality.shadows,
-        shadow_map_size=quality.shadow_map_size,
-    )
-    return MakeRenderEngineVtk(params)

@@ -9,6 +9,7 @@ its direction and never beyond what the real robot could do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import acos, cos, pi, sin, sqrt
 
 import numpy as np
 
@@ -39,33 +40,41 @@ class InverseKinematicsLimits:
 
 def rotation_vector(R: Array) -> Array:
     """The axis times the angle (rad, 0 to pi) of a rotation matrix; (3,)."""
-    vector = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
-    cosine = np.clip((np.trace(R) - 1.0) / 2.0, -1.0, 1.0)
-    angle = np.arccos(cosine)
-    if angle > np.pi - 1e-3:
+    (a, b, c), (d, e, f), (g, h, i) = R.tolist()
+    x, y, z = h - f, c - g, d - b
+    cosine = min(1.0, max(-1.0, (a + e + i - 1.0) / 2.0))
+    angle = acos(cosine)
+    if angle > pi - 1e-3:
         # Near half a turn the antisymmetric part vanishes; R + R^T still holds the axis.
         symmetric = (R + R.T) / 2.0
         column = int(np.argmax(np.diag(symmetric)))
         axis = symmetric[:, column] + np.eye(3)[:, column]
         axis /= np.linalg.norm(axis)
-        return angle * (axis if axis @ vector >= 0 else -axis)
-    if angle < 1e-6:
-        return vector / 2.0
-    return vector * (angle / (2.0 * np.sin(angle)))
+        return angle * (axis if axis @ [x, y, z] >= 0 else -axis)
+    scale = 0.5 if angle < 1e-6 else angle / (2.0 * sin(angle))
+    return np.array([scale * x, scale * y, scale * z])
 
 
 def rotation_from_vector(vector: Array) -> Array:
     """Rodrigues' formula; inverse of `rotation_vector`."""
-    angle = float(np.linalg.norm(vector))
+    x, y, z = vector.tolist()
+    angle = sqrt(x * x + y * y + z * z)
     if angle < 1e-12:
         return np.eye(3)
-    x, y, z = vector / angle
-    K = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + np.sin(angle) * K + (1.0 - np.cos(angle)) * (K @ K)
+    x, y, z = x / angle, y / angle, z / angle
+    s, c = sin(angle), cos(angle)
+    t = 1.0 - c
+    return np.array(
+        [
+            [c + t * x * x, t * x * y - s * z, t * x * z + s * y],
+            [t * x * y + s * z, c + t * y * y, t * y * z - s * x],
+            [t * x * z - s * y, t * y * z + s * x, c + t * z * z],
+        ]
+    )
 
 
 def _capped(vector: Array, length: float) -> Array:
-    norm = float(np.linalg.norm(vector))
+    norm = sqrt(float(vector @ vector))
     return vector if norm <= length else vector * (length / norm)
 
 
@@ -82,6 +91,11 @@ class DifferentialInverseKinematics:
     qdot: Array = field(init=False)
 
     def __post_init__(self) -> None:
+        limits = self.limits
+        self._lower = panda.LOWER_RAD + limits.joint_margin_rad
+        self._upper = panda.UPPER_RAD - limits.joint_margin_rad
+        self._speed_rad_s = panda.VELOCITY_RAD_S * limits.joint_speed_scale
+        self._damping = limits.damping**2 * np.eye(6)
         self.reset(self.posture)
 
     def reset(self, q: Array) -> None:
@@ -102,32 +116,48 @@ class DifferentialInverseKinematics:
             rotation_vector(X_BE_target[:3, :3] @ X_BE[:3, :3].T),
             limits.angular_speed_rad_s * dt_s,
         )
-        lower = panda.LOWER_RAD + limits.joint_margin_rad
-        upper = panda.UPPER_RAD - limits.joint_margin_rad
         toward_posture = limits.posture_rate_hz * dt_s * (self.posture - self.q)
+        return self._follow(self._within_limits(J, move, toward_posture), dt_s)
 
+    def step_joints(self, q_target: Array, dt_s: float) -> Array:
+        """One tick of dt_s seconds straight toward joint angles (7,), within the same limits."""
+        return self._follow(self.clip_to_limits(q_target) - self.q, dt_s)
+
+    def clip_to_limits(self, q: Array) -> Array:
+        """The nearest joint angles (7,) that may be commanded."""
+        return np.clip(q, self._lower, self._upper)
+
+    def _within_limits(self, J: Array, move: Array, toward_posture: Array) -> Array:
+        """Joint changes (7,) that move the flange by `move` (6,), none of them out of its range."""
+        dq = self._least_squares(J, move, toward_posture)
+        after = self.q + dq
+        outside = (after < self._lower) | (after > self._upper)
         free = np.ones(panda.NUM_JOINTS, dtype=bool)
-        dq = np.zeros(panda.NUM_JOINTS)
         # A joint that would leave its range is set on the limit, and the others solve for the
         # rest of the motion: an active set, at most one round per joint.
-        for _ in range(panda.NUM_JOINTS):
-            J_free = J[:, free]
-            rest = move - J[:, ~free] @ dq[~free]
-            gram = J_free @ J_free.T + limits.damping**2 * np.eye(6)
-            secondary = toward_posture[free]
-            dq[free] = secondary + J_free.T @ np.linalg.solve(gram, rest - J_free @ secondary)
-            after = self.q + dq
-            outside = free & ((after < lower) | (after > upper))
-            if not outside.any():
-                break
-            dq[outside] = np.clip(after, lower, upper)[outside] - self.q[outside]
+        while outside.any():
+            dq[outside] = self.clip_to_limits(after)[outside] - self.q[outside]
             free &= ~outside
             if not free.any():
                 break
+            rest = move - J[:, ~free] @ dq[~free]
+            dq[free] = self._least_squares(J[:, free], rest, toward_posture[free])
+            after = self.q + dq
+            outside = free & ((after < self._lower) | (after > self._upper))
+        return dq
+
+    def _least_squares(self, J: Array, move: Array, secondary: Array) -> Array:
+        """Damped; what the motion leaves free follows `secondary`."""
+        gram = J @ J.T + self._damping
+        return secondary + J.T @ np.linalg.solve(gram, move - J @ secondary)
+
+    def _follow(self, dq: Array, dt_s: float) -> Array:
+        """Take the step, or as much of it as the joints' speeds allow."""
         # One factor for all joints keeps the direction of the end effector's motion.
-        speed = np.abs(dq) / (panda.VELOCITY_RAD_S * limits.joint_speed_scale * dt_s)
-        dq /= max(1.0, float(speed.max()))
-        self.q = np.clip(self.q + dq, panda.LOWER_RAD, panda.UPPER_RAD)
+        excess = float((np.abs(dq) / self._speed_rad_s).max()) / dt_s
+        if excess > 1.0:
+            dq = dq / excess
+        self.q = np.minimum(np.maximum(self.q + dq, panda.LOWER_RAD), panda.UPPER_RAD)
         self.qdot = dq / dt_s
         return self.q
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
+from typing import NamedTuple
 
-import numpy as np
+from pydrake.geometry import Mesh
 from pydrake.math import RigidTransform
 from pydrake.multibody.plant import MultibodyPlant
 from pydrake.multibody.tree import RigidBody
 
 from sim_client.drake_arrays import drake_array
+from sim_client.manipulands.manipuland import Colour
 from sim_client.surfaces import (
     Surface,
     capsule_between,
@@ -20,21 +22,21 @@ from sim_client.surfaces import (
     rounded_cylinder,
 )
 
-WHITE = np.array([0.93, 0.94, 0.95, 1.0])
-DARK = np.array([0.16, 0.17, 0.19, 1.0])
-STEEL = np.array([0.58, 0.60, 0.62, 1.0])
+WHITE: Colour = (0.93, 0.94, 0.95)
+DARK: Colour = (0.16, 0.17, 0.19)
+STEEL: Colour = (0.58, 0.60, 0.62)
 
 
 def add_visual(
     plant: MultibodyPlant,
     body: RigidBody,
     name: str,
-    surface: Surface,
-    colour: np.ndarray,
+    mesh: Mesh,
+    colour: Colour,
 ) -> None:
     """One surface of one colour, in the body's frame, for the cameras."""
     plant.RegisterVisualGeometry(
-        body, RigidTransform.Identity(), surface.mesh(name), name, drake_array(colour)
+        body, RigidTransform.Identity(), mesh, name, drake_array([*colour, 1.0])
     )
 
 
@@ -119,6 +121,60 @@ def _link_surfaces(segments: int) -> tuple[tuple[list[Surface], list[Surface]], 
     )
 
 
+class _Look(NamedTuple):
+    """One surface of one body."""
+
+    name: str
+    mesh: Mesh
+    colour: Colour
+
+
+class _PandaLooks(NamedTuple):
+    """By body: links 0 to 7, the hand, the fingers (left, right)."""
+
+    links: tuple[tuple[_Look, _Look], ...]
+    hand: tuple[_Look, _Look]
+    fingers: tuple[tuple[_Look, _Look], tuple[_Look, _Look]]
+
+
+def _look(name: str, surface: Surface, colour: Colour) -> _Look:
+    return _Look(name, surface.mesh(name), colour)
+
+
+@cache
+def _panda_looks(segments: int) -> _PandaLooks:
+    """Made once a process: making these meshes is half of what building a scene costs."""
+    shell = merged(
+        [
+            rounded_box((0.062, 0.204, 0.044), 0.02).at(0.0, 0.0, 0.028),
+            rounded_cylinder(0.036, 0.02, 0.006).at(0.0, 0.0, 0.008),
+        ]
+    )
+    rail = rounded_box((0.036, 0.19, 0.018), 0.006).at(0.0, 0.0, 0.054)
+
+    def finger(name: str, sign: float) -> tuple[_Look, _Look]:
+        stem = merged(
+            [
+                rounded_box((0.020, 0.020, 0.030), 0.004).at(0.0, sign * 0.014, 0.012),
+                rounded_box((0.019, 0.012, 0.040), 0.003).at(0.0, sign * 0.010, 0.030),
+            ]
+        )
+        pad = rounded_box((0.020, 0.010, 0.022), 0.002).at(0.0, sign * 0.0052, 0.0425)
+        return _look(f"{name}_finger", stem, STEEL), _look(f"{name}_pad", pad, DARK)
+
+    return _PandaLooks(
+        links=tuple(
+            (
+                _look(f"link{i}_white", merged(white), WHITE),
+                _look(f"link{i}_dark", merged(dark), DARK),
+            )
+            for i, (white, dark) in enumerate(_link_surfaces(segments))
+        ),
+        hand=(_look("hand_white", shell, WHITE), _look("hand_dark", rail, DARK)),
+        fingers=(finger("left", 1.0), finger("right", -1.0)),
+    )
+
+
 def add_looks(
     plant: MultibodyPlant,
     links: Sequence[RigidBody],
@@ -131,25 +187,11 @@ def add_looks(
 
     segments: the corners of a round cross-section; each costs the renderer time.
     """
-    for i, (white, dark) in enumerate(_link_surfaces(segments)):
-        add_visual(plant, links[i], f"link{i}_white", merged(white), WHITE)
-        add_visual(plant, links[i], f"link{i}_dark", merged(dark), DARK)
-    shell = merged(
-        [
-            rounded_box((0.062, 0.204, 0.044), 0.02).at(0.0, 0.0, 0.028),
-            rounded_cylinder(0.036, 0.02, 0.006).at(0.0, 0.0, 0.008),
-        ]
-    )
-    add_visual(plant, hand, "hand_white", shell, WHITE)
-    rail = rounded_box((0.036, 0.19, 0.018), 0.006).at(0.0, 0.0, 0.054)
-    add_visual(plant, hand, "hand_dark", rail, DARK)
-    for finger, name, sign in zip(fingers, ("left", "right"), (1.0, -1.0), strict=True):
-        stem = merged(
-            [
-                rounded_box((0.020, 0.020, 0.030), 0.004).at(0.0, sign * 0.014, 0.012),
-                rounded_box((0.019, 0.012, 0.040), 0.003).at(0.0, sign * 0.010, 0.030),
-            ]
-        )
-        add_visual(plant, finger, f"{name}_finger", stem, STEEL)
-        pad = rounded_box((0.020, 0.010, 0.022), 0.002).at(0.0, sign * 0.0052, 0.0425)
-        add_visual(plant, finger, f"{name}_pad", pad, DARK)
+    looks = _panda_looks(segments)
+    for body, parts in (
+        *zip(links, looks.links, strict=True),
+        (hand, looks.hand),
+        *zip(fingers, looks.fingers, strict=True),
+    ):
+        for look in parts:
+            add_visual(plant, body, look.name, look.mesh, look.colour)

@@ -10,6 +10,7 @@ for the arm and an implicit PD controller with the published effort limits track
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ from pydrake.math import RigidTransform, RollPitchYaw, RotationMatrix
 from pydrake.multibody.plant import CoulombFriction, MultibodyPlant
 from pydrake.multibody.tree import (
     FixedOffsetFrame,
-    Frame,
+    JointActuator,
     ModelInstanceIndex,
     PdControllerGains,
     PrismaticJoint,
@@ -49,6 +50,7 @@ FINGER_STIFFNESS = 2000.0
 FINGER_DAMPING = 80.0
 FINGER_EFFORT_N = 30.0
 """A finger's greatest force; closing on an object saturates here, so this is the grip."""
+FINGER_REFLECTED_INERTIA = 0.1
 PAD_FRICTION = 1.0
 
 # Mass (kg), centre of mass in the link's frame (m), and half axes (m) of an ellipsoid that stands
@@ -102,7 +104,6 @@ class PandaHandles:
     fingers: ModelInstanceIndex
     hand_body: RigidBody
     finger_bodies: tuple[RigidBody, RigidBody]
-    flange_frame: Frame
 
 
 def add_panda(
@@ -140,10 +141,7 @@ def add_panda(
                 spec.upper_rad,
             )
         )
-        actuator = plant.AddJointActuator(f"panda_joint{i + 1}", joint, spec.effort_nm)
-        actuator.set_controller_gains(PdControllerGains(p=JOINT_STIFFNESS[i], d=JOINT_DAMPING[i]))
-        actuator.set_default_rotor_inertia(REFLECTED_INERTIA[i])
-        actuator.set_default_gear_ratio(1.0)
+        servo_arm_joint(plant.AddJointActuator(f"panda_joint{i + 1}", joint, spec.effort_nm), i)
 
     flange_frame = plant.AddFrame(
         FixedOffsetFrame(
@@ -154,16 +152,7 @@ def add_panda(
         )
     )
     hand = plant.AddRigidBody("panda_hand", arm, _ellipsoid_inertia(*_HAND_INERTIA))
-    plant.AddJoint(
-        WeldJoint(
-            "panda_hand_joint",
-            flange_frame,
-            hand.body_frame(),
-            RigidTransform(
-                RotationMatrix.MakeZRotation(panda.HAND_YAW_RAD), drake_array(np.zeros(3))
-            ),
-        )
-    )
+    plant.AddJoint(WeldJoint("panda_hand_joint", flange_frame, hand.body_frame(), hand_on_flange()))
     finger_bodies = _add_fingers(plant, hand, fingers)
     plant.set_gravity_enabled(arm, False)
     plant.set_gravity_enabled(fingers, False)
@@ -173,19 +162,70 @@ def add_panda(
             _add_capsule(plant, links[i], f"link{i}_{j}", capsule)
     _add_capsule(plant, hand, "hand", _HAND_CAPSULE)
     looks.add_looks(plant, links, hand, finger_bodies, segments=segments)
+    filter_own_collisions(plant, scene_graph, links, (hand, *finger_bodies))
+    return PandaHandles(arm=arm, fingers=fingers, hand_body=hand, finger_bodies=finger_bodies)
 
-    # Joint limits keep an arm out of itself well enough; contact is for arm against arm, table
-    # and objects.
-    own = GeometrySet()
-    for body in (*links, hand, *finger_bodies):
-        own.Add(plant.GetCollisionGeometriesForBody(body))
-    scene_graph.collision_filter_manager().Apply(CollisionFilterDeclaration().ExcludeWithin(own))
-    return PandaHandles(
-        arm=arm,
-        fingers=fingers,
-        hand_body=hand,
-        finger_bodies=finger_bodies,
-        flange_frame=flange_frame,
+
+def hand_on_flange() -> RigidTransform:
+    """X_EH of the hand's frame in `panda_link8`."""
+    return RigidTransform(
+        RotationMatrix.MakeZRotation(panda.HAND_YAW_RAD), drake_array(np.zeros(3))
+    )
+
+
+def servo_arm_joint(actuator: JointActuator, i: int) -> None:
+    """Let joint i (0 to 6) track its command, as stiffly as the real robot does."""
+    actuator.set_controller_gains(PdControllerGains(p=JOINT_STIFFNESS[i], d=JOINT_DAMPING[i]))
+    actuator.set_default_rotor_inertia(REFLECTED_INERTIA[i])
+    actuator.set_default_gear_ratio(1.0)
+
+
+def servo_finger(actuator: JointActuator) -> None:
+    actuator.set_controller_gains(PdControllerGains(p=FINGER_STIFFNESS, d=FINGER_DAMPING))
+    actuator.set_default_rotor_inertia(FINGER_REFLECTED_INERTIA)
+    actuator.set_default_gear_ratio(1.0)
+
+
+def filter_own_collisions(
+    plant: MultibodyPlant,
+    scene_graph: SceneGraph,
+    links: Sequence[RigidBody],
+    hand_bodies: Sequence[RigidBody],
+) -> None:
+    """Let an arm touch itself only where its joints let it: the hand and forearm, the shoulder.
+
+    Capsules of neighbouring links overlap, and those of links further apart are kept apart by the
+    joints' limits.
+    """
+
+    def shapes_of(bodies: Sequence[RigidBody]) -> GeometrySet:
+        shapes = GeometrySet()
+        for body in bodies:
+            shapes.Add(plant.GetCollisionGeometriesForBody(body))
+        return shapes
+
+    manager = scene_graph.collision_filter_manager()
+    manager.Apply(CollisionFilterDeclaration().ExcludeWithin(shapes_of([*links, *hand_bodies])))
+    manager.Apply(
+        CollisionFilterDeclaration().AllowBetween(
+            shapes_of(links[:3]), shapes_of([*links[6:], *hand_bodies])
+        )
+    )
+
+
+def add_finger_pad(plant: MultibodyPlant, finger: RigidBody, name: str, sign: float) -> None:
+    """The rigid pad that grasps; sign: of the finger's y axis along which it moves outward."""
+    pad = ProximityProperties()
+    AddContactMaterial(friction=CoulombFriction(PAD_FRICTION, PAD_FRICTION), properties=pad)
+    AddRigidHydroelasticProperties(resolution_hint=0.01, properties=pad)
+    plant.RegisterCollisionGeometry(
+        finger,
+        RigidTransform(
+            drake_array([0.0, sign * PAD_SIZE_M[1] / 2, FINGER_LENGTH_M - PAD_SIZE_M[2] / 2])
+        ),
+        Box(*PAD_SIZE_M),
+        name,
+        pad,
     )
 
 
@@ -218,23 +258,8 @@ def _add_fingers(
                 panda.MAX_FINGER_TRAVEL_M,
             )
         )
-        actuator = plant.AddJointActuator(f"panda_{side}finger", joint, FINGER_EFFORT_N)
-        actuator.set_controller_gains(PdControllerGains(p=FINGER_STIFFNESS, d=FINGER_DAMPING))
-        actuator.set_default_rotor_inertia(0.1)
-        actuator.set_default_gear_ratio(1.0)
-
-        pad = ProximityProperties()
-        AddContactMaterial(friction=CoulombFriction(PAD_FRICTION, PAD_FRICTION), properties=pad)
-        AddRigidHydroelasticProperties(resolution_hint=0.01, properties=pad)
-        plant.RegisterCollisionGeometry(
-            body,
-            RigidTransform(
-                drake_array([0.0, sign * PAD_SIZE_M[1] / 2, FINGER_LENGTH_M - PAD_SIZE_M[2] / 2])
-            ),
-            Box(*PAD_SIZE_M),
-            f"{side}_pad",
-            pad,
-        )
+        servo_finger(plant.AddJointActuator(f"panda_{side}finger", joint, FINGER_EFFORT_N))
+        add_finger_pad(plant, body, f"{side}_pad", sign)
         bodies.append(body)
         joints.append(joint)
     # The hand's one motor moves both fingers alike, so a grasped object cannot push them sideways.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from pydrake.geometry import Box, SceneGraph
@@ -18,15 +18,13 @@ from pydrake.multibody.tree import FixedOffsetFrame, RigidBody
 from pydrake.systems.framework import Diagram, DiagramBuilder
 
 from sim_client.drake_arrays import drake_array
-from sim_client.manipulands.manipuland import Manipuland, rigid_properties
-from sim_client.station.cameras import (
-    POLICY_QUALITY,
-    RENDERER_NAME,
-    RenderQuality,
-    make_renderer,
-)
+from sim_client.manipulands.manipuland import Colour, Manipuland, rigid_properties
+from sim_client.station.arm_models import ArmModel, OwnArmModel
+from sim_client.station.cameras import POLICY_QUALITY, RenderQuality
+from sim_client.station.looks import Looks, Renderer, make_renderer
+from sim_client.station.panda_kinematics import Array
 from sim_client.station.panda_looks import add_visual
-from sim_client.station.panda_model import PandaHandles, add_panda
+from sim_client.station.panda_model import PandaHandles
 from sim_client.station.workspace import (
     BASE_POSITIONS_M,
     SIDES,
@@ -35,21 +33,53 @@ from sim_client.station.workspace import (
 )
 from sim_client.surfaces import merged, rounded_box, rounded_cylinder
 
+RENDERER_NAME = "renderer"
+
 _FLOOR_Z_M = -0.75
 
 # 10 ms with the lagged convex approximation and hydroelastic patches: the fastest settings at which
 # grasps hold; SAP diverges at this step and TAMSI ignores the joints' PD control.
 TIME_STEP_S = 0.01
 
-_TABLE = np.array([0.86, 0.80, 0.70, 1.0])
-_TABLE_EDGE = np.array([0.62, 0.53, 0.42, 1.0])
-_FLOOR = np.array([0.50, 0.53, 0.57, 1.0])
-_METAL = np.array([0.30, 0.32, 0.35, 1.0])
+_METAL: Colour = (0.30, 0.32, 0.35)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSpec:
+    """What makes a scene another one; where things stand in it does not.
+
+    objects: the task's. distractors: others, which no task speaks of.
+    table_height_m: of the table's top over the arms' bases. The task frame T is on the table, so
+    all the rest of the room, arms and scene cameras, is this much lower in T.
+    """
+
+    objects: tuple[Manipuland, ...]
+    distractors: tuple[Manipuland, ...] = ()
+    looks: Looks = field(default_factory=Looks)
+    table_height_m: float = 0.0
+
+    @property
+    def X_TR(self) -> Array:
+        """The room's frame (4, 4), in which the arms' bases and the scene cameras are given."""
+        X_TR = np.eye(4)
+        X_TR[2, 3] = -self.table_height_m
+        return X_TR
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions:
+    """quality, renderer: how the cameras' engine draws."""
+
+    quality: RenderQuality = POLICY_QUALITY
+    renderer: Renderer = "vtk"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A finished diagram and the handles into it. World and task frame T coincide."""
+    """A finished diagram and the handles into it. World and task frame T coincide.
+
+    bodies: of the task's objects and of the distractors, by name. X_TR: see SceneSpec.
+    """
 
     diagram: Diagram
     plant: MultibodyPlant
@@ -57,30 +87,56 @@ class Scene:
     arms: Mapping[str, PandaHandles]
     bodies: Mapping[str, RigidBody]
     fixed_frames: Mapping[str, FixedOffsetFrame]
+    X_TR: Array
+
+    def label_names(self) -> dict[int, str]:
+        """What a number in a label image stands for; 0 is the room, or nothing at all."""
+        names = {0: "room"}
+        names |= {int(body.index()): name for name, body in self.bodies.items()}
+        for side, arm in self.arms.items():
+            hand = (int(arm.hand_body.index()), *(int(b.index()) for b in arm.finger_bodies))
+            names |= dict.fromkeys(
+                (int(index) for index in self.plant.GetBodyIndices(arm.arm)), f"{side}::panda"
+            )
+            names |= dict.fromkeys(hand, f"{side}::panda_hand")
+        return names
 
 
-def build_scene(objects: tuple[Manipuland, ...], *, quality: RenderQuality | None) -> Scene:
-    """Build it all; quality None leaves out the cameras' engine, which needs GL libraries."""
+def build_scene(
+    spec: SceneSpec,
+    *,
+    rendering: RenderOptions | None,
+    arm_model: ArmModel | None = None,
+) -> Scene:
+    """Build it all; rendering None leaves out the cameras' engine, which needs GL libraries.
+
+    arm_model: the project's own where None is named.
+    Raises RenderingUnavailableError, ArmModelUnavailableError.
+    """
     builder = DiagramBuilder()
     plant, scene_graph = AddMultibodyPlantSceneGraph(builder, TIME_STEP_S)
     plant.set_contact_model(ContactModel.kHydroelasticWithFallback)
     plant.set_discrete_contact_approximation(DiscreteContactApproximation.kLagged)
-    if quality is not None:
-        scene_graph.AddRenderer(RENDERER_NAME, make_renderer(quality))
-    _add_furniture(plant)
+    if rendering is not None:
+        engine = make_renderer(rendering.renderer, rendering.quality, spec.looks)
+        scene_graph.AddRenderer(RENDERER_NAME, engine)
+    _add_table(plant, spec.looks)
+    _add_room(plant, spec)
+    segments = (rendering or RenderOptions()).quality.arm_segments
+    model = arm_model or OwnArmModel()
     arms = {
-        side: add_panda(
+        side: model.add_to(
             plant,
             scene_graph,
             name=side,
-            X_TB=RigidTransform(drake_array(BASE_POSITIONS_M[side])),
-            segments=(quality or POLICY_QUALITY).arm_segments,
+            X_TB=RigidTransform(drake_array(spec.X_TR[:3, 3] + BASE_POSITIONS_M[side])),
+            segments=segments,
         )
         for side in SIDES
     }
     bodies: dict[str, RigidBody] = {}
     fixed_frames: dict[str, FixedOffsetFrame] = {}
-    for item in objects:
+    for item in (*spec.objects, *spec.distractors):
         body = item.add_to(plant)
         bodies[item.name] = body
         if item.fixed:
@@ -104,10 +160,11 @@ def build_scene(objects: tuple[Manipuland, ...], *, quality: RenderQuality | Non
         arms=arms,
         bodies=bodies,
         fixed_frames=fixed_frames,
+        X_TR=spec.X_TR,
     )
 
 
-def _add_furniture(plant: MultibodyPlant) -> None:
+def _add_table(plant: MultibodyPlant, looks: Looks) -> None:
     world = plant.world_body()
     x, y, _ = TABLE_SIZE_M
     plant.RegisterCollisionGeometry(
@@ -119,7 +176,7 @@ def _add_furniture(plant: MultibodyPlant) -> None:
         rigid_properties(),
     )
     top = rounded_box((x, y, 0.028), 0.006).at(TABLE_CENTRE_X_M, 0.0, -0.014)
-    add_visual(plant, world, "table_top", top, _TABLE)
+    add_visual(plant, world, "table_top", top.mesh("table_top"), looks.table)
     apron = rounded_box((x - 0.06, y - 0.06, 0.07), 0.004).at(TABLE_CENTRE_X_M, 0.0, -0.06)
     legs = [
         rounded_box((0.06, 0.06, 0.68), 0.01).at(
@@ -128,7 +185,13 @@ def _add_furniture(plant: MultibodyPlant) -> None:
         for sx in (-1.0, 1.0)
         for sy in (-1.0, 1.0)
     ]
-    add_visual(plant, world, "table_frame", merged([apron, *legs]), _TABLE_EDGE)
+    frame = merged([apron, *legs]).mesh("table_frame")
+    add_visual(plant, world, "table_frame", frame, looks.table_edge)
+
+
+def _add_room(plant: MultibodyPlant, spec: SceneSpec) -> None:
+    """What is not on the table: the arms' pedestals and the floor."""
+    world = plant.world_body()
     pedestals = []
     for side in SIDES:
         bx, by, _ = BASE_POSITIONS_M[side]
@@ -137,6 +200,9 @@ def _add_furniture(plant: MultibodyPlant) -> None:
         pedestals.append(
             rounded_box((0.36, 0.36, 0.03), 0.01).at(bx - 0.05, by, _FLOOR_Z_M + 0.015)
         )
-    add_visual(plant, world, "pedestals", merged(pedestals), _METAL)
     floor = rounded_box((5.0, 5.0, 0.02), 0.004).at(0.0, 0.0, _FLOOR_Z_M - 0.01)
-    add_visual(plant, world, "floor", floor, _FLOOR)
+    for name, surface, colour in (
+        ("pedestals", merged(pedestals), _METAL),
+        ("floor", floor, spec.looks.floor),
+    ):
+        add_visual(plant, world, name, surface.moved(spec.X_TR).mesh(name), colour)

@@ -19,7 +19,7 @@ from sim_client.station.inverse_kinematics import (
     rotation_vector,
     solve_pose,
 )
-from sim_client.station.scene import build_scene
+from sim_client.station.scene import SceneSpec, build_scene
 
 Array = NDArray[np.float64]
 TICK_S = 0.02
@@ -32,7 +32,7 @@ vectors = st.lists(st.floats(-1.0, 1.0), min_size=3, max_size=3).map(np.array)
 
 @pytest.fixture(scope="module")
 def plant() -> MultibodyPlant:
-    return build_scene((), quality=None).plant
+    return build_scene(SceneSpec(objects=()), rendering=None).plant
 
 
 def test_forward_kinematics_is_drakes(plant: MultibodyPlant) -> None:

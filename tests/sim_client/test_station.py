@@ -1,4 +1,4 @@
-"""The station: what it observes, how it moves, that it repeats itself bit by bit."""
+"""The station: what it observes and how it moves."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ from policy_interface.contract import (
     RIGHT_GRIPPER,
     Contract,
     ContractError,
-    ImageSize,
     violations,
 )
-from policy_interface.types import Action, InvalidValueError, Observation, Pose
+from policy_interface.types import Action, InvalidValueError, Pose
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import tool_down
 from sim_client.station.inverse_kinematics import rotation_from_vector
 from sim_client.station.station import Station
-from sim_client.tasks.catalog import get_task
 
 StationOf = Callable[..., Station]
 CAMERAS = ("scene_right_0", "wrist_right_minus")
@@ -39,40 +37,6 @@ def right_arm_to(station: Station, X_TE: np.ndarray, *, width_m: float = 0.08) -
         poses={**held.poses, RIGHT_ARM: Pose.from_matrix(X_TE)},
         gripper_widths_m={**held.gripper_widths_m, RIGHT_GRIPPER: width_m},
     )
-
-
-def numbers_of(observation: Observation) -> np.ndarray:
-    states = (observation.actual, observation.desired)
-    parts = [state.poses[arm].matrix().ravel() for state in states for arm in state.poses]
-    parts += [np.array(list(state.gripper_widths_m.values())) for state in states]
-    parts += list(observation.actual.joint_positions_rad.values())
-    parts += list(observation.actual.joint_velocities_rad_s.values())
-    return np.concatenate(parts)
-
-
-def test_the_same_seed_and_actions_give_the_same_bits(station_of: StationOf) -> None:
-    task = get_task("PickAndPlaceBox")
-    size = ImageSize(height=64, width=64)
-    used = station_of("PickAndPlaceBox", *CAMERAS)
-    used.reset(7)
-    used.step(holding(used))
-    fresh = Station(task, cameras=dict.fromkeys(CAMERAS, size))
-    runs = []
-    for station in (used, fresh):
-        rng = np.random.default_rng(0)
-        station.reset(42)
-        run = [station.observe()]
-        for _ in range(12):
-            position = rng.uniform([-0.2, -0.4, 0.0], [0.1, 0.0, 0.3])
-            X_TE = tool_down(position, rng.uniform(-0.5, 0.5))
-            station.step(right_arm_to(station, X_TE, width_m=rng.uniform(0, 0.08)))
-            run.append(station.observe())
-        runs.append((run, station.scene_state()))
-    for one, other in zip(runs[0][0], runs[1][0], strict=True):
-        np.testing.assert_array_equal(numbers_of(one), numbers_of(other))
-        for name in CAMERAS:
-            np.testing.assert_array_equal(one.cameras[name].rgb, other.cameras[name].rgb)
-    np.testing.assert_array_equal(runs[0][1].poses["box"], runs[1][1].poses["box"])
 
 
 def test_another_seed_is_another_scene(station_of: StationOf) -> None:
@@ -109,7 +73,8 @@ def test_the_observation_keeps_its_contract(station_of: StationOf) -> None:
     observation = station.observe()
     assert violations(station.contract, observation) == []
     assert set(observation.cameras) == set(CAMERAS)
-    assert observation.language_instruction == "Pick up the box and place it in the bin."
+    assert observation.language_instruction == station.instruction
+    assert station.instruction in station.task.instructions
     for state in (observation.actual, observation.desired):
         assert set(state.poses) == {RIGHT_ARM, LEFT_ARM}
         assert set(state.gripper_widths_m) == {RIGHT_GRIPPER, LEFT_GRIPPER}
@@ -234,8 +199,3 @@ def test_an_arm_without_a_command_is_refused(station_of: StationOf) -> None:
 def test_a_pose_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidValueError):
         Pose(rotation=np.eye(3) * np.nan, translation_m=np.zeros(3))
-
-
-def test_an_unknown_camera_is_refused() -> None:
-    with pytest.raises(ContractError, match="scene_top"):
-        Station(get_task("PickAndPlaceBox"), cameras={"scene_top": ImageSize(height=8, width=8)})

@@ -1,0 +1,123 @@
+"""How the scene looks, shapes apart: colours and lights, and the engine that draws them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from pydrake.geometry import (
+    LightParameter,
+    MakeRenderEngineGl,
+    MakeRenderEngineVtk,
+    RenderEngine,
+    RenderEngineGlParams,
+    RenderEngineVtkParams,
+    Rgba,
+)
+
+from sim_client.drake_arrays import drake_array
+from sim_client.manipulands.manipuland import Colour
+from sim_client.station.cameras import RenderQuality
+from sim_client.station.headless_gl import RenderingUnavailableError
+from sim_client.station.panda_kinematics import Array
+
+Renderer = Literal["vtk", "gl"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lighting:
+    """A key light that casts shadows, and fill lights without, so that no side is black.
+
+    fill_scale: times the fill lights' own intensities. Colours are those of the light.
+    """
+
+    key_position_m: tuple[float, float, float] = (0.75, -0.85, 2.1)
+    key_intensity: float = 0.78
+    key_colour: Colour = (1.0, 0.97, 0.92)
+    fill_scale: float = 1.0
+    fill_colour: Colour = (0.95, 0.97, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """The colours of the surroundings, and the light on them."""
+
+    table: Colour = (0.86, 0.80, 0.70)
+    table_edge: Colour = (0.62, 0.53, 0.42)
+    floor: Colour = (0.50, 0.53, 0.57)
+    background: Colour = (0.80, 0.84, 0.88)
+    lighting: Lighting = field(default_factory=Lighting)
+
+
+_KEY_TARGET_M = np.array([-0.10, -0.05, 0.0])
+_KEY_SPREAD_M = 0.09
+# Position (m) and intensity of the lights that soften the key light's shadows.
+_FILLS = (((1.9, -1.1, 1.0), 0.40), ((0.0, 2.2, 1.2), 0.34))
+
+
+def make_renderer(renderer: Renderer, quality: RenderQuality, looks: Looks) -> RenderEngine:
+    """An engine with the scene's lights.
+
+    VTK draws off screen by itself; Drake's GL engine needs an X display, and knows no shadows.
+    Raises RenderingUnavailableError where this machine lacks the display.
+    """
+    background = drake_array(looks.background)
+    lights = _lights(looks.lighting, quality.num_key_lights)
+    if renderer == "vtk":
+        return MakeRenderEngineVtk(
+            RenderEngineVtkParams(
+                default_clear_color=background,
+                lights=lights,
+                cast_shadows=quality.shadows,
+                shadow_map_size=quality.shadow_map_size,
+            )
+        )
+    if not os.environ.get("DISPLAY"):
+        raise RenderingUnavailableError(
+            "cannot render with 'gl': Drake's GL engine needs an X display and DISPLAY is not "
+            "set; use renderer 'vtk', which needs none, or run under an X server (xvfb-run)"
+        )
+    try:
+        return MakeRenderEngineGl(
+            RenderEngineGlParams(default_clear_color=Rgba(*looks.background, 1.0), lights=lights)
+        )
+    except RuntimeError as error:
+        raise RenderingUnavailableError(
+            f"cannot render with 'gl': {error}; use renderer 'vtk', which needs no X display"
+        ) from error
+
+
+def _key_positions(lighting: Lighting, num: int) -> list[Array]:
+    """One in the middle, the others on a circle around it."""
+    angles = 2.0 * np.pi * np.arange(num - 1) / max(1, num - 1)
+    offsets = [np.zeros(3), *(np.array([np.cos(a), np.sin(a), 0.0]) for a in angles)]
+    return [np.array(lighting.key_position_m) + _KEY_SPREAD_M * offset for offset in offsets]
+
+
+def _lights(lighting: Lighting, num_key_lights: int) -> list[LightParameter]:
+    """VTK's phong shading has no ambient term, and point lights cast no shadows in Drake."""
+    keys = [
+        LightParameter(
+            type="spot",
+            color=Rgba(*lighting.key_colour),
+            intensity=lighting.key_intensity / num_key_lights,
+            position=drake_array(position),
+            direction=drake_array(_KEY_TARGET_M - position),
+            cone_angle=42.0,
+            frame="world",
+        )
+        for position in _key_positions(lighting, num_key_lights)
+    ]
+    fills = [
+        LightParameter(
+            type="point",
+            color=Rgba(*lighting.fill_colour),
+            intensity=lighting.fill_scale * intensity,
+            position=drake_array(position),
+            frame="world",
+        )
+        for position, intensity in _FILLS
+    ]
+    return [*keys, *fills]
