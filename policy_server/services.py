@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
@@ -41,6 +42,8 @@ _RESET_SERVICE = "lbm_policy_interface.PolicyResetService"
 _STEP_SERVICE = "lbm_policy_interface.PolicyStepService"
 _SESSION_SERVICE = "assay_policy_interface.PolicySession"
 SERVICE_NAMES = (_METADATA_SERVICE, _RESET_SERVICE, _STEP_SERVICE, _SESSION_SERVICE)
+
+_UUID_CHARACTERS = 36
 
 _END_OF_STREAM: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -342,8 +345,15 @@ def _parsed(request_type: type[_RequestT], data: bytes) -> _RequestT:
 
 def _identifier(text: str) -> uuid.UUID:
     try:
-        return uuid.UUID(text)
+        # A text of another length is none that a client sends twice, and may be of any length.
+        return _usual_identifier(text) if len(text) == _UUID_CHARACTERS else uuid.UUID(text)
     except ValueError as error:
         raise MalformedRequestError(
             f"client_identifier: expected a UUID, got {text!r:.80}"
         ) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _usual_identifier(text: str) -> uuid.UUID:
+    """Remembered, because an episode sends the same one at every step."""
+    return uuid.UUID(text)
