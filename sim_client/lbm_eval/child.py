@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import inspect
 import json
 import logging
 import os
@@ -37,6 +38,18 @@ _CALLS = ("__init__", "get_policy_metadata", "reset", "step")
 # Below this an arm that was told to hold still was: a policy that copies the observed or the
 # commanded pose is off by less, and a motion to anything is more.
 _STILL_M, _STILL_RAD = 0.005, 0.02
+
+# What evaluate_one is told.
+_ARGUMENTS = frozenset(
+    {
+        "skill_type",
+        "scenario_index",
+        "output_directory",
+        "use_eval_seed",
+        "t_max",
+        "server_uri",
+    }
+)
 
 _MAX_TEXT_LENGTH = 50_000
 _PR_SET_PDEATHSIG = 1
@@ -79,15 +92,21 @@ def _end_with(parent: int) -> None:
 
 
 def _probe(send: Send) -> None:
-    from lbm_eval.evaluate import get_known_skill_types  # pyright: ignore[reportMissingImports]
+    from lbm_eval.evaluate import (  # pyright: ignore[reportMissingImports]
+        evaluate_one,
+        get_known_skill_types,
+    )
 
+    unknown = _ARGUMENTS - inspect.signature(evaluate_one).parameters.keys()
+    if unknown:
+        raise RuntimeError(f"its evaluate_one takes no {sorted(unknown)}, unlike that of 1.1.0")
+    _Watch(send).over(_client_class())
     versions = {}
     for name in _DISTRIBUTIONS:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    _client_class()
     # Looking for scenarios, Drake downloads its own models where it has not yet.
     send("phase", phase="simulator")
     send("probed", versions=versions, skills=sorted(get_known_skill_types()))

@@ -38,7 +38,7 @@ def look_for_lbm_eval(python: Path) -> Installation:
             with Child(python, "probe", log=Path(folder) / "probe.log") as child:
                 answer = _ask(child)
         except ChildEndedError as error:
-            raise UsageError(f"{python} {error} on importing LBM Eval") from error
+            raise UsageError(f"on importing LBM Eval, {python} {error}") from error
     if answer is None:
         raise UsageError(f"{python} did not list LBM Eval's skills in time, and was stopped")
     if answer["kind"] == "missing":

@@ -41,14 +41,15 @@ class LoopbackPolicy(
     PolicyReset_pb2_grpc.PolicyResetServiceServicer,
     PolicyStep_pb2_grpc.PolicyStepServiceServicer,
 ):
-    """Moves the arms upwards after `num_held_steps`.
+    """Moves the arms upwards after the first control step.
 
+    num_held_steps: after how many instead, by scenario index.
     spoil: what to do once to the answer to a scenario's second control step, by its index.
     """
 
     def __init__(self) -> None:
         self.runtime_information: dict[str, str] = {"assay.checkpoint_sha256": "one"}
-        self.num_held_steps = 1
+        self.num_held_steps: dict[int, int] = {}
         self.spoil: dict[int, Callable[[Any, grpc.ServicerContext], None]] = {}
         self.num_resets: dict[int, int] = {}
         self.after_reset: Callable[[int], None] = lambda index: None
@@ -84,7 +85,7 @@ class LoopbackPolicy(
         index, number = episode
         response = PolicyStep_pb2.PolicyStepResponse(success=True)
         response.action.CopyFrom(request.observation.robot.actual)
-        if number > self.num_held_steps:
+        if number > self.num_held_steps.get(index, 1):
             for status in response.action.pose_status:
                 status.pose.translation[2] += STEP_M
         if number == 2 and index in self.spoil:

@@ -27,6 +27,8 @@ LedgerOf = Callable[[], list[RolloutRecord]]
 
 SUCCESS, FAILURE, TIMEOUT, ERROR = Outcome
 
+STAND_IN = Path(__file__).with_name("stand_in")
+
 
 def test_records_each_way_in_which_an_episode_ends(
     policy: Any,
@@ -36,17 +38,19 @@ def test_records_each_way_in_which_an_episode_ends(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    script({8: "timeout"})
+    script({8: "timeout", 10: "quick"})
     policy.spoil[9] = lambda response, context: response.action.gripper_status.pop()
-    assert evaluate("7:10", tasks=("put_mug_on_saucer",), workers=2, save_meshcat=True) == 0
+    assert evaluate("7:11", tasks=("put_mug_on_saucer",), workers=2, save_meshcat=True) == 0
 
     records = {record.scenario_index: record for record in ledger()}
-    assert [records[i].outcome for i in (7, 8, 9)] == [SUCCESS, TIMEOUT, FAILURE]
-    assert [records[i].num_control_steps for i in (7, 8, 9)] == [9, 15, 2]
-    assert [records[i].seed for i in (7, 8, 9)] == [100_000_107, 100_000_108, 100_000_109]
-    assert policy.num_resets == {7: 1, 8: 1, 9: 1}
+    assert [records[i].outcome for i in range(7, 11)] == [SUCCESS, TIMEOUT, FAILURE, SUCCESS]
+    assert [records[i].num_control_steps for i in range(7, 11)] == [9, 15, 2, 3]
+    assert [records[i].seed for i in range(7, 11)] == [100_000_100 + i for i in range(7, 11)]
+    assert policy.num_resets == dict.fromkeys(range(7, 11), 1)
     assert records[7].duration_s == pytest.approx(0.9)
     assert records[7].detail["pre_solved"] is False
+    # The policy moved, but nothing is done in 0.3 s.
+    assert records[10].detail["pre_solved"] is True
     assert records[7].instruction == "do the task"
     assert records[7].first_inference_s == 0.1
     assert records[7].policy_latency.num_steps == 9
@@ -56,8 +60,8 @@ def test_records_each_way_in_which_an_episode_ends(
         records[9].message or ""
     )
     (results,) = read_results_tree(tmp_path / "rollouts")
-    assert [record.outcome for record in results.records] == [SUCCESS, TIMEOUT, FAILURE]
-    assert "PutMugOnSaucer: 1/3 succeeded (33.3%), 1 failed, 1 timed out" in capsys.readouterr().out
+    assert [record.outcome for record in results.records] == [SUCCESS, TIMEOUT, FAILURE, SUCCESS]
+    assert "PutMugOnSaucer: 2/4 succeeded (50.0%), 1 failed, 1 timed out" in capsys.readouterr().out
     # Where Foundry's dashboard looks for it.
     assert list(tmp_path.glob("rollouts/hold/PutMugOnSaucer/rollouts/*/*/demonstration_7/*.html"))
 
@@ -154,10 +158,9 @@ def test_an_action_that_cannot_be_taken_is_the_policys_failure(
 
 
 def test_a_success_before_the_policy_has_acted_is_flagged(
-    policy: Any, evaluate: Any, script: Script, ledger: LedgerOf
+    policy: Any, evaluate: Any, ledger: LedgerOf
 ) -> None:
-    policy.num_held_steps = 7
-    script({1: "quick"})
+    policy.num_held_steps = {0: 7, 1: 20}
     assert evaluate("0:2") == 0
     acted, held = ledger()
     assert (acted.outcome, held.outcome) == (SUCCESS, SUCCESS)
@@ -184,6 +187,30 @@ def test_a_simulation_that_hangs_is_killed_and_runs_again(
     assert first.message == "process: LBM Eval gave no sign of life within 2 s: killed"
     assert second.outcome is SUCCESS
     assert not _children_of_lbm_eval()
+
+
+def test_a_worker_that_is_killed_takes_lbm_eval_with_it(
+    policy: Any, evaluate: Any, ledger: LedgerOf, event: threading.Event
+) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill_once(index: int) -> None:
+        if not killed:
+            (child,) = _children_of_lbm_eval()
+            worker = child.parent()
+            assert worker is not None
+            killed.append(child)
+            worker.kill()
+            # LBM Eval is in the midst of a call, and has nothing to tell anybody.
+            event.wait()
+
+    policy.after_reset = kill_once
+    assert evaluate("0:1") == 0
+    first, second = ledger()
+    assert (first.outcome, second.outcome) == (ERROR, SUCCESS)
+    assert "the worker process was ended by SIGKILL" in (first.message or "")
+    _, alive = psutil.wait_procs(killed, timeout=20)
+    assert not alive
 
 
 def test_a_policy_that_never_answers_is_given_up(
@@ -319,6 +346,35 @@ def test_scenarios_that_are_not_installed_are_named(
     monkeypatch.setenv("LBM_STAND_IN_SKILLS", "[]")
     assert evaluate() == 2
     assert "has no skills. Download its four wheels" in capsys.readouterr().err
+
+
+def test_an_installation_that_does_not_work_says_why(
+    evaluate: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no such luck\nexit 3\n")
+    python.chmod(0o755)
+    assert evaluate(lbm_eval_python=python) == 2
+    assert (
+        f"on importing LBM Eval, {python} ended with exit code 3; its last words: no such luck"
+        in capsys.readouterr().err
+    )
+    monkeypatch.delenv("LBM_STAND_IN_SKILLS")
+    assert evaluate() == 2
+    assert (
+        f"LBM Eval does not work in {sys.executable}: KeyError: 'LBM_STAND_IN_SKILLS'"
+        in capsys.readouterr().err
+    )
+    # Without its stubs.
+    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    assert evaluate() == 2
+    assert (
+        f"LBM Eval is not whole in {sys.executable}: it has no module 'grpc_workspace.proto'. "
+        in capsys.readouterr().err
+    )
 
 
 def test_an_interpreter_of_its_own(evaluate: Any, ledger: LedgerOf, tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ class Scene:
         self.set_env_input(action)
         self._num_steps += 1
         self.time_s = self._num_steps * CONTROL_PERIOD_S
+        if not all(np.isfinite(X_TE.GetAsMatrix4()).all() for X_TE in self._state.poses.values()):
+            raise SimFailure("The initial guess for line search is NaN. Check the inputs.")
         if self._num_steps == 2:
             self._suffer()
         return TimeStep(info={"time": self.time_s, "is_success": self.is_success})
@@ -77,8 +79,6 @@ class Scene:
     def set_env_input(self, action: PosesAndGrippers) -> None:
         poses = {arm: action.poses[arm] for arm in ARMS}
         widths_m = {gripper: max(0.0, action.grippers[gripper]) for gripper in GRIPPERS}
-        if not all(np.isfinite(X_TE.GetAsMatrix4()).all() for X_TE in poses.values()):
-            raise SimFailure("The initial guess for line search is NaN. Check the inputs.")
         self._state = PosesAndGrippers(poses=poses, grippers=widths_m)
 
     def _suffer(self) -> None:
