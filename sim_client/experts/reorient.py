@@ -148,6 +148,11 @@ class ReorientExpert:
         name = self._target.object_name
         touched = state.fingers_touch(name, side=self._side)
         if self._phase is Phase.APPROACH:
+            if self._target.placed(state):
+                # As after a brush on the way back that the object survived.
+                self._X_TC_released = X_TC.copy()
+                self._enter(Phase.RETREAT)
+                return
             distance_m, turn_rad = _apart(X_TC, self._target.grasp(state, X_TC))
             if distance_m < _GRASP_TOLERANCE_M and turn_rad < _GRASP_TOLERANCE_RAD:
                 self._enter(Phase.CLOSE)

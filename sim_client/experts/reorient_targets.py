@@ -19,8 +19,9 @@ _LEAN_RAD = float(np.pi / 4)
 _MORE_LEAN_RAD = float(np.deg2rad(20.0))
 """Where the palm leans away from the arms; so much less where it leans toward them."""
 _SET_DOWN_M = 0.002
-_MUG_RIM_TO_GRASP_M = 0.017
-"""Nearer to the base, a finger could meet the handle."""
+_END_TO_GRASP_M = 0.018
+"""From a vessel's end, beyond which the palm leans: farther in, the palm would meet its wall (and
+a finger the mug's handle)."""
 _ABOVE_AXIS_M = 0.003
 """Fingertips are then off the table, and off the handle that rests on it."""
 _NECK_TO_GRASP_M = 0.020
@@ -96,7 +97,7 @@ class MugRightsideUp:
 
     def grasp(self, state: SceneState, X_TC: Array) -> Array:
         X_TM = state.poses["mug"]
-        along_m = self.task.objects_by_name["mug"].top_m - _MUG_RIM_TO_GRASP_M
+        along_m = self.task.objects_by_name["mug"].top_m - _END_TO_GRASP_M
         at = X_TM[:3, 3] + along_m * X_TM[:3, 2] + _ABOVE_AXIS_M * _UP
         return hand_for_quarter_turn(at, X_TM[:3, 2])
 
@@ -127,11 +128,12 @@ class CupUpsideDown:
 
     def grasp(self, state: SceneState, X_TC: Array) -> Array:
         X_TO = state.poses["cup"]
-        middle = X_TO[:3, 3] + self.task.objects_by_name["cup"].top_m / 2 * X_TO[:3, 2]
+        axis = X_TO[:3, 2]
         if _lies(X_TO):
-            return hand_for_quarter_turn(middle, -X_TO[:3, 2])
+            near_base = X_TO[:3, 3] + _END_TO_GRASP_M * axis + _ABOVE_AXIS_M * _UP
+            return hand_for_quarter_turn(near_base, -axis)
         goal = self._level_hand(state)
-        goal[:3, 3] = middle
+        goal[:3, 3] = X_TO[:3, 3] + self.task.objects_by_name["cup"].top_m / 2 * axis
         return goal
 
     def release(self, state: SceneState, X_TC: Array) -> Array:

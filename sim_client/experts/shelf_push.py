@@ -1,8 +1,8 @@
 """A feedback expert that pushes a box under a shelf with both hands, one at either end.
 
-Fingers closed, the hands push the face that the arms see. Together they are a flat pusher: the box
-moves the way it faces, and what one hand is ahead of the other turns it. So it is steered like a
-car, toward the shelf's middle line.
+Fingers closed, the hands push the face that the arms see. Friction keeps them where they touch, so
+the box moves as they do: ahead, a little sideways toward the shelf's middle line, and round by what
+one hand is ahead of the other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sim_client.station.workspace import SIDES
 from sim_client.tasks.scene_state import SceneState, yaw_of
 from sim_client.tasks.task import Task
 
-_LEAN_RAD = float(np.deg2rad(15.0))
+_LEAN_RAD = float(np.deg2rad(20.0))
 """The palm leans back from the shelf's board."""
 _HAND_HEIGHT_M = 0.028
 _FROM_END_M = 0.030
@@ -35,8 +35,9 @@ _FUNNEL_SLOPE = 6.0
 _FUNNEL_RADIUS_M = 0.012
 _LEAD_M = 0.028
 """How far ahead of the touching fingers their goal is: the speed, times the arm's lag."""
-_LOOKAHEAD_M = 0.12
-_SHORT_OF_FLUSH_M = 0.010
+_MOST_SIDEWAYS_M = 0.010
+"""Beside that, within the cone in which the fingers stick to the face."""
+_SHORT_OF_FLUSH_M = 0.020
 _DONE_M = 0.004
 _RETREAT_STEPS = 7
 
@@ -132,7 +133,7 @@ class ShelfPushExpert:
             at = touching[side].copy()
             height_m = _HAND_HEIGHT_M
             if ready:
-                at[0] += self._lead_m(state, side)
+                at += self._lead_m(state, side)
             else:
                 at[0] -= _STANDOFF_M
                 off_m = float(np.hypot(beside[side][0] + _STANDOFF_M, beside[side][1]))
@@ -142,14 +143,14 @@ class ShelfPushExpert:
             goals[side] = tilted(hand_down(goal_m, yaw_of(X_TB)), _LEAN_RAD)
         return goals
 
-    def _lead_m(self, state: SceneState, side: str) -> float:
-        """How far ahead of the face this hand aims."""
+    def _lead_m(self, state: SceneState, side: str) -> Array:
+        """(3,) How far from where it touches the face this hand aims, in the box's frame."""
         X_SB = state.pose_in(self._shelf_name, self._box_name)
-        heading = -float(np.arctan2(X_SB[1, 3], _LOOKAHEAD_M))
-        turn_m = (self._box.size_m[1] / 2 - _FROM_END_M) * (heading - yaw_of(X_SB))
-        lead_m = min(_LEAD_M, max(0.0, self._left_m(state)) + _DONE_M)
+        ahead_m = min(_LEAD_M, max(0.0, self._left_m(state)) + _DONE_M)
         # The right hand ahead turns the box to the left.
-        return lead_m + (turn_m if side == "right" else -turn_m)
+        turn_m = (self._box.size_m[1] / 2 - _FROM_END_M) * yaw_of(X_SB)
+        sideways_m = float(np.clip(-X_SB[1, 3], -_MOST_SIDEWAYS_M, _MOST_SIDEWAYS_M))
+        return np.array([ahead_m + (turn_m if side == "left" else -turn_m), sideways_m, 0.0])
 
 
 def _away(X_TC: Array) -> Array:

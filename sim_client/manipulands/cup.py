@@ -10,6 +10,7 @@ from pydrake.multibody.tree import RigidBody
 
 from sim_client.manipulands.manipuland import (
     CREAM,
+    FRICTION,
     Colour,
     add_body,
     collide,
@@ -32,6 +33,7 @@ class Cup:
     height_m: float = 0.088
     wall_m: float = 0.003
     mass_kg: float = 0.14
+    friction: float = FRICTION
     colour: Colour = SKY
 
     @property
@@ -49,7 +51,7 @@ class Cup:
             plant,
             body,
             [(Cylinder(r, h), (0.0, 0.0, h / 2))],
-            compliant_properties(resolution_hint_m=0.02),
+            compliant_properties(resolution_hint_m=0.02, friction=self.friction),
         )
         inner = r - self.wall_m
         outside = lathe(

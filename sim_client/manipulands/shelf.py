@@ -32,9 +32,9 @@ class Shelf:
 
     name: str = "shelf"
     fixed: bool = True
-    inner_m: tuple[float, float, float] = (0.220, 0.410, 0.085)
+    inner_m: tuple[float, float, float] = (0.220, 0.430, 0.090)
     board_m: float = 0.014
-    margin_m: float = 0.075
+    margin_m: float = 0.065
     colour: Colour = OAK
 
     @property

@@ -6,7 +6,6 @@ from sim_client.manipulands.cup import Cup
 from sim_client.tasks.placement import Placement
 from sim_client.tasks.predicates import (
     AtRest,
-    Dropped,
     Grasped,
     Lifted,
     OnTable,
@@ -16,7 +15,8 @@ from sim_client.tasks.predicates import (
 from sim_client.tasks.task import Task
 
 # Tall, so that a level hand that holds its middle is clear of the table, whichever end is up.
-CUP = Cup(height_m=0.130, radius_m=0.029)
+# Smooth, so that a hand that brushes past shifts it and does not topple it.
+CUP = Cup(height_m=0.124, radius_m=0.029, friction=0.3)
 
 TURN_CUP_UPSIDE_DOWN = Task(
     name="TurnCupUpsideDown",
@@ -35,6 +35,5 @@ TURN_CUP_UPSIDE_DOWN = Task(
     placements={"cup": Placement(x_m=(-0.12, 0.04), y_m=(-0.30, -0.14))},
     milestones=(Grasped("cup"), Lifted("cup")),
     success=(Upright("cup", upside_down=True), OnTable("cup"), Released("cup"), AtRest("cup")),
-    failure=(Dropped("cup"),),
     time_limit_s=25.0,
 )
