@@ -14,11 +14,13 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from policy_interface.contract import ContractError
+
 Level = Literal["disabled", "low", "medium", "high"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 
-class ShiftError(ValueError):
+class ShiftError(ContractError):
     """No distribution shift: an unknown name or level, or one that is given twice."""
 
 
