@@ -55,7 +55,7 @@ class CameraMount:
 _FRONT = _on_hand(0.072, 0.035, np.deg2rad(22.0))
 _BACK = _on_hand(-0.072, 0.035, np.deg2rad(22.0))
 _WRIST_VIEW_RAD = float(np.deg2rad(74.0))
-_SCENE_VIEW_RAD = float(np.deg2rad(44.0))
+_SCENE_VIEW_RAD = float(np.deg2rad(56.0))
 
 CAMERA_MOUNTS: Mapping[str, CameraMount] = {
     "scene_right_0": CameraMount(
