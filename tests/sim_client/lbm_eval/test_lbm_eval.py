@@ -66,8 +66,12 @@ def test_records_each_way_in_which_an_episode_ends(
     assert list(tmp_path.glob("rollouts/hold/PutMugOnSaucer/rollouts/*/*/demonstration_7/*.html"))
 
 
-def test_none_of_our_stubs_is_in_lbm_evals_process(evaluate: Any, tmp_path: Path) -> None:
-    assert evaluate("0:1", save_meshcat=True) == 0
+def test_none_of_our_stubs_is_in_lbm_evals_interpreter(evaluate: Any, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    assert evaluate("0:1", lbm_eval_python=python, save_meshcat=True) == 0
+    assert (tmp_path / "used").exists()
     (path,) = tmp_path.glob("rollouts/hold/*/rollouts/*/*/demonstration_0/modules.json")
     modules = set(json.loads(path.read_text()))
     assert "grpc_workspace.proto.PolicyStep_pb2" in modules
@@ -246,24 +250,24 @@ def test_goes_on_where_an_earlier_run_stopped(
     assert evaluate("0:4") == 2
 
 
-def test_the_design_keeps_apart_what_must_not_mix(
-    evaluate: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_time_limit_is_passed_on_and_belongs_to_the_design(
+    evaluate: Any,
+    script: Script,
+    ledger: LedgerOf,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert evaluate("0:1", time_limit_s=1.2) == 0
-    design = read_design(tmp_path / "rollouts" / "hold" / "evaluation.json")
-    assert design.station == {
-        "simulator": "lbm-eval",
-        "time_limits_s": {"PutMugOnSaucer": 1.2},
-    }
-    assert design.software["lbm_eval"] == design.software["lbm_eval_scenarios"] == "1.1.0"
-    assert evaluate("0:1") == 2
-    assert "time_limits_s.PutMugOnSaucer: 1.2 here, None there" in capsys.readouterr().err
-
-
-def test_a_time_limit_is_passed_on(evaluate: Any, script: Script, ledger: LedgerOf) -> None:
     script({0: "timeout"})
     assert evaluate("0:1", time_limit_s=0.5) == 0
     assert [(r.outcome, r.num_control_steps) for r in ledger()] == [(TIMEOUT, 5)]
+    design = read_design(tmp_path / "rollouts" / "hold" / "evaluation.json")
+    assert design.station == {
+        "simulator": "lbm-eval",
+        "time_limits_s": {"PutMugOnSaucer": 0.5},
+    }
+    assert design.software["lbm_eval"] == design.software["lbm_eval_scenarios"] == "1.1.0"
+    assert evaluate("0:1") == 2
+    assert "time_limits_s.PutMugOnSaucer: 0.5 here, None there" in capsys.readouterr().err
 
 
 def test_results_have_the_fields_of_lbm_evals_own(
@@ -377,14 +381,6 @@ def test_an_installation_that_does_not_work_says_why(
     )
 
 
-def test_an_interpreter_of_its_own(evaluate: Any, ledger: LedgerOf, tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    assert evaluate("0:1", lbm_eval_python=python) == 0
-    assert [record.outcome for record in ledger()] == [SUCCESS]
-
-
 def test_lists_the_skills(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["tasks", "--simulator", "lbm-eval", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
@@ -394,7 +390,7 @@ def test_lists_the_skills(capsys: pytest.CaptureFixture[str]) -> None:
     assert "BimanualHangMugsOnMugHolderFromTable" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_however_the_runner_ends_no_process_of_lbm_eval_stays(
     policy: Any,
     evaluate: Any,
