@@ -17,6 +17,8 @@ _FRUITS = ("apple", "pear")
 _MIDDLE_M = (-0.06, 0.0)
 _GRASP_SHARE_OF_HEIGHT = 0.58
 _OFF_MIDDLE_OF_BIN_M = 0.036
+_FRUIT_NEAR_M = 0.09
+_BOWL_NEAR_M = 0.20
 _RECEIVER_REACH_M = REACH_M - 0.05
 
 
@@ -46,9 +48,10 @@ class _FruitStage:
     def _free_yaw(self, state: SceneState) -> float:
         """The fingers slide across the line to what is nearest: the other fruit, or the wall."""
         here = state.position_m(self.object_name)
-        for other in (*(name for name in _FRUITS if name != self.object_name), "bowl"):
+        others = [(name, _FRUIT_NEAR_M) for name in _FRUITS if name != self.object_name]
+        for other, near_m in (*others, ("bowl", _BOWL_NEAR_M)):
             x, y, _ = here - state.position_m(other)
-            if 0.015 < np.hypot(x, y) < 0.12:
+            if 0.015 < np.hypot(x, y) < near_m:
                 return nearest_to_zero(float(np.arctan2(y, x)), np.pi)
         return 0.0
 

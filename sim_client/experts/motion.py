@@ -47,10 +47,21 @@ def turn_between(R_from: Array, R_to: Array) -> Array:
 
 
 class ArmMotion:
-    """Bounded speed, acceleration and turning; its only memory is the speed it has."""
+    """Bounded speed, acceleration and turning; its only memory is the speed it has.
 
-    def __init__(self, *, max_step_m: float = _MAX_STEP_M) -> None:
+    gain: the share of the way that is left which one control step asks for.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_step_m: float = _MAX_STEP_M,
+        max_acceleration_m: float = _MAX_ACCELERATION_M,
+        gain: float = _GAIN,
+    ) -> None:
         self._max_step_m = max_step_m
+        self._max_acceleration_m = max_acceleration_m
+        self._gain = gain
         self.reset()
 
     def reset(self) -> None:
@@ -63,13 +74,13 @@ class ArmMotion:
         max_step_m: a lower speed than the arm's own, where care is needed.
         """
         limit_m = min(self._max_step_m, max_step_m or self._max_step_m)
-        wanted = _GAIN * (X_TC_goal[:3, 3] - X_TC[:3, 3])
+        wanted = self._gain * (X_TC_goal[:3, 3] - X_TC[:3, 3])
         wanted *= min(1.0, limit_m / max(float(np.linalg.norm(wanted)), 1e-9))
         change = wanted - self._velocity_m
-        change *= min(1.0, _MAX_ACCELERATION_M / max(float(np.linalg.norm(change)), 1e-9))
+        change *= min(1.0, self._max_acceleration_m / max(float(np.linalg.norm(change)), 1e-9))
         self._velocity_m = self._velocity_m + change
         turn = turn_between(X_TC[:3, :3], X_TC_goal[:3, :3])
-        turn *= min(_GAIN, _MAX_TURN_RAD / max(float(np.linalg.norm(turn)), 1e-9))
+        turn *= min(self._gain, _MAX_TURN_RAD / max(float(np.linalg.norm(turn)), 1e-9))
         X = np.eye(4)
         X[:3, :3] = rotation_from_vector(turn) @ X_TC[:3, :3]
         X[:3, 3] = X_TC[:3, 3] + self._velocity_m

@@ -12,7 +12,7 @@ from sim_client.experts.two_hands import Hands, SetDown
 from sim_client.manipulands.bell_pepper import BellPepper
 from sim_client.manipulands.plate import Plate
 from sim_client.station.panda_kinematics import Array
-from sim_client.station.panda_model import PAD_SIZE_M
+from sim_client.station.panda_model import PAD_SIZE_M, TIP_BEYOND_TCP_M
 from sim_client.tasks.scene_state import TABLE, SceneState, planar_pose, yaw_of
 from sim_client.tasks.task import Task
 
@@ -25,52 +25,73 @@ _OUTWARD = {"right": -1.0, "left": 1.0}
 
 @dataclass(frozen=True)
 class PepperIntoBin:
-    """Both hands press their closed fingers' flanks against the pepper's sides."""
+    """Each hand pushes one of its open fingers against a side of the pepper.
+
+    The fingers give way, so that the squeeze hardly changes where noise moves a hand; the hands
+    lean outward to have room for each other. The pepper may stand or lie, as after a fall:
+    whichever sides face the arms are taken.
+    """
 
     task: Task
     object_name: str = "pepper"
-    open_width_m: float = 0.0
-    closed_width_m: float = 0.0
-    clearance_m: float = 0.030
-    press_m: float = 0.024
-    height_m: float = 0.058
-    """Of the tool centre points over the pepper's foot: above its centre of mass, so that it hangs,
-    and with the palms above its top."""
+    open_width_m: float = 0.070
+    closed_width_m: float = 0.070
+    held_width_m: float = 0.028
+    """What the pepper, between the hands, pushes the grippers shut to."""
+    clearance_m: float = 0.022
+    below_top_m: float = 0.028
+    """Of the finger tips' edges: above the centre of mass, so that the pepper hangs."""
+    lean_rad: float = float(np.deg2rad(28.0))
 
     def ready(self, X_TO: Array) -> Hands:
-        return self._hands(X_TO, self.clearance_m)
+        return self._hands(X_TO, self.clearance_m + self.open_width_m / 2)
 
     def holding(self, X_TO: Array) -> Hands:
-        return self._hands(X_TO, -self.press_m)
+        return self._hands(X_TO, self.held_width_m / 2)
 
-    def _hands(self, X_TO: Array, gap_m: float) -> Hands:
-        """Hands whose finger flanks are this far from the sides that face the arms best."""
-        pepper = self.task.objects_by_name[self.object_name]
-        assert isinstance(pepper, BellPepper)
-        yaw_rad = nearest_to_zero(yaw_of(X_TO), np.pi / 2)
-        X_TS = _level(X_TO, yaw_rad)
-        reach_m = pepper.width_m / 2 + PAD_SIZE_M[0] / 2 + gap_m
+    def _hands(self, X_TO: Array, half_width_m: float) -> Hands:
+        """Hands whose inner fingers, this far from their middles, touch the sides that face the
+        arms best with the edge of their tips."""
+        half_m = self._half_sizes_m()
+        axes = X_TO[:3, :3]
+        across = int(np.argmax(np.abs(axes[1])))
+        direction = axes[:, across] * np.sign(axes[1, across])
+        yaw_rad = float(np.arctan2(-direction[0], direction[1]))
+        middle = self._middle(X_TO)
+        top_m = float(np.abs(axes[2]) @ half_m)
+        X_TS = planar_pose(middle[0], middle[1], middle[2] + top_m - self.below_top_m, yaw_rad)
+        # From the tool centre point to the edge, along the fingers and across them.
+        along_m, across_m = TIP_BEYOND_TCP_M, half_width_m + PAD_SIZE_M[1]
+        c, s = np.cos(self.lean_rad), np.sin(self.lean_rad)
+        inward_m, up_m = along_m * s + across_m * c, across_m * s - along_m * c
         hands = {}
         for side, outward in _OUTWARD.items():
-            position = X_TS @ np.array([0.0, outward * reach_m, self.height_m, 1.0])
-            # The hand's x axis, across its closed fingers, points at the pepper.
-            hands[side] = hand_down(position[:3], yaw_rad - outward * np.pi / 2)
+            reach_m = half_m[across] + inward_m
+            position = X_TS @ np.array([0.0, outward * reach_m, -up_m, 1.0])
+            hands[side] = _rolled(hand_down(position[:3], yaw_rad), -outward * self.lean_rad)
         return hands
 
     def set_down(self, state: SceneState) -> SetDown:
-        X_TN = state.poses["bin"]
+        X_TN, X_TO = state.poses["bin"], state.poses[self.object_name]
         floor_m = self.task.objects_by_name["bin"].top_m
-        # Any of its four sides may end up in front.
-        now = yaw_of(state.poses[self.object_name])
-        return SetDown(
-            position_m=X_TN[:3, 3] + np.array([0.0, 0.0, floor_m + 0.015]),
-            carry_height_m=0.105,
-            yaw_rad=now + nearest_to_zero(yaw_of(X_TN) - now, np.pi / 2),
-            tolerance_m=0.02,
-        )
+        R_TO = X_TN[:3, :3] @ _nearest_quarter_turns(X_TN[:3, :3].T @ X_TO[:3, :3])
+        half_m = self._half_sizes_m()
+        X_goal = np.eye(4)
+        X_goal[:3, :3] = R_TO
+        X_goal[:3, 3] = X_TN[:3, 3] - R_TO[:, 2] * half_m[2]
+        X_goal[2, 3] += floor_m + float(np.abs(R_TO[2]) @ half_m) + 0.045
+        return SetDown(X_TO=X_goal, carry_height_m=float(X_goal[2, 3]) + 0.060, tolerance_m=0.02)
 
     def placed(self, state: SceneState) -> bool:
         return self.task.measure(state)["pepper_in_bin"].holds
+
+    def _middle(self, X_TO: Array) -> Array:
+        return X_TO[:3, 3] + X_TO[:3, 2] * self._half_sizes_m()[2]
+
+    def _half_sizes_m(self) -> Array:
+        pepper = self.task.objects_by_name[self.object_name]
+        assert isinstance(pepper, BellPepper)
+        return np.array([pepper.width_m, pepper.width_m, pepper.height_m]) / 2
 
 
 @dataclass(frozen=True)
@@ -97,7 +118,8 @@ class PlateOntoStack:
         radius_m, height_m = edge + self.below_edge_m * down + rim.wall_m / 2 * outward
         # The flat piece of the rim that is nearest to the line between the hands.
         yaw_rad = nearest_to_zero(yaw_of(X_TO), rim.side_angle_rad)
-        X_TS = _level(X_TO, yaw_rad)
+        # The hands stay level where the plate isn't: they meet its rim where it is.
+        X_TS = X_TO @ planar_pose(0.0, 0.0, 0.0, yaw_rad - yaw_of(X_TO))
         hands = {}
         for side, sign in _OUTWARD.items():
             position = X_TS @ np.array([0.0, sign * radius_m, height_m, 1.0])
@@ -109,11 +131,11 @@ class PlateOntoStack:
 
     def set_down(self, state: SceneState) -> SetDown:
         yaw_rad = yaw_of(state.poses[self.object_name])
-        settled_rad = nearest_to_zero(yaw_rad, self._plate.rim.side_angle_rad)
+        aligned_rad = yaw_rad - nearest_to_zero(yaw_rad, self._plate.rim.side_angle_rad)
+        x, y, z = self._place(state)
         return SetDown(
-            position_m=self._place(state) + np.array([0.0, 0.0, 0.002]),
+            X_TO=planar_pose(x, y, z + 0.002, aligned_rad),
             carry_height_m=0.11,
-            yaw_rad=yaw_rad - settled_rad,
             tolerance_m=0.02 if self.below is None else 0.005,
         )
 
@@ -147,7 +169,15 @@ def _rolled(X_TC: Array, angle_rad: float) -> Array:
     return turned
 
 
-def _level(X_TO: Array, yaw_rad: float) -> Array:
-    """A level frame at an object's origin."""
-    x, y, z = X_TO[:3, 3]
-    return planar_pose(x, y, z, yaw_rad)
+def _nearest_quarter_turns(R: Array) -> Array:
+    """The rotation (3, 3) nearest to R of the 24 that map the axes onto each other."""
+    nearest = np.zeros((3, 3))
+    left = np.abs(R)
+    for _ in range(2):
+        row, column = np.unravel_index(int(np.argmax(left)), left.shape)
+        nearest[row, column] = np.sign(R[row, column])
+        left[row, :] = left[:, column] = -1.0
+    row, column = np.unravel_index(int(np.argmax(left)), left.shape)
+    nearest[row, column] = 1.0
+    nearest[row, column] = np.sign(np.linalg.det(nearest))
+    return nearest

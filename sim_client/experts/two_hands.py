@@ -16,10 +16,11 @@ import numpy as np
 
 from policy_interface.types import Action, RobotState
 from sim_client.experts.motion import ArmMotion, gripper_width_m, tool_pose, turn_between
+from sim_client.station.inverse_kinematics import rotation_from_vector
 from sim_client.station.panda_kinematics import Array
 from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
 from sim_client.station.workspace import SIDES
-from sim_client.tasks.scene_state import SceneState, planar_pose, yaw_of
+from sim_client.tasks.scene_state import SceneState
 
 Hands = Mapping[str, Array]
 """X_TC (4, 4) of the tool centre point by side."""
@@ -32,8 +33,13 @@ _READY_TOLERANCE_RAD = 0.15
 _MIN_CLOSING_STEPS = 3
 _MAX_CLOSING_STEPS = 15
 _MAX_STEPS_UNTOUCHED = 3
-_AHEAD_M = 0.06
+_AHEAD_M = 0.028
 _AHEAD_RAD = 0.25
+# Hands that hold together correct almost all at once what took them apart. The greatest step is
+# above what carrying and pressing ask for together, or the hand behind would press less.
+_FIRM_GAIN = 0.9
+_FIRM_STEP_M = 0.045
+_FIRM_ACCELERATION_M = 0.030
 _CLOSING_STEP_M = 0.018
 _RETREAT_M = 0.10
 _RETREAT_STEPS = 6
@@ -49,15 +55,14 @@ class Phase(Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SetDown:
-    """Where the object's origin should be when it is let go, and on the way there.
+    """Where the object should be when it is let go, and on the way there.
 
-    position_m: in T. carry_height_m: the origin's height while it travels. yaw_rad: the object's.
-    tolerance_m: how near, horizontally, before it is let go.
+    X_TO: (4, 4). carry_height_m: the origin's height while it travels. tolerance_m: how near,
+    horizontally, before it is let go.
     """
 
-    position_m: Array
+    X_TO: Array
     carry_height_m: float
-    yaw_rad: float
     tolerance_m: float
 
 
@@ -81,7 +86,7 @@ class TwoHandTarget(Protocol):
         ...
 
     def holding(self, X_TO: Array) -> Hands:
-        """Where they are sent to hold it: where they press, beyond its surface."""
+        """Where they are sent to hold it there: where they press, beyond its surface."""
         ...
 
     def set_down(self, state: SceneState) -> SetDown: ...
@@ -96,12 +101,16 @@ class TwoHandExpert:
 
     def __init__(self, targets: Sequence[TwoHandTarget]) -> None:
         self._targets = tuple(targets)
-        self._motions = {side: ArmMotion() for side in SIDES}
+        self._free = {side: ArmMotion() for side in SIDES}
+        self._firm = {
+            side: ArmMotion(
+                max_step_m=_FIRM_STEP_M, max_acceleration_m=_FIRM_ACCELERATION_M, gain=_FIRM_GAIN
+            )
+            for side in SIDES
+        }
         self.reset()
 
     def reset(self) -> None:
-        for motion in self._motions.values():
-            motion.reset()
         self._target = self._targets[0]
         self._enter(Phase.APPROACH)
         self._steps_untouched = 0
@@ -124,9 +133,10 @@ class TwoHandExpert:
         self._switch_phase(state, actual, hands)
         goals, width_m, max_step_m = self._goals(state, hands)
         self._steps_in_phase += 1
+        motions = self._firm if self._phase is Phase.CARRY else self._free
         return Action(
             poses={
-                ARM_NAMES[side]: self._motions[side].toward(
+                ARM_NAMES[side]: motions[side].toward(
                     hands[side], goals[side], max_step_m=max_step_m
                 )
                 for side in SIDES
@@ -135,6 +145,10 @@ class TwoHandExpert:
         )
 
     def _enter(self, phase: Phase) -> None:
+        if phase in (Phase.APPROACH, Phase.CARRY, Phase.RELEASE):
+            # Between holding and moving freely a hand starts from rest.
+            for motion in (*self._free.values(), *self._firm.values()):
+                motion.reset()
         self._phase = phase
         self._steps_in_phase = 0
 
@@ -144,7 +158,11 @@ class TwoHandExpert:
         touched = all(state.fingers_touch(name, side=side) for side in SIDES)
         self._steps_untouched = 0 if touched else self._steps_untouched + 1
         if self._phase is Phase.APPROACH:
-            if all(_near(hands[side], X) for side, X in self._target.ready(X_TO).items()):
+            if self._target.placed(state):
+                # It fell to where it belongs.
+                self._released = hands
+                self._enter(Phase.RETREAT)
+            elif all(_near(hands[side], X) for side, X in self._target.ready(X_TO).items()):
                 self._enter(Phase.CLOSE)
         elif self._phase is Phase.CLOSE:
             if touched and self._steps_in_phase >= _MIN_CLOSING_STEPS:
@@ -159,7 +177,7 @@ class TwoHandExpert:
                 self._enter(Phase.RELEASE)
         elif self._phase is Phase.RELEASE:
             is_open = all(
-                gripper_width_m(side, actual) > 0.9 * self._target.open_width_m for side in SIDES
+                gripper_width_m(side, actual) > self._target.open_width_m - 0.004 for side in SIDES
             )
             free = not any(state.fingers_touch(name, side=side) for side in SIDES)
             if is_open and free and all(_near(hands[s], X) for s, X in self._released.items()):
@@ -177,7 +195,7 @@ class TwoHandExpert:
     def _arrived(self, state: SceneState) -> bool:
         name = self._target.object_name
         goal = self._target.set_down(state)
-        offset = goal.position_m - state.position_m(name)
+        offset = goal.X_TO[:3, 3] - state.position_m(name)
         return (
             float(np.linalg.norm(offset[:2])) < goal.tolerance_m
             and abs(float(offset[2])) < 0.008
@@ -206,18 +224,24 @@ class TwoHandExpert:
         """X_TO of the object a little farther on its way: up, across, down."""
         X_TO = state.poses[self._target.object_name]
         goal = self._target.set_down(state)
-        offset = goal.position_m - X_TO[:3, 3]
+        low_m = float(goal.X_TO[2, 3])
+        offset = goal.X_TO[:3, 3] - X_TO[:3, 3]
         off = float(np.linalg.norm(offset[:2]))
-        height_m = goal.position_m[2] + _FUNNEL_SLOPE * max(0.0, off - goal.tolerance_m / 2)
+        height_m = low_m + _FUNNEL_SLOPE * max(0.0, off - goal.tolerance_m / 2)
         offset[2] = min(goal.carry_height_m, height_m) - X_TO[2, 3]
         if off > 0.05:
             # First up, then across: sideways speed grows with the height gained.
-            climb_m = goal.carry_height_m - goal.position_m[2]
-            offset[:2] *= float(np.clip(1.0 - offset[2] / max(climb_m, 1e-6), 0.05, 1.0))
-        offset *= min(1.0, _AHEAD_M / max(float(np.linalg.norm(offset)), 1e-9))
-        turn = float(np.clip(goal.yaw_rad - yaw_of(X_TO), -_AHEAD_RAD, _AHEAD_RAD))
-        x, y, z = X_TO[:3, 3] + offset
-        return planar_pose(x, y, z, yaw_of(X_TO) + turn)
+            raised = 1.0 - offset[2] / max(goal.carry_height_m - low_m, 1e-6)
+            offset[:2] *= float(np.clip(raised, 0.05, 1.0))
+        turn = turn_between(X_TO[:3, :3], goal.X_TO[:3, :3])
+        X_ahead = np.eye(4)
+        X_ahead[:3, :3] = rotation_from_vector(_capped(turn, _AHEAD_RAD)) @ X_TO[:3, :3]
+        X_ahead[:3, 3] = X_TO[:3, 3] + _capped(offset, _AHEAD_M)
+        return X_ahead
+
+
+def _capped(vector: Array, length: float) -> Array:
+    return vector * min(1.0, length / max(float(np.linalg.norm(vector)), 1e-9))
 
 
 def _near(X_TC: Array, X_TC_goal: Array) -> bool:

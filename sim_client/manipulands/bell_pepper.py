@@ -23,6 +23,8 @@ from sim_client.surfaces import Surface, tube
 PEPPER_RED: Colour = (0.80, 0.07, 0.07)
 STALK_GREEN: Colour = (0.24, 0.46, 0.15)
 
+# Thick things are soft at a given modulus: fingers would sink in deep before they hold.
+_MODULUS_PA = 1e6
 _NUM_LOBES = 4
 _GROOVE = 0.20
 """How much nearer to the axis a groove is than the lobes beside it, as a share."""
@@ -61,18 +63,20 @@ class BellPepper:
             plant,
             body,
             [(Box(w, w, h), (0.0, 0.0, h / 2))],
-            compliant_properties(resolution_hint_m=0.04),
+            compliant_properties(resolution_hint_m=0.04, modulus_pa=_MODULUS_PA),
         )
-        share = np.linspace(0.0, 1.0, 6)
+        share = np.array([0.0, 0.25, 0.5, 0.75, 0.94, 1.0, 1.0001])
         stalk_path = np.column_stack(
             [0.004 * share**2, np.zeros_like(share), h * (0.88 + 0.19 * share)]
         )
+        # Thicker at the flesh, closed at the cut.
+        stalk_radii = 0.001 * np.array([9.0, 6.5, 5.6, 5.5, 5.9, 5.4, 0.0])
         show(
             plant,
             body,
             {
                 "flesh": (_flesh(w / 2, h), self.colour),
-                "stalk": (tube(stalk_path, 0.0055, segments=10), STALK_GREEN),
+                "stalk": (tube(stalk_path, stalk_radii, segments=12), STALK_GREEN),
             },
         )
         return body

@@ -146,8 +146,10 @@ def _turned(profile: Array, radius_m: float, height_m: float) -> Surface:
 
 
 def _stem(bottom_m: float, top_m: float, *, lean_m: float) -> Surface:
-    share = np.linspace(0.0, 1.0, 6)
+    share = np.array([0.0, 0.25, 0.5, 0.75, 0.95, 1.0, 1.0001])
     path = np.column_stack(
         [lean_m * share**2, np.zeros_like(share), bottom_m + (top_m - bottom_m) * share]
     )
-    return tube(path, 0.0016, segments=8)
+    # A little thicker at its end, which is closed.
+    radii = 0.001 * np.array([1.5, 1.5, 1.5, 1.6, 1.9, 1.7, 0.0])
+    return tube(path, radii, segments=8)

@@ -105,7 +105,10 @@ def scaled(item: _Item, *, size: float, mass: float) -> _Item:
 
 
 def compliant_properties(
-    *, resolution_hint_m: float, friction: float = FRICTION
+    *,
+    resolution_hint_m: float,
+    friction: float = FRICTION,
+    modulus_pa: float = HYDROELASTIC_MODULUS_PA,
 ) -> ProximityProperties:
     """For what is grasped."""
     properties = ProximityProperties()
@@ -114,7 +117,7 @@ def compliant_properties(
         friction=CoulombFriction(friction, friction),
         properties=properties,
     )
-    AddCompliantHydroelasticProperties(resolution_hint_m, HYDROELASTIC_MODULUS_PA, properties)
+    AddCompliantHydroelasticProperties(resolution_hint_m, modulus_pa, properties)
     return properties
 
 

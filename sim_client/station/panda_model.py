@@ -93,7 +93,8 @@ _HAND_CAPSULE: tuple[_Point, _Point, float] = ((0.0, -0.07, 0.035), (0.0, 0.07, 
 
 PAD_SIZE_M = (0.02, 0.012, 0.036)
 FINGER_LENGTH_M = 0.0536
-"""A finger's frame to its tip; the tip is 9 mm beyond the tool centre point."""
+"""A finger's frame to its tip."""
+TIP_BEYOND_TCP_M = panda.FINGER_ORIGIN_M + FINGER_LENGTH_M - panda.TCP_OFFSET_M
 
 
 @dataclass(frozen=True, kw_only=True)

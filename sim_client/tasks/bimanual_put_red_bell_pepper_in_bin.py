@@ -29,19 +29,19 @@ BIMANUAL_PUT_RED_BELL_PEPPER_IN_BIN = Task(
     mirrored=True,
     placements={
         "pepper": Placement(
-            x_m=(-0.10, 0.04),
-            y_m=(-0.20, -0.08),
+            x_m=(-0.22, -0.15),
+            y_m=(-0.12, 0.12),
             yaw_rad=(-np.deg2rad(15.0), np.deg2rad(15.0)),
         ),
         "bin": Placement(
-            x_m=(-0.10, 0.04),
-            y_m=(0.12, 0.20),
+            x_m=(0.04, 0.09),
+            y_m=(-0.08, 0.08),
             yaw_rad=(-np.deg2rad(8.0), np.deg2rad(8.0)),
         ),
     },
-    # Room for a hand beside the pepper; both arms must reach both things.
+    # The bin is beyond the pepper, so that neither hand is over it before it should; both arms must reach both things.
     preconditions=(
-        OutsideSquare("pepper", "bin", side_m=BIN.outer_m, gap_m=0.13),
+        OutsideSquare("pepper", "bin", side_m=BIN.outer_m, gap_m=0.085),
         *(WithinReach(name, side) for name in ("pepper", "bin") for side in ("right", "left")),
     ),
     milestones=(Grasped("pepper", "right"), Grasped("pepper", "left"), Lifted("pepper")),
