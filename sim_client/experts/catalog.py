@@ -79,7 +79,7 @@ _EXPERTS: Mapping[str, Callable[[Task], Expert]] = MappingProxyType(
         PUSH_COASTER_TO_MUG.name: lambda task: PushExpert(CoasterToMug(task=task)),
         PUT_BANANA_ON_SAUCER.name: lambda task: PickAndPlaceExpert(BananaOntoSaucer(task=task)),
         PUT_KIWI_IN_CENTER_OF_TABLE.name: lambda task: PickAndPlaceExpert(
-            ItemToCentre(task=task, object_name="kiwi", grasp_height_m=0.0)
+            ItemToCentre(task=task, object_name="kiwi", grasp_height_m=0.0, hold_within_m=0.012)
         ),
         PUT_MUG_IN_CENTER_OF_TABLE.name: lambda task: PickAndPlaceExpert(
             ItemToCentre(task=task, object_name="mug", grasp_height_m=0.050)

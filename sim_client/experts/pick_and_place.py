@@ -47,10 +47,15 @@ class Phase(Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Grasp:
-    """Where to close the fingers: the tool centre point in T (m), and the hand's yaw."""
+    """Where to close the fingers: the tool centre point in T (m), and the hand's yaw.
+
+    hold_within_m: how far from there a closed hand may be; farther off it opens again. Round things
+    slip from fingers that hold them beside their middle.
+    """
 
     position_m: Array
     yaw_rad: float
+    hold_within_m: float = np.inf
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,8 +152,11 @@ class PickAndPlaceExpert:
             if far < _GRASP_TOLERANCE_M and np.linalg.norm(turn) < _GRASP_TOLERANCE_RAD:
                 self._enter(Phase.CLOSE)
         elif self._phase is Phase.CLOSE:
+            grasp = self._target.grasp(state)
             still = abs(width_m - self._last_width_m) < _STILL_WIDTH_M
-            if touched and still and width_m > _LOST_WIDTH_M and self._steps_in_phase >= 2:
+            if np.linalg.norm(grasp.position_m - X_TC[:3, 3]) > grasp.hold_within_m:
+                self._enter(Phase.APPROACH)
+            elif touched and still and width_m > _LOST_WIDTH_M and self._steps_in_phase >= 2:
                 self._enter(Phase.CARRY)
             elif self._steps_in_phase >= 8:
                 self._enter(Phase.APPROACH)

@@ -23,23 +23,35 @@ def side_of(state: SceneState, name: str) -> str:
     return "right" if state.position_m(name)[1] < 0.0 else "left"
 
 
-def grasp_across(state: SceneState, name: str, *, height_m: float, yaw_rad: float) -> Grasp:
+def grasp_across(
+    state: SceneState,
+    name: str,
+    *,
+    height_m: float,
+    yaw_rad: float,
+    hold_within_m: float = np.inf,
+) -> Grasp:
     """Fingers at `height_m` on the object's own z axis, over its origin."""
     X_TO = state.poses[name]
     centre = X_TO[:3, 3] + height_m * X_TO[:3, 2]
     return Grasp(
         position_m=np.array([centre[0], centre[1], max(centre[2], _LOWEST_GRASP_M)]),
         yaw_rad=yaw_rad,
+        hold_within_m=hold_within_m,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemToCentre:
-    """Into the centre of the table. grasp_height_m: on the object's z axis, over its origin."""
+    """Into the centre of the table.
+
+    grasp_height_m: on the object's z axis, over its origin. hold_within_m: see `Grasp`.
+    """
 
     task: Task
     object_name: str
     grasp_height_m: float
+    hold_within_m: float = np.inf
 
     def side(self, state: SceneState) -> str:
         return side_of(state, self.object_name)
@@ -47,7 +59,13 @@ class ItemToCentre:
     def grasp(self, state: SceneState) -> Grasp:
         # Across the object's y: a mug's handle points along the hand's x, out of the way.
         yaw = nearest_to_zero(yaw_of(state.poses[self.object_name]), np.pi)
-        return grasp_across(state, self.object_name, height_m=self.grasp_height_m, yaw_rad=yaw)
+        return grasp_across(
+            state,
+            self.object_name,
+            height_m=self.grasp_height_m,
+            yaw_rad=yaw,
+            hold_within_m=self.hold_within_m,
+        )
 
     def placement(self, state: SceneState) -> Placement:
         rest_m = self.task.objects_by_name[self.object_name].rest_height_m

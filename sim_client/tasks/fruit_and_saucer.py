@@ -31,11 +31,12 @@ PLACEMENTS: Mapping[str, Placement] = {
         y_m=(-0.36, -0.14),
         yaw_rad=(-np.deg2rad(60.0), np.deg2rad(60.0)),
     ),
-    "saucer": Placement(x_m=(-0.12, 0.0), y_m=(0.10, 0.16)),
+    # Farther back, the hand that reaches over to it would meet the other arm's.
+    "saucer": Placement(x_m=(-0.02, 0.08), y_m=(0.08, 0.14)),
 }
 PRECONDITIONS: tuple[Precondition, ...] = (
     AwayFrom("kiwi", CENTRE_M, 0.13),
-    AwayFrom("saucer", CENTRE_M, 0.14),
+    AwayFrom("saucer", CENTRE_M, 0.13),
     # Room for an open finger between the two.
     Apart("kiwi", "banana", gap_m=0.025),
 )
