@@ -11,7 +11,7 @@ from policy_interface.client import (
     PolicyServerUnreachableError,
 )
 from policy_interface.client_options import ClientOptionError
-from policy_interface.contract import ImageSize
+from policy_interface.contract import ContractError, ImageSize
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
@@ -142,6 +142,7 @@ def _run(
 def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[ServedPolicy], Plan]:
     """Check what is asked for; what is returned plans it on the project's own station."""
     time_limits_s = _time_limits(config)
+    shift = _checked_conditions(config)
     known_cameras = _known_cameras()
     for name in config.video:
         if name not in known_cameras:
@@ -164,7 +165,7 @@ def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[Served
                 "simulator": "drake",
                 "contract": json.loads(contract_json),
                 "time_limits_s": time_limits_s,
-                "shift": config.shift,
+                "shift": shift,
                 "latency_ms": config.latency_ms,
             },
             software={"drake": version_of("drake")},
@@ -180,7 +181,7 @@ def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[Served
                 station_factory=station_factory,
                 wait_for_server_s=config.wait_for_server_s,
                 protocol_json=protocol_json(design),
-                shift=config.shift,
+                shift=shift,
                 latency_ms=config.latency_ms,
                 film_cameras=dict.fromkeys(config.video, _FILM_SIZE),
                 recordings=config.recordings(),
@@ -192,6 +193,21 @@ def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[Served
         )
 
     return plan_for
+
+
+def _checked_conditions(config: EvaluationConfig) -> str:
+    """The shift in the words that a design keeps, however it was spelt; the latency as it is."""
+    from sim_client.station.commands import latency_ticks
+    from sim_client.station.shift import Shift
+
+    try:
+        latency_ticks(config.latency_ms / 1e3)
+    except ContractError as error:
+        raise UsageError(f"--latency-ms: {error}") from error
+    try:
+        return str(Shift.parse(config.shift))
+    except ContractError as error:
+        raise UsageError(f"--shift: {error}") from error
 
 
 def _time_limits(config: EvaluationConfig) -> dict[str, float]:

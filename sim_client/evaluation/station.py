@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from policy_interface.contract import Contract, ContractError, ImageSize
+from policy_interface.contract import Contract, ImageSize
 from policy_interface.types import Action, Observation
 
 
@@ -88,12 +88,13 @@ def imported_factory(import_string: str) -> StationFactory:
 
 def build_station(options: StationOptions) -> Station:
     """The project's own two-arm station. Raises ContractError for what it does not have."""
+    from sim_client.station.shift import Shift
     from sim_client.station.station import Station as DrakeStation
     from sim_client.tasks.catalog import get_task
 
-    if options.shift or options.latency_ms:
-        raise ContractError(
-            f"the station has neither a shift {options.shift!r} nor a latency of "
-            f"{options.latency_ms:g} ms"
-        )
-    return DrakeStation(get_task(options.task_name), cameras=options.cameras)
+    return DrakeStation(
+        get_task(options.task_name),
+        cameras=options.cameras,
+        shift=Shift.parse(options.shift),
+        latency_s=options.latency_ms / 1e3,
+    )

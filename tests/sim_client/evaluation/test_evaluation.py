@@ -69,6 +69,20 @@ def test_results_json_is_one_that_lbm_eval_and_foundry_tools_read(
     assert box.path.parent.name == mug.path.parent.name
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"shift": "lightning=high"}, "--shift: unknown shift 'lightning=high'"),
+        ({"latency_ms": 33.0}, "--latency-ms: latency: expected a multiple of 0.02 s"),
+    ],
+)
+def test_conditions_that_the_station_lacks_are_refused_before_anything_runs(
+    policy: Any, evaluate: Any, capsys: pytest.CaptureFixture[str], options: Any, complaint: str
+) -> None:
+    assert evaluate(address="127.0.0.1:1", **options) == 2
+    assert complaint in capsys.readouterr().err
+
+
 def test_all_means_every_task(served: Any, evaluate: Any, rollouts: Path) -> None:
     assert evaluate("0:1", tasks=("all",), workers=2) == 0
     assert {record.task for record in ledger_of(rollouts)} == set(TASKS)

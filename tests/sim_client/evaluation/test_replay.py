@@ -75,6 +75,29 @@ def test_every_state_is_what_it_was_to_the_last_bit(
         assert f"{TASK} episode {episode}, seed {100_000_100 + episode}: bit-equal in all 7" in out
 
 
+def test_a_shifted_and_delayed_scene_comes_out_the_same_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shift = "distractors=low,mass=high,table_height=high,observation_noise=low"
+    with running_server(NoisePolicy(contract=Contract(cameras={}))) as server:
+        config = EvaluationConfig(
+            tasks=(TASK,),
+            episodes=EpisodeRange(0, 2),
+            address=server.address,
+            workers=1,
+            output=tmp_path,
+            time_limit_s=0.4,
+            shift=shift,
+            latency_ms=100.0,
+        )
+        assert evaluate(config) == 0
+    design = read_design(tmp_path / "noise" / "evaluation.json")
+    assert (design.station["shift"], design.station["latency_ms"]) == (shift, 100.0)
+    for episode in range(2):
+        assert replay(tmp_path, episode) == 0
+    assert "bit-equal in all 5 states" in capsys.readouterr().out
+
+
 def test_the_folder_above_will_do_where_it_holds_one_policy(evaluated: Path) -> None:
     assert replay(evaluated.parent) == 0
 
