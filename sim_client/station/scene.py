@@ -120,8 +120,9 @@ def build_scene(
     if rendering is not None:
         engine = make_renderer(rendering.renderer, rendering.quality, spec.looks)
         scene_graph.AddRenderer(RENDERER_NAME, engine)
-    _add_table(plant, spec.looks)
-    _add_room(plant, spec)
+    # From back to front: what was added last is drawn first, and hides the rest at no cost.
+    _show_room(plant, spec)
+    _add_table(plant)
     segments = (rendering or RenderOptions()).quality.arm_segments
     model = arm_model or OwnArmModel()
     arms = {
@@ -164,19 +165,22 @@ def build_scene(
     )
 
 
-def _add_table(plant: MultibodyPlant, looks: Looks) -> None:
-    world = plant.world_body()
+def _add_table(plant: MultibodyPlant) -> None:
     x, y, _ = TABLE_SIZE_M
     plant.RegisterCollisionGeometry(
-        world,
+        plant.world_body(),
         # Thicker than it looks: a rigid box of 5 cm would let a hard push out at the other side.
         RigidTransform(drake_array([TABLE_CENTRE_X_M, 0.0, -0.1])),
         Box(x, y, 0.2),
         "table",
         rigid_properties(),
     )
+
+
+def _show_room(plant: MultibodyPlant, spec: SceneSpec) -> None:
+    """The floor, the arms' pedestals and the table."""
+    x, y, _ = TABLE_SIZE_M
     top = rounded_box((x, y, 0.028), 0.006).at(TABLE_CENTRE_X_M, 0.0, -0.014)
-    add_visual(plant, world, "table_top", top.mesh("table_top"), looks.table)
     apron = rounded_box((x - 0.06, y - 0.06, 0.07), 0.004).at(TABLE_CENTRE_X_M, 0.0, -0.06)
     legs = [
         rounded_box((0.06, 0.06, 0.68), 0.01).at(
@@ -185,13 +189,6 @@ def _add_table(plant: MultibodyPlant, looks: Looks) -> None:
         for sx in (-1.0, 1.0)
         for sy in (-1.0, 1.0)
     ]
-    frame = merged([apron, *legs]).mesh("table_frame")
-    add_visual(plant, world, "table_frame", frame, looks.table_edge)
-
-
-def _add_room(plant: MultibodyPlant, spec: SceneSpec) -> None:
-    """What is not on the table: the arms' pedestals and the floor."""
-    world = plant.world_body()
     pedestals = []
     for side in SIDES:
         bx, by, _ = BASE_POSITIONS_M[side]
@@ -202,7 +199,9 @@ def _add_room(plant: MultibodyPlant, spec: SceneSpec) -> None:
         )
     floor = rounded_box((5.0, 5.0, 0.02), 0.004).at(0.0, 0.0, _FLOOR_Z_M - 0.01)
     for name, surface, colour in (
-        ("pedestals", merged(pedestals), _METAL),
-        ("floor", floor, spec.looks.floor),
+        ("floor", floor.moved(spec.X_TR), spec.looks.floor),
+        ("pedestals", merged(pedestals).moved(spec.X_TR), _METAL),
+        ("table_frame", merged([apron, *legs]), spec.looks.table_edge),
+        ("table_top", top, spec.looks.table),
     ):
-        add_visual(plant, world, name, surface.moved(spec.X_TR).mesh(name), colour)
+        add_visual(plant, plant.world_body(), name, surface.mesh(name), colour)
