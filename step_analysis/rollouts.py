@@ -92,8 +92,8 @@ class RolloutRecord:
     instruction: str | None = None
     """What the policy was told to do."""
     first_inference_s: float | None = None
-    """Simulated time at which the policy's first own plan took effect; see `evaluate` for how far
-    that can be known of a foreign server."""
+    """Simulated time of the observation that the policy's first plan answers; of a server that
+    does not say when it plans, of its first action that moves an arm, and None if none does."""
     policy_latency: PolicyLatency | None = None
     state_digest: str | None = None
     """SHA-256, in hexadecimal, of the simulated state at the end: equal where two episodes are."""

@@ -107,8 +107,9 @@ def run_episode(
             end = _act(request, station, watch, files, heartbeat)
         except (*STATION_IS_SOUND, OSError):
             raise
-        except Exception as error:
-            # The error matters more than whether there is room for what led to it.
+        except (Exception, SystemExit) as error:
+            # SystemExit is how Drake's bindings raise a failed assertion of Drake's. The error
+            # matters more than whether there is room for what led to it.
             with contextlib.suppress(OSError):
                 files.save_error(str(error))
             raise

@@ -166,7 +166,8 @@ class _Worker:
             )
         except ConnectionError:
             raise
-        except Exception as error:  # noqa: BLE001 (an episode's edge: recorded, never a verdict)
+        # An episode's edge: recorded, never a verdict. Drake's assertions come as SystemExit.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             self.is_spent = not isinstance(error, STATION_IS_SOUND)
             report = EpisodeReport(
                 outcome=Outcome.ERROR,
@@ -215,7 +216,7 @@ class _Worker:
         return EpisodeFiles(request.folder, name, self._settings.recordings, self._view)
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     """One line: what, and for an error that is not the server's, where."""
     text = " ".join(str(error).split())[:_MAX_MESSAGE_LENGTH]
     described = f"{type(error).__name__}: {text}" if text else type(error).__name__

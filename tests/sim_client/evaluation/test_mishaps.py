@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def start_evaluation(
     """Evaluate in another process, in a process group of its own as under a terminal."""
     started: list[Process] = []
 
-    def start(episodes: str, workers: int = 2) -> Process:
+    def start(episodes: str, workers: int = 2, **process: Any) -> Process:
         options = {
             "tasks": ["PickAndPlaceBox"],
             "episodes": episodes,
@@ -61,6 +62,7 @@ def start_evaluation(
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            **process,
         )
         started.append(process)
         return process
@@ -216,6 +218,30 @@ def test_an_unwritable_output_is_refused_before_anything_else(
     assert evaluate(address="127.0.0.1:1", output=tmp_path / "file" / "rollouts") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "can't be written to: Not a directory" in line
+
+
+def test_a_full_disk_stops_it_with_one_line_and_loses_nothing(
+    served: Any, start_evaluation: Any, evaluate: Any, script: Script, rollouts: Path
+) -> None:
+    # The fourth line of the ledger is over this; logs of actions, which are longer, fail before.
+    limit = 2500
+    script({})
+    process = start_evaluation(
+        "0:12",
+        workers=1,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "sim-client: can't write the results: [Errno 27] File too large" in err
+    assert "Traceback" not in err
+    records = ledger_of(rollouts)
+    assert records
+    assert all(record.outcome is Outcome.ERROR for record in records)
+    assert all("File too large" in (record.message or "") for record in records)
+
+    assert evaluate("0:12", time_limit_s=None) == 0
+    assert verdicts(rollouts) == dict.fromkeys(range(12), 1)
 
 
 def test_a_killed_evaluation_leaves_no_process_and_resumes(

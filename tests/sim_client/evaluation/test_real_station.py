@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -9,10 +11,12 @@ import numpy as np
 import pytest
 
 from policy_interface.contract import Contract, ImageSize
-from policy_server.testing import NoisePolicy, running_server
+from policy_server.testing import GatedPolicy, NoisePolicy, running_server
 from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
+from sim_client.evaluation.live_page import live_pages
 from sim_client.evaluation.runner import run
 from step_analysis.ledger import read_ledger
+from step_analysis.rollouts import Outcome
 
 
 def test_a_policy_that_does_nothing_useful_times_out_in_the_simulation(
@@ -63,3 +67,60 @@ def test_a_policy_that_does_nothing_useful_times_out_in_the_simulation(
             assert (states["positions"].shape[1] - 18) % 7 == 0
             assert np.isfinite(states["positions"]).all()
             assert np.abs(np.diff(states["positions"], axis=0)).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("breaking", "message"),
+    [("nan", "SimulationError: "), ("asserting", "SystemExit: Failure at ")],
+)
+def test_a_solver_that_breaks_is_an_error_with_its_seed_and_the_state_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaking: str, message: str
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with running_server(NoisePolicy(contract=Contract(cameras={}))) as server:
+        config = EvaluationConfig(
+            tasks=("PickAndPlaceBox",),
+            episodes=EpisodeRange(0, 1),
+            address=server.address,
+            workers=1,
+            output=tmp_path,
+            time_limit_s=1.0,
+            max_attempts=1,
+        )
+        assert run(config, station_factory=f"breaking_station:build_{breaking}") == 1
+    (record,) = read_ledger(tmp_path / "noise" / "ledger.jsonl")
+    assert record.outcome is Outcome.ERROR
+    assert message in (record.message or "")
+    (path,) = tmp_path.glob("**/demonstration_0/error.npz")
+    with np.load(path, allow_pickle=False) as broken:
+        assert int(broken["seed"]) == record.seed == 100_000_100
+        assert broken["actions"].shape == (4, 20)
+        assert broken["state_times_s"] == pytest.approx([0.3])
+        assert np.isfinite(broken["positions"]).all()
+        assert np.isfinite(broken["velocities"]).all()
+
+
+def test_a_browser_can_watch_the_episode_that_runs(tmp_path: Path) -> None:
+    policy = GatedPolicy(NoisePolicy(contract=Contract(cameras={}), chunk_length=4))
+    codes: list[int] = []
+    with running_server(policy) as server:
+        config = EvaluationConfig(
+            tasks=("PickAndPlaceBox",),
+            episodes=EpisodeRange(0, 1),
+            address=server.address,
+            workers=1,
+            output=tmp_path,
+            time_limit_s=0.4,
+            meshcat_port=17_000,
+        )
+        evaluation = threading.Thread(target=lambda: codes.append(run(config)))
+        evaluation.start()
+        # The episode stands still at its first plan.
+        policy.next_batch_size()
+        (page,) = live_pages(tmp_path / "noise")
+        with urllib.request.urlopen(page) as answer:  # noqa: S310 (a page of this machine)
+            assert b"meshcat" in answer.read()
+        policy.let_go()
+        evaluation.join(timeout=60)
+    assert codes == [0]
+    assert live_pages(tmp_path / "noise") == []
