@@ -67,6 +67,23 @@ def _evaluate(arguments: Sequence[str]) -> int:
     return run(config)
 
 
+def _sweep(arguments: Sequence[str]) -> int:
+    from sim_client.evaluation.sweep import SweepConfig
+
+    config = _parsed(
+        SweepConfig,
+        "sweep",
+        arguments,
+        example=(
+            "sim-client sweep --latencies-ms 0,50,100,200,400 --tasks PickAndPlaceBox "
+            "--episodes 0:50 --output latency"
+        ),
+    )
+    from sim_client.evaluation.sweep import run
+
+    return run(config)
+
+
 def _tasks(arguments: Sequence[str]) -> int:
     config = _parsed(TasksConfig, "tasks", arguments, example="sim-client tasks --json")
     if config.simulator == "lbm-eval":
@@ -111,6 +128,7 @@ VERBS: Mapping[str, Verb] = {
     "demos": Verb(summary="record demonstrations by a scripted expert", run=_demos),
     "evaluate": Verb(summary="evaluate a served policy closed loop", run=_evaluate),
     "replay": Verb(summary="simulate an evaluated episode again, and compare", run=_replay),
+    "sweep": Verb(summary="success as a function of latency or shift", run=_sweep),
     "tasks": Verb(summary="list the tasks", run=_tasks),
     "watch": Verb(summary="watch a running evaluation", run=_watch),
 }
