@@ -1,20 +1,28 @@
 """Intervals for one success rate: Clopper-Pearson, Wilson, Jeffreys, and the Beta posterior."""
 
-import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv, betaln, ndtri, xlog1py, xlogy
+from scipy.special import betaincinv, betaln, xlog1py, xlogy
 
-DEFAULT_CONFIDENCE = 0.95
+from step_analysis.wilson_interval import (
+    DEFAULT_CONFIDENCE,
+    Interval,
+    check_confidence,
+    check_counts,
+    wilson,
+)
 
-
-class Interval(NamedTuple):
-    """A range: of rates within [0, 1], or of differences of two rates within [-1, 1]."""
-
-    lower: float
-    upper: float
+__all__ = [
+    "DEFAULT_CONFIDENCE",
+    "BetaPosterior",
+    "Interval",
+    "check_confidence",
+    "check_counts",
+    "clopper_pearson",
+    "jeffreys",
+    "wilson",
+]
 
 
 def clopper_pearson(
@@ -33,30 +41,6 @@ def clopper_pearson(
     failures = num_episodes - successes
     lower = float(betaincinv(successes, failures + 1, tail)) if successes else 0.0
     upper = float(betaincinv(successes + 1, failures, 1.0 - tail)) if failures else 1.0
-    return Interval(lower, upper)
-
-
-def wilson(successes: int, num_episodes: int, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
-    """Wilson's score interval: narrower than the exact one, covers about `confidence`.
-
-    Source: Wilson, JASA 22 (1927). Without an episode it is [0, 1].
-
-    Raises:
-        ValueError: counts out of range, or a confidence outside (0, 1).
-    """
-    check_counts(successes, num_episodes)
-    check_confidence(confidence)
-    if num_episodes == 0:
-        return Interval(0.0, 1.0)
-    z = float(ndtri(0.5 + confidence / 2.0))
-    rate = successes / num_episodes
-    shrink = 1.0 + z * z / num_episodes
-    centre = (rate + z * z / (2.0 * num_episodes)) / shrink
-    spread = rate * (1.0 - rate) / num_episodes + (z / (2.0 * num_episodes)) ** 2
-    half = z * math.sqrt(spread) / shrink
-    # At the ends the bound is exactly 0 or 1, which rounding would miss.
-    lower = centre - half if successes else 0.0
-    upper = centre + half if successes < num_episodes else 1.0
     return Interval(lower, upper)
 
 
@@ -115,18 +99,3 @@ class BetaPosterior:
         rates = np.asarray(rates, dtype=float)
         log_density = xlogy(self.a - 1, rates) + xlog1py(self.b - 1, -rates)
         return np.exp(log_density - betaln(self.a, self.b))
-
-
-def check_counts(successes: int, num_episodes: int) -> None:
-    """Raises ValueError unless 0 <= successes <= num_episodes."""
-    if not 0 <= successes <= num_episodes:
-        raise ValueError(
-            f"successes must lie between 0 and the number of episodes, got {successes} "
-            f"of {num_episodes}"
-        )
-
-
-def check_confidence(confidence: float) -> None:
-    """Raises ValueError unless the confidence lies in (0, 1)."""
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, got {confidence}")

@@ -27,6 +27,7 @@ from step_analysis.ledger import (
     read_ledger,
 )
 from step_analysis.rollouts import Outcome
+from step_analysis.wilson_interval import wilson
 
 SWEEP_FILE = "sweep.json"
 SWEEP_SCHEMA = "assay.sweep/1"
@@ -120,8 +121,6 @@ def _points(folder: Path, condition: Condition) -> Iterator[dict[str, Any]]:
 
 
 def _show(points: list[dict[str, Any]]) -> None:
-    from step_analysis.intervals import wilson
-
     width = max(len(point["task"]) for point in points)
     shift_width = max(len(point["shift"]) for point in points)
     for point in points:

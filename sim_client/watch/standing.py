@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean
 
-from step_analysis.intervals import Interval, wilson
 from step_analysis.ledger import latest_outcomes
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
+from step_analysis.wilson_interval import Interval, wilson
 
 # Between two episodes of one run lie milliseconds, or seconds in which a worker is replaced.
 _LONGEST_PAUSE_S = 60.0
