@@ -186,6 +186,17 @@ def test_every_task_has_room_for_every_shift(task: Task) -> None:
                 ), name
 
 
+@pytest.mark.parametrize("name", list(TASKS))
+def test_every_task_begins_under_every_shift_of_its_scene(name: str) -> None:
+    shift = Shift(
+        placement="high", object_size="high", mass="high", distractors="high", table_height="high"
+    )
+    station = Station(get_task(name), cameras={}, shift=shift)
+    station.reset(100_000_100)
+    assert not station.status().success
+    assert not station.status().failed
+
+
 def test_wider_ranges_hold_the_nominal_ones() -> None:
     task = get_task("PickAndPlaceBox")
     wide = draw_episode(task, Shift(placement="medium"), 0, cameras=()).task
