@@ -79,6 +79,9 @@ class EpisodeFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         for name in (VIDEO_FILE_NAME, SCENE_FILE_NAME, STATES_FILE_NAME, ACTION_LOG_FILE_NAME):
             (self._folder / name).unlink(missing_ok=True)
+        # What a process that was killed had not yet renamed.
+        for stale in self._folder.glob(".*.part"):
+            stale.unlink(missing_ok=True)
         return self
 
     def __exit__(

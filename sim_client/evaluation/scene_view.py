@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Protocol, runtime_checkable
 
 from pydrake.common.value import AbstractValue  # pyright: ignore[reportMissingModuleSource]
@@ -74,7 +75,8 @@ def _listening(port: int | None) -> Meshcat:
     parameters = MeshcatParams()
     parameters.host = "localhost"
     if port is None:
-        # Drake looks for a free one.
+        # Drake looks for a free one, where nobody needs to look.
+        logging.getLogger("drake").setLevel(logging.WARNING)
         return Meshcat(parameters)
     last = min(port + _NUM_PORTS_TRIED, 65536) - 1
     for candidate in range(port, last + 1):

@@ -126,6 +126,19 @@ def test_a_full_disk_is_an_error_and_the_episode_runs_again(
     assert len(load_action_log(folder / "actions.npz").actions) == 4
 
 
+def test_an_attempt_begins_without_what_an_earlier_one_left(
+    served: Any, evaluate: Any, script: Script, rollouts: Path
+) -> None:
+    script({0: "always raise"})
+    assert evaluate("0:1", video=("scene_right_0",), max_attempts=1) == 1
+    folder = files_of(rollouts, 0)
+    assert len(list(frames_of(folder / "cameras.mp4"))) == 2
+    (folder / ".actions.npz.x1y2.part").write_bytes(b"of a process that was killed")
+    script({})
+    assert evaluate("0:1") == 0
+    assert {path.name for path in folder.iterdir()} == {"actions.npz", "error.npz"}
+
+
 def test_a_disk_that_fills_while_filming_is_an_error(
     served: Any, evaluate: Any, script: Script, rollouts: Path
 ) -> None:
