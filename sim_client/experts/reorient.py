@@ -32,7 +32,8 @@ _TURN_AS_DISTANCE_M = 0.08
 """A radian of turning that is left keeps the hand as far off as so many metres would."""
 _GRASP_TOLERANCE_M = 0.009
 _GRASP_TOLERANCE_RAD = 0.12
-_RELEASE_HEIGHT_TOLERANCE_M = 0.008
+_LOST_GRASP_M = 0.020
+_RELEASE_HEIGHT_TOLERANCE_M = 0.010
 _RELEASE_TOLERANCE_RAD = 0.10
 _STILL_WIDTH_M = 0.0015
 _LOST_WIDTH_M = 0.012
@@ -71,6 +72,11 @@ class ReorientTarget(Protocol):
     @property
     def tolerance_m(self) -> float:
         """How near to its place, horizontally, before the object goes down."""
+        ...
+
+    @property
+    def hold_tolerance_rad(self) -> float:
+        """How far from the grasp's own orientation the closed hand may hold the object."""
         ...
 
     def side(self, state: SceneState) -> str:
@@ -157,10 +163,12 @@ class ReorientExpert:
             if distance_m < _GRASP_TOLERANCE_M and turn_rad < _GRASP_TOLERANCE_RAD:
                 self._enter(Phase.CLOSE)
         elif self._phase is Phase.CLOSE:
+            distance_m, turn_rad = _apart(X_TC, self._target.grasp(state, X_TC))
             still = abs(width_m - self._last_width_m) < _STILL_WIDTH_M
-            if touched and still and width_m > _LOST_WIDTH_M and self._steps_in_phase >= 2:
+            held = touched and still and width_m > _LOST_WIDTH_M and self._steps_in_phase >= 2
+            if held and turn_rad < self._target.hold_tolerance_rad:
                 self._enter(Phase.CARRY)
-            elif self._steps_in_phase >= 8:
+            elif distance_m > _LOST_GRASP_M or self._steps_in_phase >= 8:
                 self._enter(Phase.APPROACH)
         elif self._phase is Phase.CARRY:
             goal = self._target.release(state, X_TC)
@@ -176,7 +184,9 @@ class ReorientExpert:
                 self._X_TC_released = X_TC.copy()
                 self._enter(Phase.RELEASE)
         elif self._phase is Phase.RELEASE:
-            if not touched and width_m > 0.9 * OPEN_WIDTH_M:
+            # What leans on an open finger rights itself when the hand withdraws.
+            free = not touched or self._steps_in_phase >= 6
+            if free and width_m > 0.9 * OPEN_WIDTH_M:
                 self._enter(Phase.RETREAT)
         elif not self._target.placed(state):
             self._enter(Phase.APPROACH)
@@ -184,7 +194,8 @@ class ReorientExpert:
     def _goal(self, state: SceneState, X_TC: Array) -> tuple[Array, float]:
         """Where the tool centre point should head now (4, 4), and the gripper's width (m)."""
         if self._phase is Phase.APPROACH:
-            return self._behind(self._target.grasp(state, X_TC), X_TC), OPEN_WIDTH_M
+            grasp = self._target.grasp(state, X_TC)
+            return self._behind(grasp, X_TC, self._last_width_m), OPEN_WIDTH_M
         if self._phase is Phase.CLOSE:
             return self._target.grasp(state, X_TC), 0.0
         if self._phase is Phase.CARRY:
@@ -194,15 +205,16 @@ class ReorientExpert:
             goal[:3, 3] -= _RETREAT_M * goal[:3, 2]
         return goal, OPEN_WIDTH_M
 
-    def _behind(self, grasp: Array, X_TC: Array) -> Array:
-        """The grasp itself once in line with it; before that, back on the approach axis."""
+    def _behind(self, grasp: Array, X_TC: Array, width_m: float) -> Array:
+        """The grasp itself once in line with it and open; before that, back on its axis."""
         target, axis = self._target, grasp[:3, 2]
         from_grasp = X_TC[:3, 3] - grasp[:3, 3]
         ahead_m = float(from_grasp @ axis)
         beside = from_grasp - ahead_m * axis
         turn_m = _TURN_AS_DISTANCE_M * _apart(X_TC, grasp)[1]
         goal = grasp.copy()
-        goal[:3, 3] -= axis * _funnel(float(np.linalg.norm(beside)) + turn_m, target.standoff_m)
+        off_m = float(np.linalg.norm(beside)) + turn_m + max(0.0, 0.7 * OPEN_WIDTH_M - width_m)
+        goal[:3, 3] -= axis * _funnel(off_m, target.standoff_m)
         # Only what is off along the fingers' line, which is level, counts for the height: the hand
         # would stay up for being up.
         goal[2, 3] += _funnel(abs(float(beside @ grasp[:3, 1])) + turn_m, target.clearance_m)

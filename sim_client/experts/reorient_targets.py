@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim_client.experts.motion import tilted
+from sim_client.experts.motion import tilted, turn_between
 from sim_client.manipulands.spatula import Spatula
 from sim_client.station.inverse_kinematics import rotation_from_vector
 from sim_client.station.panda_kinematics import Array
@@ -18,7 +18,11 @@ _LEAN_RAD = float(np.pi / 4)
 """Of the palm when a quarter turn begins, and to the other side at its end."""
 _MORE_LEAN_RAD = float(np.deg2rad(20.0))
 """Where the palm leans away from the arms; so much less where it leans toward them."""
+_KEEP_SIDES_RAD = 0.8
 _SET_DOWN_M = 0.002
+_COMFORTABLE_X_M = (-0.14, 0.06)
+_COMFORTABLE_BESIDE_M = (0.06, 0.34)
+"""From the middle line toward the arm's own side."""
 _END_TO_GRASP_M = 0.018
 """From a vessel's end, beyond which the palm leans: farther in, the palm would meet its wall (and
 a finger the mug's handle)."""
@@ -39,10 +43,10 @@ def leaning_hand(position_m: Array, axis: Array, *, lean_rad: float) -> Array:
     """X_TC with the fingers closing across a level axis (3,) in T, the palm leaning along it.
 
     lean_rad: of the palm from straight above toward the axis's end. Of the two hands that this
-    leaves, the one nearest to the arms' comfortable quarter turn: its x axis toward the left arm.
+    leaves, the one in the middle of the wrist's range: its x axis ahead or toward the left arm.
     """
     x, y = axis[:2] / np.linalg.norm(axis[:2])
-    sign = 1.0 if y >= 0.0 else -1.0
+    sign = 1.0 if x + y >= 0.0 else -1.0
     X = np.eye(4)
     X[:3, :3] = np.column_stack([[sign * x, sign * y, 0.0], [sign * y, -sign * x, 0.0], -_UP])
     X[:3, 3] = position_m
@@ -50,14 +54,20 @@ def leaning_hand(position_m: Array, axis: Array, *, lean_rad: float) -> Array:
     return tilted(X, -sign * lean_rad)
 
 
-def hand_for_quarter_turn(position_m: Array, axis: Array) -> Array:
+def hand_for_quarter_turn(position_m: Array, axis: Array, X_TC: Array) -> Array:
     """X_TC that grips what lies along `axis` (3,), whose end is to point up in the end.
 
     An arm reaches farther with the palm leaning away from it than toward it, so the two leans that
-    the quarter turn begins and ends with are divided accordingly.
+    the quarter turn begins and ends with are divided accordingly. A wrist that is wound up already
+    (X_TC, where the hand is) keeps its fingers on the sides where they are.
     """
     lean_rad = _LEAN_RAD + _MORE_LEAN_RAD * float(axis[0])
-    return leaning_hand(position_m, axis, lean_rad=lean_rad)
+    hand = leaning_hand(position_m, axis, lean_rad=lean_rad)
+    swapped = hand @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    turn_rad, swapped_turn_rad = (
+        float(np.linalg.norm(turn_between(X_TC[:3, :3], each[:3, :3]))) for each in (hand, swapped)
+    )
+    return swapped if swapped_turn_rad < turn_rad - _KEEP_SIDES_RAD else hand
 
 
 def shortest_turn(start: Array, end: Array) -> Array:
@@ -70,13 +80,15 @@ def shortest_turn(start: Array, end: Array) -> Array:
 
 
 def _set_down(X_TO: Array, X_TC: Array, turn: Array, *, resting_m: float) -> Array:
-    """The hand where it is from above, turned, and the object just over the table.
+    """The hand where it is from above or near it, turned, and the object just over the table.
 
-    resting_m: the height of the object's origin when it is set down.
+    Near it: where the arm on that side can turn any way. resting_m: the height of the object's
+    origin when it is set down.
     """
     goal = np.eye(4)
     goal[:3, :3] = turn @ X_TC[:3, :3]
-    goal[:2, 3] = X_TC[:2, 3]
+    goal[0, 3] = np.clip(X_TC[0, 3], *_COMFORTABLE_X_M)
+    goal[1, 3] = np.sign(X_TC[1, 3]) * np.clip(abs(X_TC[1, 3]), *_COMFORTABLE_BESIDE_M)
     goal[2, 3] = resting_m + _SET_DOWN_M + (turn @ (X_TC[:3, 3] - X_TO[:3, 3]))[2]
     return goal
 
@@ -91,6 +103,7 @@ class MugRightsideUp:
     clearance_m: float = 0.03
     carry_height_m: float = 0.14
     tolerance_m: float = 0.02
+    hold_tolerance_rad: float = 0.4
 
     def side(self, state: SceneState) -> str:
         return _side_of(state.position_m("mug"))
@@ -99,7 +112,7 @@ class MugRightsideUp:
         X_TM = state.poses["mug"]
         along_m = self.task.objects_by_name["mug"].top_m - _END_TO_GRASP_M
         at = X_TM[:3, 3] + along_m * X_TM[:3, 2] + _ABOVE_AXIS_M * _UP
-        return hand_for_quarter_turn(at, X_TM[:3, 2])
+        return hand_for_quarter_turn(at, X_TM[:3, 2], X_TC)
 
     def release(self, state: SceneState, X_TC: Array) -> Array:
         X_TM = state.poses["mug"]
@@ -122,6 +135,8 @@ class CupUpsideDown:
     clearance_m: float = 0.10
     carry_height_m: float = 0.16
     tolerance_m: float = 0.02
+    # What the palm is above the cup's waist, it is below it in the end, near the table.
+    hold_tolerance_rad: float = 0.10
 
     def side(self, state: SceneState) -> str:
         return _side_of(state.position_m("cup"))
@@ -131,8 +146,9 @@ class CupUpsideDown:
         axis = X_TO[:3, 2]
         if _lies(X_TO):
             near_base = X_TO[:3, 3] + _END_TO_GRASP_M * axis + _ABOVE_AXIS_M * _UP
-            return hand_for_quarter_turn(near_base, -axis)
+            return hand_for_quarter_turn(near_base, -axis, X_TC)
         goal = self._level_hand(state)
+        goal[:3, :3] = shortest_turn(_UP, axis) @ goal[:3, :3]
         goal[:3, 3] = X_TO[:3, 3] + self.task.objects_by_name["cup"].top_m / 2 * axis
         return goal
 
@@ -177,6 +193,7 @@ class SpatulaIntoCrock:
     clearance_m: float = 0.03
     carry_height_m: float = 0.29
     tolerance_m: float = 0.012
+    hold_tolerance_rad: float = 0.4
 
     def side(self, state: SceneState) -> str:
         return _side_of(state.position_m("spatula"))
@@ -186,7 +203,7 @@ class SpatulaIntoCrock:
         spatula = self._spatula
         neck = X_TS[:3, 3] + (spatula.handle_m[0] / 2 - _NECK_TO_GRASP_M) * X_TS[:3, 0]
         neck[2] = max(neck[2] + spatula.handle_m[2] / 2, _LOWEST_LEANING_M)
-        return hand_for_quarter_turn(neck, X_TS[:3, 0])
+        return hand_for_quarter_turn(neck, X_TS[:3, 0], X_TC)
 
     def release(self, state: SceneState, X_TC: Array) -> Array:
         X_TS = state.poses["spatula"]

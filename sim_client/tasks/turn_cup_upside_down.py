@@ -16,7 +16,7 @@ from sim_client.tasks.task import Task
 
 # Tall, so that a level hand that holds its middle is clear of the table, whichever end is up.
 # Smooth, so that a hand that brushes past shifts it and does not topple it.
-CUP = Cup(height_m=0.124, radius_m=0.029, friction=0.3)
+CUP = Cup(height_m=0.130, radius_m=0.029, friction=0.3)
 
 TURN_CUP_UPSIDE_DOWN = Task(
     name="TurnCupUpsideDown",
