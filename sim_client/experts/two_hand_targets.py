@@ -36,9 +36,10 @@ class PepperIntoBin:
     object_name: str = "pepper"
     open_width_m: float = 0.070
     closed_width_m: float = 0.070
-    held_width_m: float = 0.028
-    """What the pepper, between the hands, pushes the grippers shut to."""
-    clearance_m: float = 0.022
+    held_width_m: float = 0.062
+    pressed_width_m: float = 0.020
+    """What the hands would push the grippers shut to, if the pepper and the arms were rigid."""
+    clearance_m: float = 0.028
     below_top_m: float = 0.028
     """Of the finger tips' edges: above the centre of mass, so that the pepper hangs."""
     lean_rad: float = float(np.deg2rad(28.0))
@@ -47,7 +48,7 @@ class PepperIntoBin:
         return self._hands(X_TO, self.clearance_m + self.open_width_m / 2)
 
     def holding(self, X_TO: Array) -> Hands:
-        return self._hands(X_TO, self.held_width_m / 2)
+        return self._hands(X_TO, self.pressed_width_m / 2)
 
     def _hands(self, X_TO: Array, half_width_m: float) -> Hands:
         """Hands whose inner fingers, this far from their middles, touch the sides that face the
@@ -106,6 +107,7 @@ class PlateOntoStack:
     below: str | None = None
     open_width_m: float = 0.036
     closed_width_m: float = 0.0
+    held_width_m: float = 0.010
     below_edge_m: float = 0.010
     """Along the rim, from its upper edge to the tool centre points."""
 

@@ -32,6 +32,7 @@ _READY_TOLERANCE_M = 0.012
 _READY_TOLERANCE_RAD = 0.15
 _MIN_CLOSING_STEPS = 3
 _MAX_CLOSING_STEPS = 15
+_MAX_RELEASE_STEPS = 12
 _MAX_STEPS_UNTOUCHED = 3
 _AHEAD_M = 0.028
 _AHEAD_RAD = 0.25
@@ -69,7 +70,8 @@ class SetDown:
 class TwoHandTarget(Protocol):
     """What differs between tasks.
 
-    open_width_m, closed_width_m: of both grippers, without the object and with it.
+    open_width_m, closed_width_m: asked of both grippers, without the object and with it.
+    held_width_m: the widest that they are once they hold it.
     """
 
     @property
@@ -80,6 +82,9 @@ class TwoHandTarget(Protocol):
 
     @property
     def closed_width_m(self) -> float: ...
+
+    @property
+    def held_width_m(self) -> float: ...
 
     def ready(self, X_TO: Array) -> Hands:
         """Where the hands are before they take an object that is at X_TO, and after."""
@@ -165,7 +170,9 @@ class TwoHandExpert:
             elif all(_near(hands[side], X) for side, X in self._target.ready(X_TO).items()):
                 self._enter(Phase.CLOSE)
         elif self._phase is Phase.CLOSE:
-            if touched and self._steps_in_phase >= _MIN_CLOSING_STEPS:
+            widest_m = max(gripper_width_m(side, actual) for side in SIDES)
+            held = touched and widest_m < self._target.held_width_m
+            if held and self._steps_in_phase >= _MIN_CLOSING_STEPS:
                 self._enter(Phase.CARRY)
             elif self._steps_in_phase >= _MAX_CLOSING_STEPS:
                 self._enter(Phase.APPROACH)
@@ -180,7 +187,9 @@ class TwoHandExpert:
                 gripper_width_m(side, actual) > self._target.open_width_m - 0.004 for side in SIDES
             )
             free = not any(state.fingers_touch(name, side=side) for side in SIDES)
-            if is_open and free and all(_near(hands[s], X) for s, X in self._released.items()):
+            away = all(_near(hands[side], X) for side, X in self._released.items())
+            # What leans on a hand that waits for it to come free leans for ever.
+            if (is_open and free and away) or self._steps_in_phase >= _MAX_RELEASE_STEPS:
                 self._enter(Phase.RETREAT)
         else:
             self._choose_target(state)

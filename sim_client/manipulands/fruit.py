@@ -51,7 +51,7 @@ class Apple:
             plant,
             body,
             [(Cylinder(r, h), (0.0, 0.0, h / 2))],
-            compliant_properties(resolution_hint_m=0.02),
+            compliant_properties(resolution_hint_m=0.035),
         )
         # Widest above the middle, with a dimple at the stem and a smaller one below.
         profile = np.array(
@@ -112,7 +112,7 @@ class Pear:
                 (Cylinder(r, belly), (0.0, 0.0, belly / 2)),
                 (Cylinder(self.neck_radius_m, neck), (0.0, 0.0, belly + neck / 2)),
             ],
-            compliant_properties(resolution_hint_m=0.02),
+            compliant_properties(resolution_hint_m=0.035),
         )
         profile = np.array(
             [

@@ -39,7 +39,8 @@ BIMANUAL_PUT_RED_BELL_PEPPER_IN_BIN = Task(
             yaw_rad=(-np.deg2rad(8.0), np.deg2rad(8.0)),
         ),
     },
-    # The bin is beyond the pepper, so that neither hand is over it before it should; both arms must reach both things.
+    # The bin is beyond the pepper, so that no hand is over it before it should be; both arms reach
+    # both things.
     preconditions=(
         OutsideSquare("pepper", "bin", side_m=BIN.outer_m, gap_m=0.085),
         *(WithinReach(name, side) for name in ("pepper", "bin") for side in ("right", "left")),
