@@ -26,8 +26,9 @@ PROGRAMS = Path(sys.executable).parent
 READY_LINE = re.compile(r"\bat (\S+:\d+)")
 TASKS = ("PickAndPlaceBox", "PutMugOnSaucer")
 NUM_EPISODES = 20
-NUM_KILLS_OF_EACH = 3
-PATIENCE_S = 120.0
+VICTIMS = ("worker", "server", "runner")
+MAX_KILLS_OF_EACH = 3
+PATIENCE_S = 240.0
 
 
 class Server:
@@ -62,7 +63,7 @@ class Evaluation:
         self._process = subprocess.Popen(
             [
                 *(PROGRAMS / "sim-client", "evaluate", "--tasks", ",".join(TASKS)),
-                *("--episodes", f"0:{NUM_EPISODES}", "--time-limit-s", "2", "--workers", "2"),
+                *("--episodes", f"0:{NUM_EPISODES}", "--time-limit-s", "3", "--workers", "2"),
                 *("--address", server.address, "--output", output),
             ],
             stderr=subprocess.PIPE,
@@ -140,15 +141,19 @@ def server() -> object:
 
 
 def disturbed(server: Server, output: Path, rng: random.Random) -> list[str]:
-    """Evaluate to the end, killing on the way; what was killed, in order."""
-    victims = ["worker", "server", "runner"] * NUM_KILLS_OF_EACH
-    rng.shuffle(victims)
+    """Evaluate to the end, killing on the way; what was killed, in order.
+
+    As many rounds as the evaluation lasts, each of the three in an order of its own.
+    """
+    victims = [
+        victim for _ in range(MAX_KILLS_OF_EACH) for victim in rng.sample(VICTIMS, k=len(VICTIMS))
+    ]
     killed: list[str] = []
     evaluation = Evaluation(server, output)
     while len(killed) < len(victims):
         # Something was decided or went wrong since the last time; then at any moment.
-        assert evaluation.next_line(), "the evaluation ended before everything was killed"
-        assert not evaluation.ends_within(rng.uniform(0.0, 0.8))
+        if not evaluation.next_line() or evaluation.ends_within(rng.uniform(0.0, 0.5)):
+            break
         victim = victims[len(killed)]
         if victim == "runner":
             evaluation.kill()
@@ -162,7 +167,9 @@ def disturbed(server: Server, output: Path, rng: random.Random) -> list[str]:
                 continue
             rng.choice(workers).send_signal(signal.SIGKILL)
         killed.append(victim)
-    while evaluation.exit_code() != 0:
+    while (code := evaluation.exit_code()) != 0:
+        # Every attempt that this run allows an episode was killed.
+        assert code == 1
         evaluation = Evaluation(server, output)
     return killed
 
@@ -173,7 +180,7 @@ def test_whatever_is_killed_every_episode_ends_as_if_nothing_had_been(
 ) -> None:
     assert Evaluation(server, tmp_path / "undisturbed").exit_code() == 0
     killed = disturbed(server, tmp_path / "disturbed", random.Random(20261))
-    assert sorted(killed) == sorted(["worker", "server", "runner"] * NUM_KILLS_OF_EACH)
+    assert set(killed) == set(VICTIMS)
 
     expected, got = outcomes(tmp_path / "undisturbed"), outcomes(tmp_path / "disturbed")
     assert len(expected) == len(TASKS) * NUM_EPISODES
