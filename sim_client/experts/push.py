@@ -19,8 +19,8 @@ from sim_client.station.panda_model import PAD_SIZE_M
 from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
 from sim_client.tasks.scene_state import SceneState
 
-# The fingertips are 9 mm lower than the tool centre point, so they stay 4 mm over the table.
-_LOW_M = 0.013
+# The fingertips are 9 mm lower than the tool centre point, so they push 7 mm over the table.
+_LOW_M = 0.016
 _HOVER_M = 0.12
 _STAND_OFF_M = 0.025
 _FUNNEL_SLOPE = 6.0
@@ -28,7 +28,9 @@ _FUNNEL_RADIUS_M = 0.008
 _TOLERANCE_M = 0.012
 _MAX_ASIDE_M = 0.022
 _MAX_OVERLAP_M = 0.020
-_PUSH_STEP_M = 0.018
+# Pushing, and over the last centimetres down to the table.
+_CAREFUL_STEP_M = 0.018
+_CAREFUL_BELOW_M = 0.07
 # Pushed to the last millimetre, the object would creep: the fingers aim a little beyond.
 _BEYOND_M = 0.008
 # Nearer than this the line to the goal turns with every millimetre; the hand keeps its yaw.
@@ -120,13 +122,17 @@ class PushExpert:
         flange = self._motion.toward(
             X_TC,
             hand_down(goal_m, self._yaw_rad),
-            max_step_m=_PUSH_STEP_M if self._phase is PushPhase.PUSH else None,
+            max_step_m=_CAREFUL_STEP_M if self._is_careful(X_TC) else None,
         )
         self._steps_in_phase += 1
         return Action(
             poses={**self._held.poses, arm: flange},
             gripper_widths_m={**self._held.gripper_widths_m, gripper: 0.0},
         )
+
+    def _is_careful(self, X_TC: Array) -> bool:
+        low = X_TC[2, 3] < _CAREFUL_BELOW_M
+        return self._phase is PushPhase.PUSH or (self._phase is PushPhase.APPROACH and low)
 
     @property
     def _contact_m(self) -> float:
