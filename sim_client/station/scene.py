@@ -21,7 +21,7 @@ from sim_client.drake_arrays import drake_array
 from sim_client.manipulands.manipuland import Colour, Manipuland, rigid_properties
 from sim_client.station.arm_models import ArmModel, OwnArmModel
 from sim_client.station.cameras import POLICY_QUALITY, RenderQuality
-from sim_client.station.looks import Looks, Renderer, make_renderer
+from sim_client.station.looks import Looks
 from sim_client.station.panda_kinematics import Array
 from sim_client.station.panda_looks import add_visual
 from sim_client.station.panda_model import PandaHandles
@@ -32,8 +32,6 @@ from sim_client.station.workspace import (
     TABLE_SIZE_M,
 )
 from sim_client.surfaces import merged, rounded_box, rounded_cylinder
-
-RENDERER_NAME = "renderer"
 
 _FLOOR_Z_M = -0.75
 
@@ -67,19 +65,13 @@ class SceneSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderOptions:
-    """quality, renderer: how the cameras' engine draws."""
-
-    quality: RenderQuality = POLICY_QUALITY
-    renderer: Renderer = "vtk"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scene:
     """A finished diagram and the handles into it. World and task frame T coincide.
 
-    bodies: of the task's objects and of the distractors, by name. X_TR: see SceneSpec.
+    bodies: of the task's objects and of the distractors, by name.
     """
+
+    spec: SceneSpec
 
     diagram: Diagram
     plant: MultibodyPlant
@@ -87,7 +79,6 @@ class Scene:
     arms: Mapping[str, PandaHandles]
     bodies: Mapping[str, RigidBody]
     fixed_frames: Mapping[str, FixedOffsetFrame]
-    X_TR: Array
 
     def label_names(self) -> dict[int, str]:
         """What a number in a label image stands for; 0 is the room, or nothing at all."""
@@ -103,27 +94,19 @@ class Scene:
 
 
 def build_scene(
-    spec: SceneSpec,
-    *,
-    rendering: RenderOptions | None,
-    arm_model: ArmModel | None = None,
+    spec: SceneSpec, *, quality: RenderQuality = POLICY_QUALITY, arm_model: ArmModel | None = None
 ) -> Scene:
-    """Build it all; rendering None leaves out the cameras' engine, which needs GL libraries.
+    """Build it all, but for the renderer, which is the cameras' own.
 
-    arm_model: the project's own where None is named.
-    Raises RenderingUnavailableError, ArmModelUnavailableError.
+    arm_model: the project's own where None is named. Raises ArmModelUnavailableError.
     """
     builder = DiagramBuilder()
     plant, scene_graph = AddMultibodyPlantSceneGraph(builder, TIME_STEP_S)
     plant.set_contact_model(ContactModel.kHydroelasticWithFallback)
     plant.set_discrete_contact_approximation(DiscreteContactApproximation.kLagged)
-    if rendering is not None:
-        engine = make_renderer(rendering.renderer, rendering.quality, spec.looks)
-        scene_graph.AddRenderer(RENDERER_NAME, engine)
     # From back to front: what was added last is drawn first, and hides the rest at no cost.
     _show_room(plant, spec)
     _add_table(plant)
-    segments = (rendering or RenderOptions()).quality.arm_segments
     model = arm_model or OwnArmModel()
     arms = {
         side: model.add_to(
@@ -131,7 +114,7 @@ def build_scene(
             scene_graph,
             name=side,
             X_TB=RigidTransform(drake_array(spec.X_TR[:3, 3] + BASE_POSITIONS_M[side])),
-            segments=segments,
+            segments=quality.arm_segments,
         )
         for side in SIDES
     }
@@ -155,13 +138,13 @@ def build_scene(
             fixed_frames[item.name] = frame
     plant.Finalize()
     return Scene(
+        spec=spec,
         diagram=builder.Build(),
         plant=plant,
         scene_graph=scene_graph,
         arms=arms,
         bodies=bodies,
         fixed_frames=fixed_frames,
-        X_TR=spec.X_TR,
     )
 
 

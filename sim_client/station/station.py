@@ -19,7 +19,7 @@ from policy_interface.contract import Contract, ContractError, ImageSize
 from policy_interface.types import Observation, RobotState
 from sim_client.station.arm_controller import sample_start
 from sim_client.station.arm_models import ArmModelName, make_arm_model
-from sim_client.station.camera_rig import CameraRig, Kinds
+from sim_client.station.camera_rig import CameraRig, RigOptions
 from sim_client.station.cameras import (
     CAMERA_MOUNTS,
     DEFAULT_CAMERAS,
@@ -43,7 +43,6 @@ from sim_client.station.distractors import NoRoomError, place_distractors
 from sim_client.station.headless_gl import require_rendering
 from sim_client.station.looks import Renderer
 from sim_client.station.panda_kinematics import Array
-from sim_client.station.scene import RenderOptions
 from sim_client.station.shift import Shift
 from sim_client.station.shift_draws import EpisodeShift, draw_episode
 from sim_client.station.workspace import SIDES
@@ -120,8 +119,9 @@ class Station:
             require_rendering()
         self.task = task
         self.contract = Contract(cameras=cameras, uses_language=True)
-        self._kinds = Kinds(depth=depth, labels=labels)
-        self._rendering = RenderOptions(quality=quality, renderer=renderer) if cameras else None
+        self._rig_options = RigOptions(
+            cameras=cameras, depth=depth, labels=labels, quality=quality, renderer=renderer
+        )
         self._arm_model = make_arm_model(arm_model, folder=drake_models_folder)
         self._episode = draw_episode(task, self.shift, 0, cameras=cameras)
         self._build(self._episode)
@@ -131,10 +131,14 @@ class Station:
         self._status: TaskStatus | None = None
 
     def _build(self, episode: EpisodeShift) -> None:
-        self.world = World(episode.scene, rendering=self._rendering, arm_model=self._arm_model)
+        options = self._rig_options
+        self.world = World(episode.scene, quality=options.quality, arm_model=self._arm_model)
         self._queue = CommandQueue(self.world.controllers)
-        self._rig = CameraRig(
-            self.world.scene, self.world.context, self.contract.cameras, self._kinds
+        # Without cameras nothing is rendered, and no GL library is needed.
+        self._rig = (
+            CameraRig(self.world.scene, self.world.plant_context, options)
+            if options.cameras
+            else None
         )
 
     @property
@@ -240,7 +244,7 @@ class Station:
         observation = Observation(
             actual=self.actual(),
             desired=self.desired(),
-            cameras=self._rig.views(self._episode.camera_offsets),
+            cameras={} if self._rig is None else self._rig.views(self._episode.camera_offsets),
             language_instruction=self.instruction,
             time_s=self.time_s,
         )
@@ -251,7 +255,12 @@ class Station:
         return self._episode.noise.on(observation, rng)
 
     def render(self, mount: CameraMount, size: ImageSize) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) RGB from a camera that is not one of the station's own."""
+        """(H, W, 3) RGB from a camera that is not one of the station's own.
+
+        Raises ContractError where the station was made without cameras, and so does not render.
+        """
+        if self._rig is None:
+            raise ContractError("the station renders nothing: make it with a camera")
         return self._rig.picture(mount, size)
 
     def label_names(self) -> Mapping[int, str]:

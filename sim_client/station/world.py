@@ -15,10 +15,11 @@ from sim_client.drake_arrays import drake_array
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import ArmCommand, ArmController
 from sim_client.station.arm_models import ArmModel
+from sim_client.station.cameras import RenderQuality
 from sim_client.station.commands import ARM_NAMES, GRIPPER_NAMES, TICK_S
 from sim_client.station.contacts import ContactReader
 from sim_client.station.panda_kinematics import Array
-from sim_client.station.scene import RenderOptions, Scene, SceneSpec, build_scene
+from sim_client.station.scene import Scene, SceneSpec, build_scene
 from sim_client.station.workspace import BASE_POSITIONS_M, SIDES
 from sim_client.tasks.placement import Layout
 from sim_client.tasks.scene_state import SceneState
@@ -31,11 +32,9 @@ class SimulationError(RuntimeError):
 class World:
     """A scene in simulation, and the controllers of its arms."""
 
-    def __init__(
-        self, spec: SceneSpec, *, rendering: RenderOptions | None, arm_model: ArmModel
-    ) -> None:
+    def __init__(self, spec: SceneSpec, *, quality: RenderQuality, arm_model: ArmModel) -> None:
         self.spec = spec
-        self.scene: Scene = build_scene(spec, rendering=rendering, arm_model=arm_model)
+        self.scene: Scene = build_scene(spec, quality=quality, arm_model=arm_model)
         self.simulator = Simulator(self.scene.diagram)
         self.simulator.set_target_realtime_rate(0.0)
         self.context = self.simulator.get_mutable_context()

@@ -32,7 +32,7 @@ vectors = st.lists(st.floats(-1.0, 1.0), min_size=3, max_size=3).map(np.array)
 
 @pytest.fixture(scope="module")
 def plant() -> MultibodyPlant:
-    return build_scene(SceneSpec(objects=()), rendering=None).plant
+    return build_scene(SceneSpec(objects=())).plant
 
 
 def test_forward_kinematics_is_drakes(plant: MultibodyPlant) -> None:
