@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from pydrake.geometry import Cylinder
+from pydrake.geometry import Box
 from pydrake.multibody.plant import MultibodyPlant
 from pydrake.multibody.tree import RigidBody
 
@@ -24,6 +24,8 @@ from sim_client.manipulands.ring import Ring
 from sim_client.surfaces import lathe
 
 _NUM_SIDES = 8
+_FLOOR_SHARE = 0.95
+"""Of the floor's width, the square's that fruit touches: its corners are still under the rim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,10 @@ class Bowl:
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         body = add_body(plant, self.name, standing_cylinder(0.5, self.rim_radius_m, self.height_m))
-        properties = rigid_properties()
-        floor = Cylinder(self.floor_radius_m, self.floor_m)
+        # Few triangles do: it is flat where two fruits stand on it most of the time.
+        properties = rigid_properties(resolution_hint_m=0.2)
+        side_m = _FLOOR_SHARE * 2 * self.floor_radius_m
+        floor = Box(side_m, side_m, self.floor_m)
         collide(plant, body, [(floor, (0.0, 0.0, self.floor_m / 2))], properties)
         Ring(
             num_sides=_NUM_SIDES,

@@ -58,9 +58,14 @@ class DryingRack:
         body = add_body(
             plant, self.name, standing_box(0.8, (self.length_m, self.width_m, self.height_m))
         )
-        rail = (self.length_m, self.rail_m, self.height_m)
-        places = [(0.0, sign * self.rails_apart_m / 2, self.height_m / 2) for sign in (-1.0, 1.0)]
-        collide(plant, body, [(Box(*rail), place) for place in places], rigid_properties())
+        # One block under both rails: half the contact patches, at the same height.
+        block = Box(self.length_m, self.width_m, self.height_m)
+        collide(
+            plant,
+            body,
+            [(block, (0.0, 0.0, self.height_m / 2))],
+            rigid_properties(resolution_hint_m=0.2),
+        )
         tray_size = (self.length_m + 0.012, self.width_m + 0.012, self.tray_m)
         tray = rounded_box(tray_size, 0.003).at(0.0, 0.0, self.tray_m / 2)
         show(

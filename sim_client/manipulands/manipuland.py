@@ -121,11 +121,11 @@ def compliant_properties(
     return properties
 
 
-def rigid_properties() -> ProximityProperties:
+def rigid_properties(*, resolution_hint_m: float = 0.05) -> ProximityProperties:
     """For what stays where it is."""
     properties = ProximityProperties()
     AddContactMaterial(friction=CoulombFriction(FRICTION, FRICTION), properties=properties)
-    AddRigidHydroelasticProperties(0.05, properties)
+    AddRigidHydroelasticProperties(resolution_hint_m, properties)
     return properties
 
 

@@ -67,7 +67,7 @@ class Plate:
         body = add_body(
             plant, self.name, standing_cylinder(self.mass_kg, self.radius_m, self.rim_height_m / 2)
         )
-        properties = compliant_properties(resolution_hint_m=0.04)
+        properties = compliant_properties(resolution_hint_m=0.065)
         base = Cylinder(self.foot_radius_m, self.well_m)
         collide(plant, body, [(base, (0.0, 0.0, self.well_m / 2))], properties)
         self.rim.add_to(plant, body, properties)
