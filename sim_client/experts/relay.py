@@ -42,6 +42,8 @@ class RelayExpert:
         self.reset()
 
     def reset(self) -> None:
+        for motion in self._going_home.values():
+            motion.reset()
         self._stage: RelayStage | None = None
         self._worker: PickAndPlaceExpert | None = None
         self._side: str | None = None
