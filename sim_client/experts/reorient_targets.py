@@ -45,7 +45,9 @@ def leaning_hand(position_m: Array, axis: Array, *, lean_rad: float) -> Array:
     lean_rad: of the palm from straight above toward the axis's end. Of the two hands that this
     leaves, the one in the middle of the wrist's range: its x axis ahead or toward the left arm.
     """
-    x, y = axis[:2] / np.linalg.norm(axis[:2])
+    length = float(np.linalg.norm(axis[:2]))
+    # What stands has no level axis: any direction is as good.
+    x, y = axis[:2] / length if length > 1e-6 else (0.0, 1.0)
     sign = 1.0 if x + y >= 0.0 else -1.0
     X = np.eye(4)
     X[:3, :3] = np.column_stack([[sign * x, sign * y, 0.0], [sign * y, -sign * x, 0.0], -_UP])
