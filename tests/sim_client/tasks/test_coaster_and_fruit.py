@@ -190,7 +190,7 @@ def test_the_way_to_the_centre_is_clear_of_what_stands_beside_it() -> None:
 
 
 def test_a_kiwi_stops_rolling() -> None:
-    scene = build_scene(SceneSpec(objects=(Kiwi(),)), rendering=None)
+    scene = build_scene(SceneSpec(objects=(Kiwi(),)))
     simulator = Simulator(scene.diagram)
     context = scene.plant.GetMyMutableContextFromRoot(simulator.get_mutable_context())
     kiwi = scene.bodies["kiwi"]
