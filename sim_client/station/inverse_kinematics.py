@@ -73,9 +73,35 @@ def rotation_from_vector(vector: Array) -> Array:
     )
 
 
-def _capped(vector: Array, length: float) -> Array:
-    norm = sqrt(float(vector @ vector))
-    return vector if norm <= length else vector * (length / norm)
+def _way_between(X: Array, X_target: Array) -> tuple[list[float], list[float]]:
+    """Translation (m) and rotation vector (rad) from one pose (4, 4) to another, as numbers.
+
+    The same as differences and `rotation_vector` give, in a third of the time.
+    """
+    (a0, a1, a2, ap), (b0, b1, b2, bp), (c0, c1, c2, cp), _ = X.tolist()
+    (d0, d1, d2, dp), (e0, e1, e2, ep), (f0, f1, f2, fp), _ = X_target.tolist()
+    trace = a0 * d0 + a1 * d1 + a2 * d2 + b0 * e0 + b1 * e1 + b2 * e2 + c0 * f0 + c1 * f1 + c2 * f2
+    angle = acos(min(1.0, max(-1.0, (trace - 1.0) / 2.0)))
+    if angle > pi - 1e-3:
+        rotation = rotation_vector(X_target[:3, :3] @ X[:3, :3].T).tolist()
+    else:
+        scale = 0.5 if angle < 1e-6 else angle / (2.0 * sin(angle))
+        # The antisymmetric part of the one rotation times the other's inverse.
+        rotation = [
+            scale * (b0 * f0 + b1 * f1 + b2 * f2 - c0 * e0 - c1 * e1 - c2 * e2),
+            scale * (c0 * d0 + c1 * d1 + c2 * d2 - a0 * f0 - a1 * f1 - a2 * f2),
+            scale * (a0 * e0 + a1 * e1 + a2 * e2 - b0 * d0 - b1 * d1 - b2 * d2),
+        ]
+    return [dp - ap, ep - bp, fp - cp], rotation
+
+
+def _capped(vector: list[float], length: float) -> list[float]:
+    x, y, z = vector
+    norm = sqrt(x * x + y * y + z * z)
+    if norm <= length:
+        return vector
+    factor = length / norm
+    return [factor * x, factor * y, factor * z]
 
 
 @dataclass(kw_only=True)
@@ -94,7 +120,8 @@ class DifferentialInverseKinematics:
         limits = self.limits
         self._lower = panda.LOWER_RAD + limits.joint_margin_rad
         self._upper = panda.UPPER_RAD - limits.joint_margin_rad
-        self._speed_rad_s = panda.VELOCITY_RAD_S * limits.joint_speed_scale
+        self._range = list(zip(self._lower.tolist(), self._upper.tolist(), strict=True))
+        self._speed_rad_s = (panda.VELOCITY_RAD_S * limits.joint_speed_scale).tolist()
         self._damping = limits.damping**2 * np.eye(6)
         self.reset(self.posture)
 
@@ -110,11 +137,10 @@ class DifferentialInverseKinematics:
         """
         limits = self.limits
         X_BE, J = panda.jacobian(self.q)
-        move = np.empty(6)
-        move[:3] = _capped(X_BE_target[:3, 3] - X_BE[:3, 3], limits.linear_speed_m_s * dt_s)
-        move[3:] = _capped(
-            rotation_vector(X_BE_target[:3, :3] @ X_BE[:3, :3].T),
-            limits.angular_speed_rad_s * dt_s,
+        translation, rotation = _way_between(X_BE, X_BE_target)
+        move = np.array(
+            _capped(translation, limits.linear_speed_m_s * dt_s)
+            + _capped(rotation, limits.angular_speed_rad_s * dt_s)
         )
         toward_posture = limits.posture_rate_hz * dt_s * (self.posture - self.q)
         return self._follow(self._within_limits(J, move, toward_posture), dt_s)
@@ -131,6 +157,10 @@ class DifferentialInverseKinematics:
         """Joint changes (7,) that move the flange by `move` (6,), none of them out of its range."""
         dq = self._least_squares(J, move, toward_posture)
         after = self.q + dq
+        if all(
+            low <= q <= high for q, (low, high) in zip(after.tolist(), self._range, strict=True)
+        ):
+            return dq
         outside = (after < self._lower) | (after > self._upper)
         free = np.ones(panda.NUM_JOINTS, dtype=bool)
         # A joint that would leave its range is set on the limit, and the others solve for the
@@ -154,7 +184,8 @@ class DifferentialInverseKinematics:
     def _follow(self, dq: Array, dt_s: float) -> Array:
         """Take the step, or as much of it as the joints' speeds allow."""
         # One factor for all joints keeps the direction of the end effector's motion.
-        excess = float((np.abs(dq) / self._speed_rad_s).max()) / dt_s
+        speeds = zip(dq.tolist(), self._speed_rad_s, strict=True)
+        excess = max(abs(change) / greatest for change, greatest in speeds) / dt_s
         if excess > 1.0:
             dq = dq / excess
         self.q = np.minimum(np.maximum(self.q + dq, panda.LOWER_RAD), panda.UPPER_RAD)
