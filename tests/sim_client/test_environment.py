@@ -106,7 +106,7 @@ def test_a_degenerate_action_is_refused(environment: StationEnvironment) -> None
 
 
 def test_the_experts_episode_ends_with_a_reward(environment: StationEnvironment) -> None:
-    _, info = environment.reset(seed=100)
+    observation, info = environment.reset(seed=100)
     station = environment.station
     assert info["instruction"] in station.task.instructions
     assert info["scenario_seed"] == 100
