@@ -29,7 +29,7 @@ class Spatula:
 
     name: str = "spatula"
     fixed: bool = False
-    handle_m: tuple[float, float, float] = (0.160, 0.020, 0.020)
+    handle_m: tuple[float, float, float] = (0.160, 0.025, 0.020)
     blade_m: tuple[float, float, float] = (0.075, 0.054, 0.008)
     mass_kg: float = 0.09
     colour: Colour = _CORAL
@@ -73,7 +73,9 @@ class Spatula:
 
     def _handle(self) -> Surface:
         length, width, height = self.handle_m
-        return rounded_box((length, width, height), 0.45 * width, steps=5).at(0.0, 0.0, height / 2)
+        return rounded_box((length, width, height), 0.45 * min(width, height), steps=5).at(
+            0.0, 0.0, height / 2
+        )
 
     def _blade(self) -> Surface:
         """Strips between slots, a bar at either end, and a neck that rises into the handle."""
