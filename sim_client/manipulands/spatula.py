@@ -72,10 +72,8 @@ class Spatula:
         return body
 
     def _handle(self) -> Surface:
-        length, width, height = self.handle_m
-        return rounded_box((length, width, height), 0.45 * min(width, height), steps=5).at(
-            0.0, 0.0, height / 2
-        )
+        fillet = 0.45 * min(self.handle_m[1:])
+        return rounded_box(self.handle_m, fillet, steps=5).at(0.0, 0.0, self.handle_m[2] / 2)
 
     def _blade(self) -> Surface:
         """Strips between slots, a bar at either end, and a neck that rises into the handle."""
