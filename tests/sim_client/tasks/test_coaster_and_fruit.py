@@ -253,16 +253,3 @@ def test_a_pushing_hand_stays_closed_and_one_arm_works(station_of: StationOf, na
         action.poses[idle].matrix(), station.desired().poses[idle].matrix()
     )
     assert action.gripper_widths_m[GRIPPER_NAMES[side]] == 0.0
-
-
-@pytest.mark.slow
-@ALL
-def test_experts_succeed_nearly_always(station_of: StationOf, name: str) -> None:
-    """At least 95 % is the goal: of 20 an honest expert loses three or more once in 13 runs."""
-    station = station_of(name)
-    expert = make_expert(station.task)
-    successes = 0
-    for seed in range(600, 620):
-        attempt(station, expert, seed)
-        successes += station.status().success
-    assert successes >= 18

@@ -180,19 +180,6 @@ def test_the_expert_succeeds_under_noise(station_of: StationOf, name: str) -> No
         assert station.status().success, f"seed {seed}: {station.status()}"
 
 
-@pytest.mark.slow
-@ALL
-def test_the_expert_succeeds_nearly_always(station_of: StationOf, name: str) -> None:
-    station = station_of(name)
-    expert = make_expert(station.task)
-    lost = []
-    for seed in range(200, 220):
-        attempt(station, expert, seed)
-        if not station.status().success:
-            lost.append(seed)
-    assert len(lost) <= 2, lost
-
-
 def test_both_arms_push_the_cereal_box(station_of: StationOf) -> None:
     station = station_of(CEREAL)
     expert = make_expert(station.task)
