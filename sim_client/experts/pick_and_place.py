@@ -9,22 +9,13 @@ slips it opens and starts again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 import numpy as np
 
-from policy_interface.types import Action, RobotState
-from sim_client.experts.motion import (
-    OPEN_WIDTH_M,
-    ArmMotion,
-    gripper_width_m,
-    hand_down,
-    tool_pose,
-    turn_between,
-)
+from sim_client.experts.motion import OPEN_WIDTH_M, hand_down, turn_between
+from sim_client.experts.one_arm import HandGoal, OneArmExpert, OneArmTarget, Phase
 from sim_client.station.panda_kinematics import Array
-from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
 from sim_client.tasks.scene_state import SceneState
 
 _FUNNEL_SLOPE = 6.0
@@ -35,14 +26,6 @@ _GRASP_TOLERANCE_RAD = 0.12
 _STILL_WIDTH_M = 0.0015
 _LOST_WIDTH_M = 0.012
 _RETREAT_M = 0.10
-
-
-class Phase(Enum):
-    APPROACH = "approach"
-    CLOSE = "close"
-    CARRY = "carry"
-    RELEASE = "release"
-    RETREAT = "retreat"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,15 +55,8 @@ class Placement:
     tolerance_m: float
 
 
-class PickAndPlaceTarget(Protocol):
+class PickAndPlaceTarget(OneArmTarget, Protocol):
     """What differs between tasks."""
-
-    @property
-    def object_name(self) -> str: ...
-
-    def side(self, state: SceneState) -> str:
-        """Which arm, "right" or "left"; asked once, at an episode's first step."""
-        ...
 
     def grasp(self, state: SceneState) -> Grasp: ...
 
@@ -91,56 +67,21 @@ class PickAndPlaceTarget(Protocol):
         ...
 
 
-class PickAndPlaceExpert:
+class PickAndPlaceExpert(OneArmExpert[PickAndPlaceTarget, Phase]):
     """Drives one arm through grasp, carry, release and retreat; the other arm holds still."""
 
     def __init__(self, target: PickAndPlaceTarget) -> None:
-        self._target = target
-        self._motion = ArmMotion()
-        self.reset()
+        super().__init__(target, first=Phase.APPROACH, last=Phase.RETREAT)
 
     def reset(self) -> None:
-        self._side: str | None = None
-        self._held: Action | None = None
-        self._phase = Phase.APPROACH
-        self._motion.reset()
-        self._last_width_m = OPEN_WIDTH_M
-        self._steps_in_phase = 0
+        super().reset()
         self._retreat_from_m = np.zeros(3)
         self._retreat_yaw_rad = 0.0
 
-    @property
-    def phase(self) -> Phase:
-        return self._phase
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        return () if self._side is None else (ARM_NAMES[self._side],)
-
-    @property
-    def finished(self) -> bool:
-        return self._phase is Phase.RETREAT and self._steps_in_phase >= 5
-
-    def act(self, state: SceneState, actual: RobotState, desired: RobotState) -> Action:
-        if self._side is None or self._held is None:
-            self._side = self._target.side(state)
-            self._held = Action(poses=desired.poses, gripper_widths_m=desired.gripper_widths_m)
-        arm, gripper = ARM_NAMES[self._side], GRIPPER_NAMES[self._side]
-        X_TC = tool_pose(self._side, actual)
-        width_m = gripper_width_m(self._side, actual)
+    def _decide(self, state: SceneState, X_TC: Array, width_m: float) -> HandGoal:
         self._switch_phase(state, X_TC, width_m)
         goal_m, yaw_rad, goal_width_m = self._goal(state, X_TC)
-        flange = self._motion.toward(X_TC, hand_down(goal_m, yaw_rad))
-        self._last_width_m = width_m
-        self._steps_in_phase += 1
-        return Action(
-            poses={**self._held.poses, arm: flange},
-            gripper_widths_m={**self._held.gripper_widths_m, gripper: goal_width_m},
-        )
-
-    def _enter(self, phase: Phase) -> None:
-        self._phase = phase
-        self._steps_in_phase = 0
+        return HandGoal(X_TC=hand_down(goal_m, yaw_rad), width_m=goal_width_m)
 
     def _switch_phase(self, state: SceneState, X_TC: Array, width_m: float) -> None:
         name = self._target.object_name

@@ -12,11 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
-from policy_interface.types import Action, RobotState
-from sim_client.experts.motion import ArmMotion, hand_down, tool_pose
+from sim_client.experts.motion import hand_down
+from sim_client.experts.one_arm import HandGoal, OneArmExpert, OneArmTarget
 from sim_client.station.panda_kinematics import Array
 from sim_client.station.panda_model import PAD_SIZE_M
-from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
 from sim_client.tasks.scene_state import SceneState
 
 # The fingertips are 9 mm lower than the tool centre point, so they push 7 mm over the table.
@@ -49,14 +48,11 @@ class PushPhase(Enum):
     RETREAT = "retreat"
 
 
-class PushTarget(Protocol):
+class PushTarget(OneArmTarget, Protocol):
     """What differs between tasks.
 
     stop_m: how near to its goal the object is let be. again_m: how far off it is pushed again.
     """
-
-    @property
-    def object_name(self) -> str: ...
 
     @property
     def object_radius_m(self) -> float: ...
@@ -67,50 +63,23 @@ class PushTarget(Protocol):
     @property
     def again_m(self) -> float: ...
 
-    def side(self, state: SceneState) -> str:
-        """Which arm, "right" or "left"; asked once, at an episode's first step."""
-        ...
-
     def goal_m(self, state: SceneState) -> Array:
         """(2,): where the object's origin should come to be, in T."""
         ...
 
 
-class PushExpert:
+class PushExpert(OneArmExpert[PushTarget, PushPhase]):
     """Drives one arm through approach, push and retreat; the other arm holds still."""
 
     def __init__(self, target: PushTarget) -> None:
-        self._target = target
-        self._motion = ArmMotion()
-        self.reset()
+        super().__init__(target, first=PushPhase.APPROACH, last=PushPhase.RETREAT)
 
     def reset(self) -> None:
-        self._side: str | None = None
-        self._held: Action | None = None
-        self._phase = PushPhase.APPROACH
-        self._motion.reset()
+        super().reset()
         self._yaw_rad: float | None = None
-        self._steps_in_phase = 0
         self._retreat_to_m = np.zeros(3)
 
-    @property
-    def phase(self) -> PushPhase:
-        return self._phase
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        return () if self._side is None else (ARM_NAMES[self._side],)
-
-    @property
-    def finished(self) -> bool:
-        return self._phase is PushPhase.RETREAT and self._steps_in_phase >= 5
-
-    def act(self, state: SceneState, actual: RobotState, desired: RobotState) -> Action:
-        if self._side is None or self._held is None:
-            self._side = self._target.side(state)
-            self._held = Action(poses=desired.poses, gripper_widths_m=desired.gripper_widths_m)
-        arm, gripper = ARM_NAMES[self._side], GRIPPER_NAMES[self._side]
-        X_TC = tool_pose(self._side, actual)
+    def _decide(self, state: SceneState, X_TC: Array, width_m: float) -> HandGoal:
         place_m = state.position_m(self._target.object_name)[:2]
         way = self._target.goal_m(state) - place_m
         left_m = float(np.linalg.norm(way))
@@ -119,15 +88,10 @@ class PushExpert:
             self._yaw_rad = _yaw_along(along, near_rad=self._yaw_rad)
         self._switch_phase(X_TC[:3, 3], place_m, along, left_m)
         goal_m = self._goal(X_TC[:3, 3], place_m, along, left_m)
-        flange = self._motion.toward(
-            X_TC,
-            hand_down(goal_m, self._yaw_rad),
+        return HandGoal(
+            X_TC=hand_down(goal_m, self._yaw_rad),
+            width_m=0.0,
             max_step_m=_CAREFUL_STEP_M if self._is_careful(X_TC) else None,
-        )
-        self._steps_in_phase += 1
-        return Action(
-            poses={**self._held.poses, arm: flange},
-            gripper_widths_m={**self._held.gripper_widths_m, gripper: 0.0},
         )
 
     def _is_careful(self, X_TC: Array) -> bool:
@@ -138,10 +102,6 @@ class PushExpert:
     def _contact_m(self) -> float:
         """From the object's origin to the tool centre point, where the fingers touch it."""
         return self._target.object_radius_m + PAD_SIZE_M[0] / 2
-
-    def _enter(self, phase: PushPhase) -> None:
-        self._phase = phase
-        self._steps_in_phase = 0
 
     def _switch_phase(self, tool_m: Array, place_m: Array, along: Array, left_m: float) -> None:
         if self._phase is PushPhase.RETREAT:

@@ -14,7 +14,8 @@ import numpy as np
 
 from policy_interface.types import Action, RobotState
 from sim_client.experts.motion import OPEN_WIDTH_M, ArmMotion, tool_pose
-from sim_client.experts.pick_and_place import Phase, PickAndPlaceExpert, PickAndPlaceTarget
+from sim_client.experts.one_arm import Phase
+from sim_client.experts.pick_and_place import PickAndPlaceExpert, PickAndPlaceTarget
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
 from sim_client.station.workspace import SIDES

@@ -8,22 +8,14 @@ When a grasp fails or slips it opens and starts again.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Protocol
 
 import numpy as np
 
-from policy_interface.types import Action, RobotState
-from sim_client.experts.motion import (
-    OPEN_WIDTH_M,
-    ArmMotion,
-    gripper_width_m,
-    tool_pose,
-    turn_between,
-)
+from sim_client.experts.motion import OPEN_WIDTH_M, turn_between
+from sim_client.experts.one_arm import HandGoal, OneArmExpert, OneArmTarget, Phase
 from sim_client.station.inverse_kinematics import rotation_from_vector
 from sim_client.station.panda_kinematics import Array
-from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES
 from sim_client.tasks.scene_state import SceneState
 
 _FUNNEL_SLOPE = 6.0
@@ -40,19 +32,8 @@ _LOST_WIDTH_M = 0.012
 _RETREAT_M = 0.12
 
 
-class Phase(Enum):
-    APPROACH = "approach"
-    CLOSE = "close"
-    CARRY = "carry"
-    RELEASE = "release"
-    RETREAT = "retreat"
-
-
-class ReorientTarget(Protocol):
+class ReorientTarget(OneArmTarget, Protocol):
     """What differs between tasks. Hand poses are X_TC (4, 4) of the tool centre point."""
-
-    @property
-    def object_name(self) -> str: ...
 
     @property
     def standoff_m(self) -> float:
@@ -79,10 +60,6 @@ class ReorientTarget(Protocol):
         """How far from the grasp's own orientation the closed hand may hold the object."""
         ...
 
-    def side(self, state: SceneState) -> str:
-        """Which arm, "right" or "left"; asked once, at an episode's first step."""
-        ...
-
     def grasp(self, state: SceneState, X_TC: Array) -> Array:
         """Where to close the fingers; X_TC: where the hand is."""
         ...
@@ -100,55 +77,20 @@ class ReorientTarget(Protocol):
         ...
 
 
-class ReorientExpert:
+class ReorientExpert(OneArmExpert[ReorientTarget, Phase]):
     """Drives one arm through grasp, turn, release and retreat; the other arm holds still."""
 
     def __init__(self, target: ReorientTarget) -> None:
-        self._target = target
-        self._motion = ArmMotion()
-        self.reset()
+        super().__init__(target, first=Phase.APPROACH, last=Phase.RETREAT)
 
     def reset(self) -> None:
-        self._side: str | None = None
-        self._held: Action | None = None
-        self._phase = Phase.APPROACH
-        self._motion.reset()
-        self._last_width_m = OPEN_WIDTH_M
-        self._steps_in_phase = 0
+        super().reset()
         self._X_TC_released = np.eye(4)
 
-    @property
-    def phase(self) -> Phase:
-        return self._phase
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        return () if self._side is None else (ARM_NAMES[self._side],)
-
-    @property
-    def finished(self) -> bool:
-        return self._phase is Phase.RETREAT and self._steps_in_phase >= 5
-
-    def act(self, state: SceneState, actual: RobotState, desired: RobotState) -> Action:
-        if self._side is None or self._held is None:
-            self._side = self._target.side(state)
-            self._held = Action(poses=desired.poses, gripper_widths_m=desired.gripper_widths_m)
-        arm, gripper = ARM_NAMES[self._side], GRIPPER_NAMES[self._side]
-        X_TC = tool_pose(self._side, actual)
-        width_m = gripper_width_m(self._side, actual)
+    def _decide(self, state: SceneState, X_TC: Array, width_m: float) -> HandGoal:
         self._switch_phase(state, X_TC, width_m)
         goal, goal_width_m = self._goal(state, X_TC)
-        flange = self._motion.toward(X_TC, goal)
-        self._last_width_m = width_m
-        self._steps_in_phase += 1
-        return Action(
-            poses={**self._held.poses, arm: flange},
-            gripper_widths_m={**self._held.gripper_widths_m, gripper: goal_width_m},
-        )
-
-    def _enter(self, phase: Phase) -> None:
-        self._phase = phase
-        self._steps_in_phase = 0
+        return HandGoal(X_TC=goal, width_m=goal_width_m)
 
     def _switch_phase(self, state: SceneState, X_TC: Array, width_m: float) -> None:
         name = self._target.object_name

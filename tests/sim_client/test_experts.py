@@ -10,7 +10,8 @@ import pytest
 from policy_interface.types import Action
 from sim_client.experts.catalog import make_expert
 from sim_client.experts.expert import CommandNoise, Expert, NoiseInjector, perturbed
-from sim_client.experts.pick_and_place import Phase, PickAndPlaceExpert
+from sim_client.experts.one_arm import Phase
+from sim_client.experts.pick_and_place import PickAndPlaceExpert
 from sim_client.station.station import GRIPPER_NAMES, Station
 from sim_client.tasks.catalog import TASKS
 from sim_client.tasks.random_streams import stream

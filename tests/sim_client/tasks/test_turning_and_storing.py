@@ -10,7 +10,8 @@ import pytest
 from policy_interface.types import Action
 from sim_client.experts.catalog import make_expert
 from sim_client.experts.expert import CommandNoise, Expert, NoiseInjector, perturbed
-from sim_client.experts.reorient import Phase, ReorientExpert
+from sim_client.experts.one_arm import Phase
+from sim_client.experts.reorient import ReorientExpert
 from sim_client.experts.reorient_targets import leaning_hand, shortest_turn
 from sim_client.station.station import GRIPPER_NAMES, Station
 from sim_client.tasks.catalog import get_task
