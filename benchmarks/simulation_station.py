@@ -25,7 +25,7 @@ import tyro
 
 if TYPE_CHECKING:
     from policy_interface.types import Action
-    from sim_client.station.arm_controller import ArmCommand
+    from sim_client.station.commands import Tick
     from sim_client.station.station import Station
 
 _SEED = 100
@@ -81,41 +81,49 @@ class Stopwatch:
         return statistics.fmean(self._least_s)
 
 
-def recorded_ticks(station: Station, actions: Sequence[Action]) -> list[Sequence[ArmCommand]]:
-    """What the station gives the plant's input ports, tick by tick."""
+def recorded_steps(station: Station, actions: Sequence[Action]) -> list[list[Tick]]:
+    """What the station gives the plant's input ports, tick by tick of each control step."""
     world = station.world
-    ticks: list[Sequence[ArmCommand]] = []
-    advance = world.advance_tick
+    steps: list[list[Tick]] = []
+    advance = world.advance
 
-    def watched(commands: Sequence[ArmCommand]) -> None:
-        ticks.append(commands)
-        advance(commands)
+    def watched(tick: Tick) -> None:
+        steps[-1].append(tick)
+        advance(tick)
 
     station.reset(_SEED)
-    world.advance_tick = watched
+    world.advance = watched
     try:
         for action in actions:
+            steps.append([])
             station.step(action)
     finally:
-        world.advance_tick = advance
-    return ticks
+        world.advance = advance
+    return steps
 
 
 def bare_drake_steps(
-    station: Station, ticks: Sequence[Sequence[ArmCommand]]
+    station: Station, recorded: Sequence[Sequence[Tick]]
 ) -> list[Callable[[], object]]:
     """The same ticks of the same diagram, and nothing else; to be called after a reset."""
-    from sim_client.station.commands import TICK_S, TICKS_PER_STEP
+    from sim_client.station.workspace import TIME_STEP_S
 
     world = station.world
-    began = round(world.context.get_time() / TICK_S)
+    began = round(world.context.get_time() / TIME_STEP_S)
 
-    def step(first: int) -> None:
-        for i in range(first, first + TICKS_PER_STEP):
-            world.fix_commands(ticks[i])
-            world.simulator.AdvanceTo((began + i + 1) * TICK_S)
+    def step(ticks: Sequence[tuple[Tick, float]]) -> None:
+        for tick, until_s in ticks:
+            world.fix_commands(tick.commands)
+            world.simulator.AdvanceTo(until_s)
 
-    return [partial(step, first) for first in range(0, len(ticks), TICKS_PER_STEP)]
+    steps = []
+    for ticks in recorded:
+        timed = []
+        for tick in ticks:
+            began += tick.num_time_steps
+            timed.append((tick, began * TIME_STEP_S))
+        steps.append(partial(step, timed))
+    return steps
 
 
 def measure_step(task_name: str, config: Config) -> dict[str, float]:
@@ -125,14 +133,14 @@ def measure_step(task_name: str, config: Config) -> dict[str, float]:
 
     station = Station(get_task(task_name), cameras={})
     actions = expert_actions(station, config.num_steps)
-    ticks = recorded_ticks(station, actions)
+    recorded = recorded_steps(station, actions)
     ours, bare, digests = Stopwatch(), Stopwatch(), set[str]()
     for _ in range(config.repeats):
         station.reset(_SEED)
         ours.time([partial(station.step, action) for action in actions])
         digests.add(station.state_digest())
         station.reset(_SEED)
-        bare.time(bare_drake_steps(station, ticks))
+        bare.time(bare_drake_steps(station, recorded))
         digests.add(station.state_digest())
     assert len(digests) == 1, f"{task_name}: bare Drake went elsewhere than the station"
     return {

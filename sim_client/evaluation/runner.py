@@ -197,11 +197,11 @@ def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[Served
 
 def _checked_conditions(config: EvaluationConfig) -> str:
     """The shift in the words that a design keeps, however it was spelt; the latency as it is."""
-    from sim_client.station.commands import latency_ticks
+    from sim_client.station.commands import latency_time_steps
     from sim_client.station.shift import Shift
 
     try:
-        latency_ticks(config.latency_ms / 1e3)
+        latency_time_steps(config.latency_ms / 1e3)
     except ContractError as error:
         raise UsageError(f"--latency-ms: {error}") from error
     try:

@@ -15,6 +15,7 @@ from sim_client.station.inverse_kinematics import (
     solve_pose,
 )
 from sim_client.station.panda_kinematics import Array
+from sim_client.station.workspace import TIME_STEP_S
 
 GRIPPER_SPEED_M_S = 0.25
 
@@ -77,7 +78,7 @@ class ArmController:
         self._turn_rad = np.zeros(3)
         self._q_target: Array | None = None
         self._q_now = self._kinematics.q
-        self._ticks_left = 0
+        self._time_steps_left = 0
         self.width_target_m = self.width_m = width_m
 
     @property
@@ -101,8 +102,8 @@ class ArmController:
         self._kinematics.reset(solve_pose(np.linalg.inv(self.X_TB) @ X_TE, seed=POSTURE))
         self._rest_at(X_TE, width_m)
 
-    def set_target(self, X_TE: Array, width_m: float, *, num_ticks: int) -> None:
-        """Go from the previous target to X_TE over the next num_ticks ticks."""
+    def set_target(self, X_TE: Array, width_m: float, *, num_time_steps: int) -> None:
+        """Go from the previous target to X_TE over the next time steps of the physics."""
         self._X_TE_now = self.X_TE_target
         target = X_TE.copy()
         target[:3, 3] = self._limits.clip_to_workspace(X_TE[:3, 3])
@@ -110,23 +111,25 @@ class ArmController:
         self._turn_rad = rotation_vector(target[:3, :3] @ self._X_TE_now[:3, :3].T)
         self._q_target = None
         self._set_width(width_m)
-        self._ticks_left = num_ticks
+        self._time_steps_left = num_time_steps
 
-    def set_joint_target(self, q: Array, width_m: float, *, num_ticks: int) -> None:
-        """Go from the joints' present command to q (7,) over the next num_ticks ticks."""
+    def set_joint_target(self, q: Array, width_m: float, *, num_time_steps: int) -> None:
+        """Go from the joints' present command to q (7,) over the next time steps of the physics."""
         self._q_now = self._kinematics.q
         self._q_target = self._kinematics.clip_to_limits(q)
         self.X_TE_target = self.X_TB @ panda.forward_kinematics(self._q_target)
         self._set_width(width_m)
-        self._ticks_left = num_ticks
+        self._time_steps_left = num_time_steps
 
     def _set_width(self, width_m: float) -> None:
         self.width_target_m = min(max(float(width_m), 0.0), panda.MAX_GRIPPER_WIDTH_M)
 
-    def tick(self, dt_s: float) -> None:
-        """One tick of the joint and gripper commands."""
-        # What remains of the way is divided by the ticks that remain.
-        share = 1.0 / self._ticks_left if self._ticks_left > 0 else 0.0
+    def advance(self, num_time_steps: int) -> None:
+        """Move the joint and gripper commands on by so many time steps of the physics."""
+        dt_s = num_time_steps * TIME_STEP_S
+        # What remains of the way is divided by the time that remains.
+        left = self._time_steps_left
+        share = min(1.0, num_time_steps / left) if left > 0 else 0.0
         if self._q_target is not None:
             self._q_now = self._q_now + share * (self._q_target - self._q_now)
             self._kinematics.step_joints(self._q_now, dt_s)
@@ -137,7 +140,7 @@ class ArmController:
             # The bases are not turned.
             X_BE[:3, 3] -= self.X_TB[:3, 3]
             self._kinematics.step(X_BE, dt_s)
-        self._ticks_left = max(0, self._ticks_left - 1)
+        self._time_steps_left = max(0, left - num_time_steps)
         reach = GRIPPER_SPEED_M_S * dt_s
         self.width_m += min(max(self.width_target_m - self.width_m, -reach), reach)
 

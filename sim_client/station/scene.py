@@ -30,14 +30,11 @@ from sim_client.station.workspace import (
     SIDES,
     TABLE_CENTRE_X_M,
     TABLE_SIZE_M,
+    TIME_STEP_S,
 )
 from sim_client.surfaces import merged, rounded_box, rounded_cylinder
 
 _FLOOR_Z_M = -0.75
-
-# 10 ms with the lagged convex approximation and hydroelastic patches: the fastest settings at which
-# grasps hold; SAP diverges at this step and TAMSI ignores the joints' PD control.
-TIME_STEP_S = 0.01
 
 _METAL: Colour = (0.30, 0.32, 0.35)
 

@@ -31,12 +31,12 @@ from sim_client.station.commands import (
     ARM_NAMES,
     CONTROL_PERIOD_S,
     GRIPPER_NAMES,
-    TICK_S,
-    TICKS_PER_STEP,
+    TIME_STEPS_PER_CONTROL_STEP,
     CommandQueue,
     JointAction,
     StationAction,
-    latency_ticks,
+    Tick,
+    latency_time_steps,
     require_all_commands,
 )
 from sim_client.station.distractors import NoRoomError, place_distractors
@@ -45,7 +45,7 @@ from sim_client.station.looks import Renderer
 from sim_client.station.panda_kinematics import Array
 from sim_client.station.shift import Shift
 from sim_client.station.shift_draws import EpisodeShift, draw_episode
-from sim_client.station.workspace import SIDES
+from sim_client.station.workspace import SIDES, TIME_STEP_S
 from sim_client.station.world import SimulationError, World
 from sim_client.tasks.monitor import TaskMonitor, TaskStatus
 from sim_client.tasks.random_streams import stream
@@ -80,7 +80,7 @@ class Station:
     cameras: the size of each camera's image, by semantic name; none makes a station without
     rendering, which needs no GL libraries. depth, labels: whether views have these images too.
     arm_model: "drake_models" is Drake's own Panda, from drake_models_folder where one is named.
-    latency_s: in simulated time, a multiple of 20 ms: how long after its observation an action
+    latency_s: in simulated time, a multiple of 10 ms: how long after its observation an action
     takes effect; until then the previous command holds.
     shift: how episodes differ from the nominal ones. Where it changes what is in the scene or how
     that looks, each reset builds the scene anew, which takes about as long as a second of physics.
@@ -114,7 +114,7 @@ class Station:
                 f"phrasing={self.shift.phrasing}: {task.name} has no held-out instructions; "
                 "leave phrasing disabled"
             )
-        self._latency_ticks = latency_ticks(latency_s)
+        self._latency_time_steps = latency_time_steps(latency_s)
         if cameras:
             require_rendering()
         self.task = task
@@ -182,8 +182,8 @@ class Station:
                 "at rest and undecided at its start"
             )
         self._status = status
-        delay_ticks = self._latency_ticks + episode.delay_steps * TICKS_PER_STEP
-        self._queue.begin(delay_ticks=delay_ticks)
+        delay = self._latency_time_steps + episode.delay_steps * TIME_STEPS_PER_CONTROL_STEP
+        self._queue.begin(delay_time_steps=delay)
 
     def _place(self, attempt: int) -> bool:
         """Set everything where it starts, and say whether it came to rest there."""
@@ -199,8 +199,9 @@ class Station:
             layout = {**layout, **others}
         starts = {side: sample_start(side, stream(seed, f"start.{side}")) for side in SIDES}
         world.place(layout, starts)
-        for _ in range(round(_SETTLE_S / TICK_S)):
-            world.advance_tick(world.commands())
+        world.advance(
+            Tick(commands=world.commands(), num_time_steps=round(_SETTLE_S / TIME_STEP_S))
+        )
         world.forget_falls()
         return world.is_settled(layout, within_m=_MAX_SETTLING_M, speed_m_s=_MAX_SETTLED_SPEED_M_S)
 
@@ -212,10 +213,9 @@ class Station:
         an arm or a gripper is left without a command, SimulationError where the physics fails.
         """
         require_all_commands(self.contract, action)
-        self._queue.give(action)
         # Commands do not depend on the simulated state, and all at once they are computed faster.
-        for commands in [self._queue.tick() for _ in range(TICKS_PER_STEP)]:
-            self.world.advance_tick(commands)
+        for tick in self._queue.control_step(action):
+            self.world.advance(tick)
         self._num_steps += 1
         self.world.require_finite()
         self._status = self._monitor.update(self.world.state())

@@ -16,11 +16,11 @@ from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import ArmCommand, ArmController
 from sim_client.station.arm_models import ArmModel
 from sim_client.station.cameras import RenderQuality
-from sim_client.station.commands import ARM_NAMES, GRIPPER_NAMES, TICK_S
+from sim_client.station.commands import ARM_NAMES, GRIPPER_NAMES, Tick
 from sim_client.station.contacts import ContactReader
 from sim_client.station.panda_kinematics import Array
 from sim_client.station.scene import Scene, SceneSpec, build_scene
-from sim_client.station.workspace import BASE_POSITIONS_M, SIDES
+from sim_client.station.workspace import BASE_POSITIONS_M, SIDES, TIME_STEP_S
 from sim_client.tasks.placement import Layout
 from sim_client.tasks.scene_state import SceneState
 
@@ -60,7 +60,7 @@ class World:
             self.scene.bodies[name].floating_velocities_start_in_v() + 5 for name in free
         ]
         self._fastest_fall_m_s = np.zeros(len(free))
-        self._num_ticks = 0
+        self._num_time_steps = 0
         self._state: SceneState | None = None
 
     def place(self, layout: Layout, starts: Mapping[str, tuple[Array, float]]) -> None:
@@ -85,7 +85,7 @@ class World:
             plant.SetPositions(context, arm.fingers, drake_array(np.full(2, width_m / 2.0)))
         self.fix_commands(self.commands())
         self.simulator.Initialize()
-        self._num_ticks = 0
+        self._num_time_steps = 0
         self.forget_falls()
 
     def forget_falls(self) -> None:
@@ -93,17 +93,18 @@ class World:
         self._fastest_fall_m_s[:] = 0.0
         self._state = None
 
-    def advance_tick(self, commands: Sequence[ArmCommand]) -> None:
-        """Simulate one tick under these commands. Raises SimulationError."""
-        self.fix_commands(commands)
-        self._num_ticks += 1
+    def advance(self, tick: Tick) -> None:
+        """Simulate one tick under its commands. Raises SimulationError."""
+        self.fix_commands(tick.commands)
+        self._num_time_steps += tick.num_time_steps
         self._state = None
+        # From the number of time steps, so that rounding errors do not add up.
+        until_s = self._num_time_steps * TIME_STEP_S
         try:
-            # From the number of ticks, so that rounding errors do not add up.
-            self.simulator.AdvanceTo(self._num_ticks * TICK_S)
+            self.simulator.AdvanceTo(until_s)
         except RuntimeError as error:
             raise SimulationError(
-                f"Drake failed {self._num_ticks * TICK_S:.2f} s after the scene was placed: {error}"
+                f"Drake failed {until_s:.2f} s after the scene was placed: {error}"
             ) from error
         # Ten times a second would miss what falls a few centimetres.
         velocities: Any = self._plant.GetVelocities(self.plant_context)
