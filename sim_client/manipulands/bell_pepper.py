@@ -12,6 +12,7 @@ from pydrake.multibody.tree import RigidBody
 from sim_client.manipulands.manipuland import (
     Array,
     Colour,
+    Standing,
     add_body,
     collide,
     compliant_properties,
@@ -31,7 +32,7 @@ _GROOVE = 0.20
 
 
 @dataclass(frozen=True, kw_only=True)
-class BellPepper:
+class BellPepper(Standing):
     """Four lobes around a stub of a stalk; a block with flat sides to touch.
 
     The stub is for looks alone, so that nothing can be lifted by it.
@@ -47,14 +48,6 @@ class BellPepper:
     @property
     def radius_m(self) -> float:
         return float(self.width_m / np.sqrt(2.0))
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
-
-    @property
-    def top_m(self) -> float:
-        return self.height_m
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         w, h = self.width_m, self.height_m

@@ -13,6 +13,7 @@ from sim_client.manipulands.manipuland import (
     BLUE,
     Array,
     Colour,
+    Resting,
     add_body,
     collide,
     rigid_properties,
@@ -23,7 +24,7 @@ from sim_client.surfaces import merged, rounded_box
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bin:
+class Bin(Resting):
     """Square and open, fixed to the table; things in it lie on its floor."""
 
     name: str = "bin"
@@ -41,10 +42,6 @@ class Bin:
     @property
     def radius_m(self) -> float:
         return float(self.outer_m / np.sqrt(2.0))
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
 
     @property
     def top_m(self) -> float:

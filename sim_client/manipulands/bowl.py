@@ -14,6 +14,7 @@ from sim_client.manipulands.manipuland import (
     TEAL,
     Array,
     Colour,
+    Resting,
     add_body,
     collide,
     rigid_properties,
@@ -29,7 +30,7 @@ _FLOOR_SHARE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bowl:
+class Bowl(Resting):
     """Wide, shallow and flat inside, so that a hand fits in beside a fruit; fixed to the table."""
 
     name: str = "bowl"
@@ -44,10 +45,6 @@ class Bowl:
     @property
     def radius_m(self) -> float:
         return self.rim_radius_m
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
 
     @property
     def top_m(self) -> float:

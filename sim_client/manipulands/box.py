@@ -13,6 +13,7 @@ from sim_client.manipulands.manipuland import (
     CREAM,
     RED,
     Colour,
+    Resting,
     add_body,
     collide,
     compliant_properties,
@@ -23,7 +24,7 @@ from sim_client.surfaces import rounded_box
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parcel:
+class Parcel(Resting):
     """A box with a paper band. The y side is the one that fits the gripper."""
 
     name: str = "box"
@@ -35,10 +36,6 @@ class Parcel:
     @property
     def radius_m(self) -> float:
         return float(np.hypot(*self.size_m[:2]) / 2)
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
 
     @property
     def top_m(self) -> float:

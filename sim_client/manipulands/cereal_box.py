@@ -14,6 +14,7 @@ from sim_client.manipulands.manipuland import (
     RED,
     YELLOW,
     Colour,
+    Resting,
     add_body,
     collide,
     compliant_properties,
@@ -26,7 +27,7 @@ _NUM_RINGS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class CerealBox:
+class CerealBox(Resting):
     """It lies on its back, the printed front up; its long side is along y, its head at -y."""
 
     name: str = "cereal_box"
@@ -39,10 +40,6 @@ class CerealBox:
     @property
     def radius_m(self) -> float:
         return float(np.hypot(*self.size_m[:2]) / 2)
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
 
     @property
     def top_m(self) -> float:

@@ -11,6 +11,7 @@ from pydrake.multibody.tree import RigidBody
 from sim_client.manipulands.manipuland import (
     CREAM,
     Colour,
+    Standing,
     add_body,
     collide,
     compliant_properties,
@@ -24,7 +25,7 @@ SLATE: Colour = (0.17, 0.20, 0.26)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Coaster:
+class Coaster(Standing):
     """A round slab of cork with a dark top; it lies on its frame's origin."""
 
     name: str = "coaster"
@@ -33,14 +34,6 @@ class Coaster:
     height_m: float = 0.012
     mass_kg: float = 0.06
     colour: Colour = SLATE
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
-
-    @property
-    def top_m(self) -> float:
-        return self.height_m
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m

@@ -16,6 +16,7 @@ from sim_client.manipulands.manipuland import (
     TEAL,
     Array,
     Colour,
+    Resting,
     add_body,
     rigid_properties,
     show,
@@ -27,7 +28,7 @@ _NUM_WALLS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crock:
+class Crock(Resting):
     """Round and open, fixed to the table; to the touch its wall has eight flat sides."""
 
     name: str = "crock"
@@ -42,10 +43,6 @@ class Crock:
     @property
     def radius_m(self) -> float:
         return self.inner_radius_m + self.wall_m
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
 
     @property
     def top_m(self) -> float:

@@ -12,6 +12,7 @@ from sim_client.manipulands.manipuland import (
     CREAM,
     FRICTION,
     Colour,
+    Standing,
     add_body,
     collide,
     compliant_properties,
@@ -24,7 +25,7 @@ SKY: Colour = (0.22, 0.55, 0.82)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cup:
+class Cup(Standing):
     """A tumbler, taller and slimmer than the mug; it stands on its frame's origin."""
 
     name: str = "cup"
@@ -35,14 +36,6 @@ class Cup:
     mass_kg: float = 0.14
     friction: float = FRICTION
     colour: Colour = SKY
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
-
-    @property
-    def top_m(self) -> float:
-        return self.height_m
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m

@@ -11,6 +11,7 @@ from pydrake.multibody.tree import RigidBody
 
 from sim_client.manipulands.manipuland import (
     Colour,
+    Standing,
     add_body,
     collide,
     rigid_properties,
@@ -24,7 +25,7 @@ SLATE: Colour = (0.25, 0.29, 0.34)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DryingRack:
+class DryingRack(Standing):
     """Two rails along x over a drip tray, fixed to the table; what dries lies across the rails."""
 
     name: str = "rack"
@@ -45,14 +46,6 @@ class DryingRack:
     @property
     def radius_m(self) -> float:
         return float(np.hypot(self.length_m, self.width_m) / 2)
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
-
-    @property
-    def top_m(self) -> float:
-        return self.height_m
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         body = add_body(

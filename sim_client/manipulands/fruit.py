@@ -12,6 +12,7 @@ from pydrake.multibody.tree import RigidBody
 from sim_client.manipulands.manipuland import (
     Array,
     Colour,
+    Standing,
     add_body,
     collide,
     compliant_properties,
@@ -26,7 +27,7 @@ STEM_BROWN: Colour = (0.34, 0.23, 0.12)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Apple:
+class Apple(Standing):
     """Round to look at; an upright cylinder to touch, so that it stays where it is put."""
 
     name: str = "apple"
@@ -35,14 +36,6 @@ class Apple:
     height_m: float = 0.056
     mass_kg: float = 0.15
     colour: Colour = APPLE_RED
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
-
-    @property
-    def top_m(self) -> float:
-        return self.height_m
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m
@@ -81,7 +74,7 @@ class Apple:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pear:
+class Pear(Standing):
     """Squat; two upright cylinders to touch, so that it stays where it is put."""
 
     name: str = "pear"
@@ -92,14 +85,6 @@ class Pear:
     neck_radius_m: float = 0.017
     mass_kg: float = 0.16
     colour: Colour = PEAR_GREEN
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
-
-    @property
-    def top_m(self) -> float:
-        return self.height_m
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, belly, h = self.radius_m, self.belly_height_m, self.height_m

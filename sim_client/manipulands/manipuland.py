@@ -75,6 +75,24 @@ class Manipuland(Protocol):
         ...
 
 
+class Resting:
+    """What rests on its frame's origin, as nearly everything does."""
+
+    @property
+    def rest_height_m(self) -> float:
+        return 0.0
+
+
+class Standing(Resting):
+    """What also can be stood on at its full height."""
+
+    height_m: float
+
+    @property
+    def top_m(self) -> float:
+        return self.height_m
+
+
 @runtime_checkable
 class Container(Protocol):
     """A manipuland that others can be in."""

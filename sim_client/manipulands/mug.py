@@ -13,6 +13,7 @@ from sim_client.manipulands.manipuland import (
     CREAM,
     YELLOW,
     Colour,
+    Standing,
     add_body,
     collide,
     compliant_properties,
@@ -23,7 +24,7 @@ from sim_client.surfaces import lathe, merged, tube
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mug:
+class Mug(Standing):
     """A mug that stands on its frame's origin; the handle points along x."""
 
     name: str = "mug"
@@ -34,14 +35,6 @@ class Mug:
     handle_reach_m: float = 0.024
     mass_kg: float = 0.18
     colour: Colour = YELLOW
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
-
-    @property
-    def top_m(self) -> float:
-        return self.height_m
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m

@@ -13,6 +13,7 @@ from sim_client.manipulands.manipuland import (
     CREAM,
     TEAL,
     Colour,
+    Resting,
     add_body,
     collide,
     compliant_properties,
@@ -26,7 +27,7 @@ _NUM_SIDES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plate:
+class Plate(Resting):
     """A plate whose rim is steep enough to be pinched from above; plates nest with play.
 
     It is heavy, as stoneware is: pinched on one side alone it tilts out of the fingers.
@@ -44,10 +45,6 @@ class Plate:
     mass_kg: float = 0.55
     colour: Colour = CREAM
     band_colour: Colour = TEAL
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
 
     @property
     def top_m(self) -> float:

@@ -12,6 +12,7 @@ from sim_client.manipulands.manipuland import (
     CREAM,
     TEAL,
     Colour,
+    Standing,
     add_body,
     collide,
     compliant_properties,
@@ -22,7 +23,7 @@ from sim_client.surfaces import lathe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saucer:
+class Saucer(Standing):
     """A flat saucer that lies on its frame's origin."""
 
     name: str = "saucer"
@@ -32,14 +33,6 @@ class Saucer:
     height_m: float = 0.012
     mass_kg: float = 0.25
     colour: Colour = TEAL
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
-
-    @property
-    def top_m(self) -> float:
-        return self.height_m
 
     def add_to(self, plant: MultibodyPlant) -> RigidBody:
         r, h = self.radius_m, self.height_m

@@ -12,6 +12,7 @@ from pydrake.multibody.tree import RigidBody
 from sim_client.manipulands.manipuland import (
     Array,
     Colour,
+    Resting,
     add_body,
     collide,
     rigid_properties,
@@ -24,7 +25,7 @@ OAK: Colour = (0.60, 0.42, 0.25)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf:
+class Shelf(Resting):
     """A board on two walls, fixed to the table and open along x, toward the arms.
 
     margin_m: how far behind the front edge a point must be to count as under the shelf.
@@ -40,10 +41,6 @@ class Shelf:
     @property
     def radius_m(self) -> float:
         return float(np.hypot(self.inner_m[0], self.inner_m[1] + 2 * self.board_m) / 2)
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
 
     @property
     def top_m(self) -> float:

@@ -11,6 +11,7 @@ from pydrake.multibody.tree import RigidBody, SpatialInertia
 from sim_client.drake_arrays import drake_array
 from sim_client.manipulands.manipuland import (
     Colour,
+    Resting,
     add_body,
     collide,
     compliant_properties,
@@ -24,7 +25,7 @@ _NUM_SLOTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spatula:
+class Spatula(Resting):
     """It lies flat with its origin under the middle of the handle, the blade along x."""
 
     name: str = "spatula"
@@ -38,10 +39,6 @@ class Spatula:
     @property
     def radius_m(self) -> float:
         return self.handle_m[0] / 2 + self.blade_m[0]
-
-    @property
-    def rest_height_m(self) -> float:
-        return 0.0
 
     @property
     def top_m(self) -> float:

@@ -38,22 +38,22 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
         for task in (
+            PICK_AND_PLACE_BOX,
+            PUSH_COASTER_TO_CENTER_OF_TABLE,
+            PUSH_COASTER_TO_MUG,
+            PLACE_CUP_BY_COASTER,
+            PUT_MUG_ON_SAUCER,
+            PUT_MUG_IN_CENTER_OF_TABLE,
+            PUT_KIWI_IN_CENTER_OF_TABLE,
+            PUT_BANANA_ON_SAUCER,
+            TURN_MUG_RIGHTSIDE_UP,
+            TURN_CUP_UPSIDE_DOWN,
+            PUT_SPATULA_IN_UTENSIL_CROCK,
             BIMANUAL_PLACE_APPLE_FROM_BOWL_INTO_BIN,
             BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN,
             BIMANUAL_PUT_RED_BELL_PEPPER_IN_BIN,
             BIMANUAL_STACK_PLATES_ON_TABLE_FROM_DRYING_RACK,
-            PICK_AND_PLACE_BOX,
-            PUT_MUG_ON_SAUCER,
-            PLACE_CUP_BY_COASTER,
-            PUSH_COASTER_TO_CENTER_OF_TABLE,
-            PUSH_COASTER_TO_MUG,
-            PUT_BANANA_ON_SAUCER,
-            PUT_KIWI_IN_CENTER_OF_TABLE,
-            PUT_MUG_IN_CENTER_OF_TABLE,
             BIMANUAL_STORE_CEREAL_BOX_UNDER_SHELF,
-            PUT_SPATULA_IN_UTENSIL_CROCK,
-            TURN_CUP_UPSIDE_DOWN,
-            TURN_MUG_RIGHTSIDE_UP,
         )
     }
 )
