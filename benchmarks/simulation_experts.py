@@ -91,9 +91,9 @@ def run_seeds(task_name: str, seeds: list[int], quiet: bool) -> list[Episode]:
 
 def summaries(config: Config) -> Iterator[dict[str, object]]:
     """A summary for each task."""
-    from sim_client.tasks.catalog import TASKS
+    from sim_client.tasks.catalog import get_tasks
 
-    names = list(TASKS) if config.tasks == "all" else config.tasks.split(",")
+    names = [task.name for task in get_tasks(config.tasks.split(","))]
     start, stop = (int(part) for part in config.seeds.split(":"))
     shares = [list(range(start + i, stop, config.workers)) for i in range(config.workers)]
     with multiprocessing.get_context("spawn").Pool(config.workers) as pool:

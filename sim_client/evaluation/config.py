@@ -70,8 +70,8 @@ class EvaluationConfig:
     """Evaluate a served policy in simulation, episode by episode, resumable at any time."""
 
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[,TASK]")]
-    """Names, separated by commas: PickAndPlaceBox,PutMugOnSaucer; or `all`. `sim-client tasks`
-    lists them."""
+    """Names, separated by commas: PickAndPlaceBox,PutMugOnSaucer; or one of the sets all, one-arm,
+    two-arms, seen, unseen. `sim-client tasks` lists them."""
     simulator: Literal["drake", "lbm-eval"] = "drake"
     """The project's own station in Drake, or the LBM Eval that you have installed."""
     lbm_eval_python: Path | None = None

@@ -212,11 +212,10 @@ def _checked_conditions(config: EvaluationConfig) -> str:
 
 def _time_limits(config: EvaluationConfig) -> dict[str, float]:
     """Seconds by the full name of each task, in the order asked for."""
-    from sim_client.tasks.catalog import TASKS, UnknownTaskError, get_task
+    from sim_client.tasks.catalog import UnknownTaskError, get_tasks
 
-    names = tuple(TASKS) if config.tasks == ("all",) else config.tasks
     try:
-        tasks = [get_task(name) for name in names]
+        tasks = get_tasks(config.tasks)
     except UnknownTaskError as error:
         raise UsageError(f"--tasks: {error}") from error
     limits_s = {

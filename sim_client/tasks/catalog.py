@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from sim_client.tasks.bimanual_place_apple_from_bowl_into_bin import (
@@ -59,8 +59,35 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 )
 
 
+_UNSEEN = (
+    PUT_MUG_IN_CENTER_OF_TABLE.name,
+    PUSH_COASTER_TO_MUG.name,
+    BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN.name,
+)
+
+SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "all": tuple(TASKS),
+        "one-arm": tuple(name for name, task in TASKS.items() if not task.bimanual),
+        "two-arms": tuple(name for name, task in TASKS.items() if task.bimanual),
+        "seen": tuple(name for name in TASKS if name not in _UNSEEN),
+        "unseen": _UNSEEN,
+    }
+)
+"""Sets of tasks by name. Unseen ones combine objects, places and motions of the seen ones anew: the
+mug of one task with the centre of another, the coaster's push with another goal, two fruits instead
+of one. A policy trained on the seen ones has met every part of them, and none of the wholes."""
+
+
 class UnknownTaskError(ValueError):
     """A name that no task has."""
+
+
+def get_tasks(names: Iterable[str]) -> list[Task]:
+    """The tasks of these names, each a task's or a split's. Raises UnknownTaskError."""
+    return [
+        get_task(task_name) for name in names for task_name in SPLITS.get(name.lower(), (name,))
+    ]
 
 
 def get_task(name: str) -> Task:

@@ -9,7 +9,7 @@ from sim_client.manipulands.manipuland import scaled
 from sim_client.station.arm_controller import POSTURE, sample_start
 from sim_client.station.inverse_kinematics import solve_pose
 from sim_client.station.workspace import BASE_POSITIONS_M, TABLE_CENTRE_X_M, TABLE_SIZE_M
-from sim_client.tasks.catalog import TASKS, UnknownTaskError, get_task
+from sim_client.tasks.catalog import SPLITS, TASKS, UnknownTaskError, get_task, get_tasks
 from sim_client.tasks.monitor import TaskMonitor
 from sim_client.tasks.placement import Placement
 from sim_client.tasks.random_streams import stream
@@ -39,6 +39,22 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
         get_task("PutMugOnSaucers")
     with pytest.raises(UnknownTaskError, match="expected one of"):
         get_task("xyz")
+
+
+def test_sets_of_tasks_have_names() -> None:
+    assert [task.name for task in get_tasks(["all"])] == list(TASKS)
+    assert not any(task.bimanual for task in get_tasks(["one-arm"]))
+    assert all(task.bimanual for task in get_tasks(["two-arms"]))
+    assert {*SPLITS["seen"], *SPLITS["unseen"]} == set(TASKS)
+    assert not set(SPLITS["seen"]) & set(SPLITS["unseen"])
+    mixed = get_tasks(["unseen", "pick_and_place_box"])
+    assert [task.name for task in mixed] == [*SPLITS["unseen"], "PickAndPlaceBox"]
+
+
+def test_every_part_of_an_unseen_task_is_in_a_seen_one() -> None:
+    seen = {item for task in get_tasks(["seen"]) for item in task.objects_by_name}
+    for task in get_tasks(["unseen"]):
+        assert set(task.objects_by_name) <= seen
 
 
 @ALL_TASKS
