@@ -1,5 +1,5 @@
 # make demo     the whole loop on this machine: demonstrations, training, evaluation, report
-# make test     every test
+# make test     every test, TEST_WORKERS=2 at once
 # make check    what .ci/run checks besides the tests: lint, format, types, imports, stubs
 # make stubs    the gRPC stubs anew from proto/
 # make clean    what the demo and the tests wrote; not .venv
@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TEST_WORKERS ?= 2
 
 .PHONY: demo test check stubs install clean
 
@@ -15,7 +16,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGUMENTS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
