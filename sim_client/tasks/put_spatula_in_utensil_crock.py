@@ -26,7 +26,8 @@ PUT_SPATULA_IN_UTENSIL_CROCK = Task(
     objects=(Spatula(), Crock()),
     mirrored=True,
     placements={
-        "crock": Placement(x_m=(-0.06, 0.06), y_m=(-0.02, 0.06)),
+        # Nearer, the hand that leans over the blade would rest on the crock's rim.
+        "crock": Placement(x_m=(-0.06, 0.06), y_m=(0.04, 0.11)),
         "spatula": Placement(
             x_m=(-0.12, 0.04),
             y_m=(-0.36, -0.28),
