@@ -73,7 +73,7 @@ def test_results_json_is_one_that_lbm_eval_and_foundry_tools_read(
     ("options", "complaint"),
     [
         ({"shift": "lightning=high"}, "--shift: unknown shift 'lightning=high'"),
-        ({"latency_ms": 33.0}, "--latency-ms: latency: expected a multiple of 0.02 s"),
+        ({"latency_ms": 33.0}, "--latency-ms: latency: expected a multiple of 0.01 s"),
     ],
 )
 def test_conditions_that_the_station_lacks_are_refused_before_anything_runs(
