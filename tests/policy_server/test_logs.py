@@ -47,6 +47,8 @@ def logged() -> Callable[..., str]:
         log_format: logs.LogFormat, emit: Callable[[], None], level: logs.Level = "info"
     ) -> str:
         stream = io.StringIO()
+        # pytest's handlers would put into its report what no process can send to another.
+        logging.getLogger().handlers.clear()
         logs.configure(log_format, level, stream=stream)
         emit()
         return stream.getvalue()
