@@ -48,7 +48,8 @@ def logged() -> Callable[..., str]:
     ) -> str:
         stream = io.StringIO()
         # pytest's handlers would put into its report what no process can send to another.
-        logging.getLogger().handlers.clear()
+        root = logging.getLogger()
+        root.handlers[:] = [h for h in root.handlers if type(h).__module__ != "_pytest.logging"]
         logs.configure(log_format, level, stream=stream)
         emit()
         return stream.getvalue()
