@@ -26,6 +26,7 @@ _GRASP_TOLERANCE_RAD = 0.12
 _STILL_WIDTH_M = 0.0015
 _LOST_WIDTH_M = 0.012
 _RETREAT_M = 0.10
+_LEANING_STEPS = 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +116,9 @@ class PickAndPlaceExpert(OneArmExpert[PickAndPlaceTarget, Phase]):
                 self._retreat_yaw_rad = place.yaw_rad
                 self._enter(Phase.RELEASE)
         elif self._phase is Phase.RELEASE:
-            if not touched and width_m > 0.9 * OPEN_WIDTH_M:
+            # What leans on an open finger is not held any more: the hand withdraws from it.
+            free = not touched or self._steps_in_phase >= _LEANING_STEPS
+            if free and width_m > 0.9 * OPEN_WIDTH_M:
                 self._enter(Phase.RETREAT)
         elif not self._target.placed(state):
             self._enter(Phase.APPROACH)

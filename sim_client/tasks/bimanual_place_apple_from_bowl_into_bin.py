@@ -29,6 +29,6 @@ BIMANUAL_PLACE_APPLE_FROM_BOWL_INTO_BIN = Task(
         AtRest("apple"),
         Inside("pear", "bowl"),
     ),
-    time_limit_s=30.0,
+    time_limit_s=45.0,
     bimanual=True,
 )

@@ -32,6 +32,6 @@ BIMANUAL_PLACE_FRUIT_FROM_BOWL_INTO_BIN = Task(
         for fruit in ("apple", "pear")
         for predicate in (Inside(fruit, "bin"), Released(fruit), AtRest(fruit))
     ),
-    time_limit_s=60.0,
+    time_limit_s=80.0,
     bimanual=True,
 )
