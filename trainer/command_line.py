@@ -1,4 +1,4 @@
-"""The console script `trainer`: train, and inspect a checkpoint.
+"""The console script `trainer`: train, inspect a checkpoint, and handle robot data.
 
 Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input, 130 interrupted.
 """
@@ -16,6 +16,7 @@ Makes checkpoints of robot policies from demonstrations.
 
   trainer train RECIPE --data FOLDER --output RUN    train a policy, or resume its training
   trainer inspect CHECKPOINT                         say what a checkpoint is
+  trainer data VERB ...                              convert, check and show robot data
 
 example:
   trainer train pick_and_place_box --data demos/PickAndPlaceBox --output runs/box
@@ -24,7 +25,7 @@ example:
 `trainer VERB --help` lists a verb's options.
 """
 
-_VERBS = ("train", "inspect")
+_VERBS = ("train", "inspect", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(verb, _VERBS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return _complain(f"unknown verb {verb!r}{hint}; there are {', '.join(_VERBS)}", 2)
+    if verb == "data":
+        return _run_data_verb(rest)
     try:
         # Here and not above: they need torch, which a user may lack, and seconds to import.
         from trainer.verbs import VerbError, run_verb
@@ -55,6 +58,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     return 0
+
+
+def _run_data_verb(words: Sequence[str]) -> int:
+    """Apart from the other verbs: most of it needs no torch."""
+    from policy_interface.usage import UsageError
+    from trainer.data.command_line import run_data_verb
+    from trainer.data.errors import DataError
+
+    try:
+        return run_data_verb(words)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.partition(".")[0] in ("trainer", "policy_interface"):
+            raise
+        return _complain(f"{missing} is not installed: pip install 'assay[data]'", 2)
+    except (DataError, UsageError) as error:
+        return _complain(str(error), 2)
+    except OSError as error:
+        return _complain(str(error), 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
 
 
 def _complain(message: str, exit_code: int) -> int:
