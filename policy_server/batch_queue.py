@@ -41,7 +41,12 @@ class _Waiting(Generic[_Item]):
 class BatchQueue(Generic[_Item]):
     """All times are seconds of one clock that the caller reads."""
 
-    def __init__(self, *, max_batch_size: int, max_wait_s: float, max_waiting: int) -> None:
+    def __init__(
+        self, *, max_batch_size: int, max_wait_s: float, max_waiting: int, num_replicas: int = 1
+    ) -> None:
+        """num_replicas: how many forward passes may go on at once."""
+        self._num_replicas = num_replicas
+        self._num_running = 0
         self._max_batch_size = max_batch_size
         self._max_wait_s = max_wait_s
         self._max_waiting = max_waiting
@@ -59,8 +64,9 @@ class BatchQueue(Generic[_Item]):
         """How long a forward pass will probably take; 0 while none was seen."""
         return self._pass_s or 0.0
 
-    def note_pass(self, duration_s: float, *, now_s: float) -> None:
-        """A forward pass ended now and took so long."""
+    def note_pass(self, duration_s: float, *, now_s: float, size: int = 0) -> None:
+        """A forward pass over a batch of `size` ended now and took so long."""
+        self._num_running -= size
         self._free_since_s = now_s
         if self._pass_s is None:
             self._pass_s = duration_s
@@ -109,16 +115,25 @@ class BatchQueue(Generic[_Item]):
                     return
 
     def due_s(self, now_s: float) -> float | None:
-        """When to take a batch: now_s at the latest if at once; None while nothing waits."""
+        """When to take a batch, where a replica is free: now_s at the latest if at once; None
+        while nothing waits."""
         if not self._num_waiting:
             return None
-        if self._num_waiting >= self._max_batch_size:
+        if self._num_waiting >= self._share(now_s):
             return now_s
         oldest_s = self._oldest_s()
         # Idle for longer than a pass takes, it would have served the first ones without.
         idle_limit_s = max(oldest_s, self._free_since_s) + self.expected_pass_s
         others_s = max(self._expected_until_s.values(), default=now_s)
         return min(oldest_s + self._max_wait_s, idle_limit_s, others_s)
+
+    def _share(self, now_s: float) -> int:
+        """How many a batch takes: of all who wait, are expected or are being planned for, each
+        replica gets as many. Uneven ones would stay so: whom a pass served comes back together.
+        """
+        num_expected = sum(until_s > now_s for until_s in self._expected_until_s.values())
+        num_sharing = self._num_waiting + num_expected + self._num_running
+        return min(self._max_batch_size, -(-num_sharing // self._num_replicas))
 
     def _oldest_s(self) -> float:
         return min(waitings[0].asked_s for waitings in self._by_client.values())
@@ -127,9 +142,10 @@ class BatchQueue(Generic[_Item]):
         self, now_s: float
     ) -> tuple[list[tuple[_Item, float]], list[tuple[_Item, DeadlineError]]]:
         """The next batch, each item with the time at which it asked, and those too late for it."""
+        most = self._share(now_s)
         batch: list[tuple[_Item, float]] = []
         late: list[tuple[_Item, DeadlineError]] = []
-        while self._by_client and len(batch) < self._max_batch_size:
+        while self._by_client and len(batch) < most:
             client, waitings = self._by_client.popitem(last=False)
             waiting = waitings.popleft()
             self._num_waiting -= 1
@@ -143,4 +159,5 @@ class BatchQueue(Generic[_Item]):
                 batch.append((waiting.item, waiting.asked_s))
         for session in [s for s, until_s in self._expected_until_s.items() if until_s <= now_s]:
             del self._expected_until_s[session]
+        self._num_running += len(batch)
         return batch, late

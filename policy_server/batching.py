@@ -1,4 +1,4 @@
-"""Plans for several episodes in one forward pass: the queue's clock, and the thread that plans."""
+"""Plans for several episodes in one forward pass: the queue's clock, and the threads that plan."""
 
 from __future__ import annotations
 
@@ -61,38 +61,50 @@ class _Job:
     answer: asyncio.Future[Plan]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Replica:
+    """A policy and the one thread where it runs. Replicas of one policy plan the same."""
+
+    policy: Policy
+    worker: Executor
+
+
 class Batcher:
-    """The queue before one policy. For one event loop; every method runs on it."""
+    """The queue before the replicas of one policy. For one event loop; every method runs on it.
+
+    Each replica makes one forward pass at a time, so as many go on at once as there are replicas.
+    """
 
     def __init__(
         self,
-        policy: Policy,
+        replicas: Sequence[Replica],
         *,
         min_actions: int,
         max_batch_size: int,
         max_wait_s: float,
         max_waiting: int,
-        worker: Executor,
         on_batch: Callable[[int, float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """worker: one thread, where the policy runs. on_batch: told each batch's size and seconds.
+        """on_batch: told each batch's size and seconds.
 
         min_actions: how many actions of a chunk may be executed; a shorter one is an error.
         """
-        self._policy = policy
+        self._free = list(replicas)
+        self._num_replicas = len(replicas)
         self._min_actions = min_actions
         self._queue: BatchQueue[_Job] = BatchQueue(
-            max_batch_size=max_batch_size, max_wait_s=max_wait_s, max_waiting=max_waiting
+            max_batch_size=max_batch_size,
+            max_wait_s=max_wait_s,
+            max_waiting=max_waiting,
+            num_replicas=len(replicas),
         )
         self._max_batch_size = max_batch_size
         self._max_wait_s = max_wait_s
-        self._worker = worker
-        self._is_instant = plans_instantly(policy)
+        self._instant = replicas[0].policy if plans_instantly(replicas[0].policy) else None
         self._on_batch = on_batch
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._is_planning = False
         self._timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -138,8 +150,8 @@ class Batcher:
         Raises PolicyFailedError for this request alone, whatever becomes of its batch mates,
         QueueFullError, and DeadlineError where it can't be planned in time.
         """
-        if self._is_instant:
-            return self._planned_here(request)
+        if self._instant is not None:
+            return self._planned_here(self._instant, request)
         now_s = self._clock()
         job = _Job(request=request, answer=self._loop.create_future())
         self._queue.forget(session)
@@ -159,10 +171,10 @@ class Batcher:
             self._dispatch()
             raise
 
-    def _planned_here(self, request: PlanRequest) -> Plan:
+    def _planned_here(self, policy: Policy, request: PlanRequest) -> Plan:
         """A plan made at once, on the event loop. Raises PolicyFailedError."""
         started_s = time.perf_counter()
-        (outcome,) = self._outcomes([request])
+        (outcome,) = self._outcomes(policy, [request])
         duration_s = time.perf_counter() - started_s
         self._on_batch(1, duration_s)
         if isinstance(outcome, PolicyFailedError):
@@ -170,19 +182,20 @@ class Batcher:
         return Plan(actions=outcome, inference_s=duration_s)
 
     def _dispatch(self) -> None:
-        """Begin a forward pass if one is due, or see to it that this is asked again in time."""
+        """Begin the forward passes that are due, or see to it that this is asked again in time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._is_planning:
-            return
-        now_s = self._clock()
-        due_s = self._queue.due_s(now_s)
-        if due_s is None:
-            self._idle.set()
-        elif due_s > now_s:
-            self._timer = self._loop.call_later(due_s - now_s, self._dispatch)
-        else:
+        while self._free:
+            now_s = self._clock()
+            due_s = self._queue.due_s(now_s)
+            if due_s is None:
+                if len(self._free) == self._num_replicas:
+                    self._idle.set()
+                return
+            if due_s > now_s:
+                self._timer = self._loop.call_later(due_s - now_s, self._dispatch)
+                return
             self._begin(now_s)
 
     def _begin(self, now_s: float) -> None:
@@ -190,32 +203,35 @@ class Batcher:
         for job, error in late:
             _fail(job, error)
         if not batch:
-            self._dispatch()
             return
-        self._is_planning = True
+        # The one that was at work last: what it needs is still in the processor's caches.
+        replica = self._free.pop()
         jobs = [job for job, _ in batch]
         queued_s = [now_s - asked_s for _, asked_s in batch]
-        self._worker.submit(self._work, jobs, queued_s)
+        replica.worker.submit(self._work, replica, jobs, queued_s)
 
-    def _work(self, jobs: Sequence[_Job], queued_s: Sequence[float]) -> None:
-        """In the worker thread."""
+    def _work(self, replica: Replica, jobs: Sequence[_Job], queued_s: Sequence[float]) -> None:
+        """In the replica's thread."""
         started_s = time.perf_counter()
-        outcomes = self._outcomes([job.request for job in jobs])
+        outcomes = self._outcomes(replica.policy, [job.request for job in jobs])
         duration_s = time.perf_counter() - started_s
         try:
-            self._loop.call_soon_threadsafe(self._finish, jobs, queued_s, outcomes, duration_s)
+            self._loop.call_soon_threadsafe(
+                self._finish, replica, jobs, queued_s, outcomes, duration_s
+            )
         except RuntimeError:
             logger.debug("the server stopped while %d plans were being made", len(jobs))
 
     def _finish(
         self,
+        replica: Replica,
         jobs: Sequence[_Job],
         queued_s: Sequence[float],
         outcomes: Sequence[Sequence[Action] | PolicyFailedError],
         duration_s: float,
     ) -> None:
-        self._is_planning = False
-        self._queue.note_pass(duration_s, now_s=self._clock())
+        self._free.append(replica)
+        self._queue.note_pass(duration_s, now_s=self._clock(), size=len(jobs))
         self._on_batch(len(jobs), duration_s)
         if len(self._queue) >= self._max_batch_size:
             self._dispatch()
@@ -230,11 +246,11 @@ class Batcher:
         self._loop.call_soon(self._dispatch)
 
     def _outcomes(
-        self, requests: Sequence[PlanRequest]
+        self, policy: Policy, requests: Sequence[PlanRequest]
     ) -> list[Sequence[Action] | PolicyFailedError]:
-        """One for each request. Runs in the worker thread and raises nothing."""
+        """One for each request. Runs in the replica's thread and raises nothing."""
         try:
-            chunks = self._chunks(requests)
+            chunks = _chunks(policy, requests)
             if len(chunks) != len(requests):
                 raise PolicyFailedError(
                     f"expected a chunk for each of {len(requests)} episodes, got {len(chunks)}"
@@ -252,38 +268,43 @@ class Batcher:
                 len(requests),
                 _one_line(error),
             )
-            return [outcome for request in requests for outcome in self._outcomes([request])]
-        return [self._outcome(chunk) for chunk in chunks]
+            return [
+                outcome for request in requests for outcome in self._outcomes(policy, [request])
+            ]
+        return [self._outcome(policy, chunk) for chunk in chunks]
 
-    def _chunks(self, requests: Sequence[PlanRequest]) -> Sequence[Sequence[Action]]:
-        histories = [request.history for request in requests]
-        noise = _Noise([request.seed for request in requests])
-        guidance = [request.guidance for request in requests]
-        if any(each is not None for each in guidance):
-            policy: GuidedPolicy = self._policy  # pyright: ignore[reportAssignmentType]
-            return policy.plan_guided(histories, noise, guidance)
-        return self._policy.plan(histories, noise)
-
-    def _outcome(self, chunk: Sequence[Action]) -> Sequence[Action] | PolicyFailedError:
-        defect = self._defect(chunk)
+    def _outcome(
+        self, policy: Policy, chunk: Sequence[Action]
+    ) -> Sequence[Action] | PolicyFailedError:
+        defect = self._defect(policy, chunk)
         if defect is None:
-            return tuple(chunk[: self._policy.chunk_length])
+            return tuple(chunk[: policy.chunk_length])
         logger.error("the policy planned an invalid chunk: %s", defect)
         return InvalidPlanError(f"the policy planned an invalid chunk: {defect}")
 
-    def _defect(self, chunk: Sequence[Action]) -> str | None:
+    def _defect(self, policy: Policy, chunk: Sequence[Action]) -> str | None:
         if not isinstance(chunk, Sequence):
             return f"expected a sequence of actions, got {chunk!r:.80}"
         if len(chunk) < self._min_actions:
             return f"expected at least {self._min_actions} actions, got {len(chunk)}"
-        for index, action in enumerate(chunk[: self._policy.chunk_length]):
+        for index, action in enumerate(chunk[: policy.chunk_length]):
             # An Action is finite and its rotations are rotations: it cannot be made otherwise.
             if not isinstance(action, Action):
                 return f"action {index}: expected an Action, got {action!r:.80}"
-            violations = action_violations(self._policy.contract, action)
+            violations = action_violations(policy.contract, action)
             if violations:
                 return f"action {index}: {'; '.join(violations)}"
         return None
+
+
+def _chunks(policy: Policy, requests: Sequence[PlanRequest]) -> Sequence[Sequence[Action]]:
+    histories = [request.history for request in requests]
+    noise = _Noise([request.seed for request in requests])
+    guidance = [request.guidance for request in requests]
+    if any(each is not None for each in guidance):
+        guided: GuidedPolicy = policy  # pyright: ignore[reportAssignmentType]
+        return guided.plan_guided(histories, noise, guidance)
+    return policy.plan(histories, noise)
 
 
 class _Noise(Sequence[np.random.Generator]):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 from policy_interface.contract import CONTRACT_KEY, RUNTIME_PREFIX, Contract
 from policy_interface.types import PolicyMetadata
-from policy_server.batching import Batcher
+from policy_server.batching import Batcher, Replica
 from policy_server.execution import Execution, Strategy
 from policy_server.policy import Policy
 from policy_server.refusals import UnknownPolicyError
@@ -34,21 +33,21 @@ class DeploymentOptions:
 
 
 class Deployment:
-    """A loaded policy, ready to plan in a thread of its own, and what clients are told of it."""
+    """A loaded policy, ready to plan in threads of its own, and what clients are told of it."""
 
     def __init__(
         self,
-        policy: Policy,
+        replicas: Sequence[Replica],
         *,
         name: str | None,
         options: DeploymentOptions,
-        worker: ThreadPoolExecutor,
         on_batch: Callable[[int, float], None],
     ) -> None:
-        """name: what clients call it; None takes the policy's own. worker: one thread.
+        """name: what clients call it; None takes the policy's own.
 
         Raises InvalidPolicyError where the policy can't be executed like that.
         """
+        policy = replicas[0].policy
         self.contract: Contract = policy.contract
         self.execution = Execution.resolve(
             policy,
@@ -57,17 +56,16 @@ class Deployment:
             planned_latency_steps=options.planned_latency_steps,
         )
         self.num_observations = policy.num_observations
-        self.metadata = _stated(policy, name, self.execution, options)
+        self.metadata = _stated(policy, name, self.execution, options, len(replicas))
         self.batcher = Batcher(
-            policy,
+            replicas,
             min_actions=self.execution.num_execute_steps + self.execution.planned_latency_steps,
             max_batch_size=options.max_batch_size,
             max_wait_s=options.max_wait_s,
             max_waiting=options.max_waiting,
-            worker=worker,
             on_batch=on_batch,
         )
-        self._worker = worker
+        self._replicas = replicas
         self._num_episodes = 0
         self._is_retired = False
 
@@ -95,8 +93,9 @@ class Deployment:
         self._end_if_unused()
 
     def shutdown(self, *, wait: bool) -> None:
-        """End the thread. wait: until its forward pass has ended."""
-        self._worker.shutdown(wait=wait, cancel_futures=True)
+        """End the threads. wait: until their forward passes have ended."""
+        for replica in self._replicas:
+            replica.worker.shutdown(wait=wait, cancel_futures=True)
 
     def _end_if_unused(self) -> None:
         if self.is_over:
@@ -105,7 +104,11 @@ class Deployment:
 
 
 def _stated(
-    policy: Policy, name: str | None, execution: Execution, options: DeploymentOptions
+    policy: Policy,
+    name: str | None,
+    execution: Execution,
+    options: DeploymentOptions,
+    num_replicas: int,
 ) -> PolicyMetadata:
     metadata = policy.metadata
     stated = {
@@ -114,6 +117,8 @@ def _stated(
         f"{RUNTIME_PREFIX}chunk_length": str(policy.chunk_length),
         f"{RUNTIME_PREFIX}max_batch_size": str(options.max_batch_size),
     }
+    if num_replicas > 1:
+        stated[f"{RUNTIME_PREFIX}replicas"] = str(num_replicas)
     if execution.strategy != "receding":
         stated[f"{RUNTIME_PREFIX}execution"] = execution.strategy
     if execution.planned_latency_steps:

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from policy_interface.codec import MAX_MESSAGE_BYTES
 from policy_interface.types import PolicyMetadata
 from policy_server.address import AddressError, require_free, split_address
+from policy_server.batching import Replica
 from policy_server.deployments import Deployment, DeploymentOptions, Deployments
 from policy_server.episodes import Episodes
 from policy_server.execution import Strategy
@@ -61,6 +62,7 @@ class ServerOptions:
 
     address: HOST:PORT; port 0 takes a free one.
     max_batch_size: the most episodes in one forward pass.
+    replicas: copies of each policy, each in a thread of its own: so many forward passes at a time.
     max_wait_ms: how long the first request of a batch may wait for others that are expected. It
         never waits for longer than a forward pass takes.
     max_queue: the most plans that may wait; over it, steps are refused.
@@ -75,6 +77,7 @@ class ServerOptions:
 
     address: str = "127.0.0.1:50051"
     max_batch_size: int = 16
+    replicas: int = 1
     max_wait_ms: float = 50.0
     max_queue: int = 256
     execution: Strategy = "receding"
@@ -91,6 +94,7 @@ class ServerOptions:
     def __post_init__(self) -> None:
         for option, least in (
             ("max_batch_size", 1),
+            ("replicas", 1),
             ("max_sessions", 1),
             ("max_queue", 1),
             ("max_message_bytes", 1024),
@@ -226,7 +230,7 @@ class PolicyServer:
         await self._grpc_server.start()
 
     async def load(self, build: Build | Mapping[str | None, Build]) -> None:
-        """Make the policies, each in its own thread, and serve them, the first by default.
+        """Make the policies, each copy in its own thread, and serve them, the first by default.
 
         build: one policy, or several by name. Raises InvalidPolicyError for an object that is
         none, and whatever `build` raises.
@@ -258,22 +262,27 @@ class PolicyServer:
                 self._health.set_serving()
 
     async def _made(self, name: str | None, build: Build) -> Deployment:
-        # A thread a policy: policies need not be thread-safe, and loading in the thread that plans
+        # A thread a copy: policies need not be thread-safe, and loading in the thread that plans
         # keeps per-thread settings (OpenMP's, CUDA's) in force.
-        worker = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        workers = [
+            ThreadPoolExecutor(1, thread_name_prefix="policy") for _ in range(self.options.replicas)
+        ]
         self._num_loading += 1
         try:
-            policy = await asyncio.get_running_loop().run_in_executor(worker, build)
-            require_policy(policy)
+            replicas = []
+            for worker in workers:
+                policy = await asyncio.get_running_loop().run_in_executor(worker, build)
+                require_policy(policy)
+                replicas.append(Replica(policy=policy, worker=worker))
             return Deployment(
-                policy,
+                replicas,
                 name=name,
                 options=self.options.deployment,
-                worker=worker,
                 on_batch=self.metrics.batch_done,
             )
         except BaseException:
-            worker.shutdown(wait=False, cancel_futures=True)
+            for worker in workers:
+                worker.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             self._num_loading -= 1

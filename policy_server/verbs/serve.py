@@ -49,6 +49,9 @@ class Serve:
     """HOST:PORT to listen on; port 0 takes a free one."""
     max_batch_size: int = 16
     """The most episodes in one forward pass."""
+    replicas: int = 1
+    """Copies of each policy, each in a thread of its own: so many forward passes at once. More than
+    one pays where a pass leaves the processor or the GPU idle, and costs its memory again."""
     max_wait_ms: float = 50.0
     """The longest that a request waits for others that are about to come, to share a forward pass.
     Never longer than such a pass takes; 0 never waits."""
@@ -124,6 +127,7 @@ class Serve:
         return ServerOptions(
             address=self.address,
             max_batch_size=self.max_batch_size,
+            replicas=self.replicas,
             max_wait_ms=self.max_wait_ms,
             max_queue=self.max_queue,
             execution=self.execution,

@@ -82,6 +82,40 @@ def test_nobody_waits_for_longer_than_a_forward_pass_takes() -> None:
     assert queue.due_s(10.0) == pytest.approx(10.001)
 
 
+def _of_two_replicas() -> BatchQueue[str]:
+    queue: BatchQueue[str] = BatchQueue(
+        max_batch_size=8, max_wait_s=0.02, max_waiting=8, num_replicas=2
+    )
+    queue.note_pass(PASS_S, now_s=0.0)
+    return queue
+
+
+def test_two_replicas_share_evenly_those_who_wait_and_those_who_come() -> None:
+    queue = _of_two_replicas()
+    for k in range(4):
+        queue.expect(k, until_s=10.015)
+    for k in range(2):
+        assert queue.due_s(10.0) != 10.0
+        queue.forget(k)
+        queue.push(str(k), client=k, now_s=10.0)
+    assert queue.due_s(10.0) == 10.0
+    assert _taken(queue, 10.0) == ["0", "1"]
+
+
+def test_shares_that_were_uneven_become_even() -> None:
+    queue = _of_two_replicas()
+    queue.push("alone", client=0, now_s=10.0)
+    assert _taken(queue, 10.0) == ["alone"]
+    # Its pass goes on while five others come: three are half of all six.
+    for k in range(1, 6):
+        queue.push(str(k), client=k, now_s=10.01)
+    assert queue.due_s(10.01) == 10.01
+    assert _taken(queue, 10.01) == ["1", "2", "3"]
+    queue.note_pass(PASS_S, now_s=10.05, size=1)
+    queue.push("alone", client=0, now_s=10.05)
+    assert _taken(queue, 10.05) == ["4", "5", "alone"]
+
+
 def test_those_who_waited_for_a_pass_still_wait_for_those_whom_it_served() -> None:
     """Otherwise two halves would take turns for ever, each waiting out the other's pass."""
     queue: BatchQueue[str] = BatchQueue(max_batch_size=4, max_wait_s=0.2, max_waiting=8)

@@ -83,6 +83,36 @@ def test_what_waits_during_a_forward_pass_makes_the_next_one_first_come_first_se
         assert server.server.metrics.num_batches == 3
 
 
+def test_each_replica_makes_a_forward_pass_at_a_time(make_observation, wire) -> None:
+    policy = GatedPolicy(NoisePolicy(chunk_length=1))
+    options = ServerOptions(address="127.0.0.1:0", replicas=2)
+    with running_server(policy, options) as server:
+        clients = [wire(server.address) for _ in range(4)]
+        for seed, client in enumerate(clients):
+            client.reset(seed=seed)
+        calls = []
+        for client in clients[:2]:
+            calls.append(client.begin_step(make_observation()))
+            assert policy.next_batch_size() == 1
+        calls += [client.begin_step(make_observation()) for client in clients[2:]]
+        server.wait_until(lambda running: running.num_waiting == 2)
+        policy.let_go()
+        # One replica is free, and both who wait share it.
+        assert policy.next_batch_size() == 2
+        policy.let_go(2)
+        answers = [call.result() for call in calls]
+        with PolicyClient(server.address) as client:
+            assert client.metadata().runtime_information["assay.replicas"] == "2"
+        for client in clients:
+            client.__exit__(None, None, None)
+    with running_server(NoisePolicy(chunk_length=1)) as server:
+        for seed, answer in enumerate(answers):
+            with wire(server.address) as client:
+                client.reset(seed=seed)
+                again = client.begin_step(make_observation()).result()
+            assert again.action == answer.action
+
+
 def test_a_step_inside_a_chunk_waits_for_no_forward_pass(make_observation, wire) -> None:
     policy = GatedPolicy(NoisePolicy(chunk_length=3))
     with (
