@@ -74,6 +74,7 @@ def files_to_store(
     if settings.copies(source):
         files = episode.encoded_frames(camera, steps)
         if files is not None:
+            _check_files(files, episode, camera, steps)
             return files
     frames = episode.frames(camera, steps)
     expected = (len(steps), source.height, source.width, 3)
@@ -84,6 +85,28 @@ def files_to_store(
             episode=description.episode_id,
         )
     return [_encode(frame, settings) for frame in frames]
+
+
+def _check_files(files: list[bytes], episode: Episode, camera: str, steps: Sequence[int]) -> None:
+    """Decodes what is copied: a corrupt frame is better found now than in a night's training."""
+    source = episode.description.cameras[camera]
+    if len(files) != len(steps):
+        raise DataError(
+            f"camera {camera!r}: expected {len(steps)} frames, got {len(files)}",
+            episode=episode.description.episode_id,
+        )
+    for step, data in zip(steps, files, strict=True):
+        try:
+            shape = decode_image(data).shape
+        except DataError as error:
+            message = str(error)
+        else:
+            if shape == (source.height, source.width, 3):
+                continue
+            message = f"expected {source.width}x{source.height}, got {shape[1]}x{shape[0]}"
+        raise DataError(
+            f"camera {camera!r}, step {step}: {message}", episode=episode.description.episode_id
+        )
 
 
 def decode_image(data: bytes | memoryview) -> npt.NDArray[np.uint8]:

@@ -36,12 +36,14 @@ class Receipt:
 class Origin:
     """Where a data set was converted from, noted in the destination.
 
-    left_out: episodes that were not asked for. skipped: those that could not be read, by their
-    place in the source, and why.
+    first: the source's first episode, whose fields and cameras all have. left_out: how many
+    episodes were not asked for. skipped: those that could not be read, by their place in the
+    source, and why.
     """
 
     place: str
     format_name: str
+    first: EpisodeDescription
     left_out: int = 0
     skipped: Mapping[int, str] = field(default_factory=dict)
 
