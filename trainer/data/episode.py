@@ -118,6 +118,15 @@ class EpisodeDescription:
         for name in ("fields", "cameras", "instructions", "provenance"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Read-only views cannot be pickled; worker processes are sent what they show."""
+        state = {k: dict(v) if isinstance(v, Mapping) else v for k, v in vars(self).items()}
+        return _remake_description, (state,)
+
+
+def _remake_description(state: dict[str, Any]) -> EpisodeDescription:
+    return EpisodeDescription(**state)
+
 
 class Episode(ABC):
     """Reads data of an episode. All ranges are `start` to `stop`, the last one left out."""

@@ -1,0 +1,1 @@
+"""Statistics of low-dimensional data: one pass, mergeable, no frame touched."""

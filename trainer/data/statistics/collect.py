@@ -1,0 +1,344 @@
+"""One pass over a data set's low-dimensional fields.
+
+Each number of a field is read, copied and sorted once, whatever the window's length. For the step
+at offset k from the anchor is, over all anchors of an episode, every step of the episode but a few
+at its ends; so the steps that belong to the same offsets are summarised together, and the offsets'
+statistics are merged from those few groups. Nearly all steps are in the group of every offset.
+
+Episodes are dealt with in blocks of fixed size, whose summaries are merged in order: the result
+does not depend on the number of processes, bit for bit.
+
+Axes: T control step, N window, W step of the window, C column (a number of a field), D number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.episode import Dataset, Episode, Field
+from trainer.data.errors import DataError
+from trainer.data.poses import PoseFields
+from trainer.data.statistics.field_statistics import (
+    DatasetStatistics,
+    FieldStatistics,
+    StatisticsSource,
+)
+from trainer.data.statistics.summary import Summary
+from trainer.data.vector_components import PoseNumbers
+from trainer.data.vector_layout import ResolvedLayout, VectorLayout
+from trainer.data.windows import WindowSpec
+
+_EPISODES_A_BLOCK = 32
+# Steps that are summarised at once: the sort stays in a core's cache, and calls are few.
+_STEPS_AT_ONCE = 16384
+_WINDOWS_AT_ONCE = 4096
+# Summaries kept before they are merged into one.
+_MOST_SUMMARIES = 16
+
+# The offsets that a step belongs to, first and last; None where it is in no window.
+_Offsets = tuple[int, int] | None
+
+
+def relative_poses(fields: Mapping[str, Field]) -> dict[str, VectorLayout]:
+    """Every pose that is commanded, relative to where the same part was measured at the anchor."""
+    measured = {f.part: n for n, f in fields.items() if f.kind == "pose" and f.role == "observed"}
+    return {
+        f"{name} relative to {measured[each.part]}": VectorLayout(
+            components=(
+                PoseNumbers(
+                    name=each.part or name,
+                    pose=PoseFields(pose=name),
+                    relative_to=PoseFields(pose=measured[each.part]),
+                ),
+            )
+        )
+        for name, each in fields.items()
+        if each.kind == "pose" and each.role == "action" and each.part in measured
+    }
+
+
+def collect_statistics(
+    dataset: Dataset,
+    window: WindowSpec,
+    *,
+    vectors: Mapping[str, VectorLayout] | None = None,
+    num_processes: int = 1,
+    on_episodes: Callable[[int], object] = lambda _: None,
+) -> DatasetStatistics:
+    """Of every numeric field, and of the vectors given by name.
+
+    on_episodes: called with how many more episodes are done. Raises DataError for an empty data
+    set, for an episode whose fields differ from the first one's, and for what cannot be read.
+    """
+    if len(dataset) == 0:
+        raise DataError("no episode to take statistics of", where=dataset.where)
+    first = dataset.episode(0).description
+    # A stride thins the windows out, and changes nothing about how they are distributed.
+    plan = _Plan.make(first.fields, replace(window, stride=1), vectors or {})
+    total = _Groups()
+    digest, num_steps = hashlib.sha256(), 0
+    for block in _blocks(dataset, plan, num_processes):
+        total.add(block.groups)
+        num_steps += block.num_steps
+        for each in block.episode_digests:
+            digest.update(each)
+        on_episodes(len(block.episode_digests))
+    source = StatisticsSource(
+        where=dataset.where,
+        format_name=dataset.format_name,
+        num_episodes=len(dataset),
+        num_steps=num_steps,
+        digest=digest.hexdigest(),
+    )
+    return DatasetStatistics(
+        past=window.past,
+        future=window.future,
+        sources=(source,),
+        fields=plan.field_statistics(total),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Plan:
+    """fields: numeric ones, in the order of their columns."""
+
+    window: WindowSpec
+    fields: Mapping[str, Field]
+    vectors: Mapping[str, ResolvedLayout]
+
+    @staticmethod
+    def make(
+        fields: Mapping[str, Field], window: WindowSpec, vectors: Mapping[str, VectorLayout]
+    ) -> _Plan:
+        numeric = {
+            name: each for name, each in fields.items() if np.dtype(each.dtype).kind in "biuf"
+        }
+        if not numeric:
+            raise DataError(f"no field of numbers; there are {sorted(fields)}")
+        return _Plan(
+            window=window,
+            fields=numeric,
+            vectors={name: layout.resolve(numeric) for name, layout in vectors.items()},
+        )
+
+    def field_statistics(self, groups: _Groups) -> dict[str, FieldStatistics]:
+        past = self.window.past
+        steps = {offsets: Summary.merged(parts) for offsets, parts in groups.steps.items()}
+        offsets = range(-past, self.window.future + 1)
+        overall = Summary.merged(list(steps.values()))
+        nothing = Summary.of(np.empty((0, overall.num_columns)))
+        per_step = [
+            Summary.merged(
+                [nothing, *(s for o, s in steps.items() if o is not None and o[0] <= k <= o[1])]
+            )
+            for k in offsets
+        ]
+        found: dict[str, FieldStatistics] = {}
+        start = 0
+        for name, each in self.fields.items():
+            columns = slice(start, start + each.size)
+            start += each.size
+            found[name] = FieldStatistics(
+                shape=each.shape,
+                names=each.names,
+                overall=overall.columns(columns),
+                per_step=tuple(summary.columns(columns) for summary in per_step),
+                past=past,
+            )
+        for name, layout in self.vectors.items():
+            summaries = [Summary.merged(groups.vectors[name, k]) for k in range(self.window.length)]
+            found[name] = FieldStatistics(
+                shape=(layout.size,),
+                names=layout.names,
+                overall=Summary.merged(summaries),
+                per_step=tuple(summaries),
+                past=past,
+            )
+        return found
+
+
+@dataclass(kw_only=True, eq=False)
+class _Groups:
+    """Summaries of all fields' columns by the offsets of their steps, and of vectors by name and
+    step of the window; each a list of parts that are yet to be merged."""
+
+    steps: dict[_Offsets, list[Summary]] = field(default_factory=dict)
+    vectors: dict[tuple[str, int], list[Summary]] = field(default_factory=dict)
+
+    def add(self, other: _Groups) -> None:
+        for mine, theirs in ((self.steps, other.steps), (self.vectors, other.vectors)):
+            for key, parts in theirs.items():
+                _append(mine, key, parts)
+
+
+def _append(lists: dict[Any, list[Summary]], key: Any, parts: Sequence[Summary]) -> None:
+    kept = lists.setdefault(key, [])
+    kept += parts
+    if len(kept) > _MOST_SUMMARIES:
+        kept[:] = [Summary.merged(kept)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block:
+    groups: _Groups
+    num_steps: int
+    episode_digests: list[bytes]
+
+
+def _blocks(dataset: Dataset, plan: _Plan, num_processes: int) -> Iterator[_Block]:
+    starts = range(0, len(dataset), _EPISODES_A_BLOCK)
+    if num_processes == 1 or len(starts) == 1:
+        yield from (_summarise(dataset, plan, start) for start in starts)
+        return
+    # Not forked: the caller may have threads, whose locks a child would inherit.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(num_processes, len(starts)), context, _start_worker, (dataset, plan)
+    ) as pool:
+        yield from pool.map(_summarise_in_worker, starts)
+
+
+_work: dict[str, Any] = {}
+
+
+def _start_worker(dataset: Dataset, plan: _Plan) -> None:
+    _work["dataset"], _work["plan"] = dataset, plan
+
+
+def _summarise_in_worker(start: int) -> _Block:
+    return _summarise(_work["dataset"], _work["plan"], start)
+
+
+def _summarise(dataset: Dataset, plan: _Plan, start: int) -> _Block:
+    groups = _Groups()
+    rows: dict[_Offsets, list[npt.NDArray[Any]]] = {}
+    windows = _WindowRows(plan, groups)
+    digests: list[bytes] = []
+    waiting = num_steps = 0
+    for index in range(start, min(start + _EPISODES_A_BLOCK, len(dataset))):
+        episode = dataset.episode(index)
+        values, digest = _read(episode, plan)
+        digests.append(digest)
+        length = episode.description.num_steps
+        table_TC = np.concatenate(
+            [values[name].reshape(length, -1) for name in plan.fields], axis=1, dtype=np.float64
+        )
+        for offsets, steps in _groups_of_steps(plan.window, length):
+            rows.setdefault(offsets, []).append(table_TC[steps])
+        windows.add(values, length)
+        num_steps += length
+        waiting += length
+        if waiting >= _STEPS_AT_ONCE:
+            _flush(rows, groups)
+            waiting = 0
+    _flush(rows, groups)
+    windows.flush()
+    return _Block(groups=groups, num_steps=num_steps, episode_digests=digests)
+
+
+def _read(episode: Episode, plan: _Plan) -> tuple[dict[str, npt.NDArray[Any]], bytes]:
+    """All fields' values, and a digest of them."""
+    description = episode.description
+    here = {n: f for n, f in description.fields.items() if np.dtype(f.dtype).kind in "biuf"}
+    if here.keys() != plan.fields.keys() or any(
+        here[name].shape != each.shape for name, each in plan.fields.items()
+    ):
+        differing = sorted(
+            n
+            for n in here.keys() | plan.fields.keys()
+            if n not in here or n not in plan.fields or here[n].shape != plan.fields[n].shape
+        )
+        raise DataError(
+            f"fields differ from the first episode's: {differing}",
+            episode=description.episode_id,
+        )
+    values = {name: episode.read(name) for name in plan.fields}
+    hasher = hashlib.sha256(f"{description.episode_id} {description.num_steps}\n".encode())
+    for name, array in values.items():
+        if len(array) != description.num_steps:
+            raise DataError(
+                f"expected {description.num_steps} steps, got {len(array)}",
+                episode=description.episode_id,
+                field=name,
+            )
+        hasher.update(f"{name} {array.dtype.str}\n".encode())
+        hasher.update(np.ascontiguousarray(array).data)
+    return values, hasher.digest()
+
+
+def _groups_of_steps(window: WindowSpec, length: int) -> list[tuple[_Offsets, slice]]:
+    """Runs of an episode's steps that belong to the same offsets."""
+    first, stop = window.anchor_range(length)
+    if first == stop:
+        return [(None, slice(0, length))]
+    # Where the offsets of successive steps differ: near the first and the last anchors.
+    edges = sorted(
+        {0, length}
+        | {
+            edge
+            for edge in (
+                *range(first - window.past, first + window.future + 1),
+                *range(stop - window.past, stop + window.future + 1),
+            )
+            if 0 < edge < length
+        }
+    )
+    groups: list[tuple[_Offsets, slice]] = []
+    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        low = max(-window.past, begin - stop + 1)
+        high = min(window.future, begin - first)
+        groups.append(((low, high) if low <= high else None, slice(begin, end)))
+    return groups
+
+
+def _flush(rows: dict[_Offsets, list[npt.NDArray[Any]]], groups: _Groups) -> None:
+    for offsets, tables in rows.items():
+        _append(groups.steps, offsets, [Summary.of(np.concatenate(tables))])
+    rows.clear()
+
+
+class _WindowRows:
+    """Vectors' numbers at each step of the windows, collected and summarised many at a time."""
+
+    def __init__(self, plan: _Plan, groups: _Groups) -> None:
+        self._plan, self._groups = plan, groups
+        self._numbers: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in plan.vectors}
+        self._valid: list[npt.NDArray[np.bool_]] = []
+        self._waiting = 0
+
+    def add(self, values: Mapping[str, npt.NDArray[Any]], length: int) -> None:
+        if not self._plan.vectors:
+            return
+        anchors_N = self._plan.window.anchors(length)
+        steps_NW, valid_NW = self._plan.window.steps(anchors_N, length)
+        self._valid.append(valid_NW)
+        for name, layout in self._plan.vectors.items():
+            numbers_NWD = layout.encode(
+                {n: values[n][steps_NW] for n in layout.layout.source_fields},
+                {n: values[n][anchors_N] for n in layout.layout.reference_fields},
+            )
+            self._numbers[name].append(numbers_NWD)
+        self._waiting += len(anchors_N)
+        if self._waiting >= _WINDOWS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._valid:
+            return
+        valid_NW = np.concatenate(self._valid)
+        for name, parts in self._numbers.items():
+            numbers_NWD = np.concatenate(parts)
+            for k in range(self._plan.window.length):
+                summary = Summary.of(numbers_NWD[valid_NW[:, k], k])
+                _append(self._groups.vectors, (name, k), [summary])
+            parts.clear()
+        self._valid.clear()
+        self._waiting = 0
