@@ -21,6 +21,7 @@ import numpy as np
 
 from policy_interface.contract import Contract
 from policy_interface.types import Action, ChunkGuidance, Observation, PolicyMetadata, Pose
+from policy_server.event_loop import new_event_loop
 from policy_server.policy import Policy
 from policy_server.server import PolicyServer, ServerOptions
 
@@ -128,7 +129,7 @@ class RunningServer:
     """A PolicyServer on an event loop of its own, in a thread."""
 
     def __init__(self, options: ServerOptions) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._server = self._finish(self._make(options))

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from policy_interface.usage import UsageError
-from policy_server import logs
+from policy_server import event_loop, logs
 from policy_server.allocator import keep_large_buffers
 from policy_server.execution import Strategy
 from policy_server.metrics_endpoint import MetricsEndpoint
@@ -113,7 +113,7 @@ class Serve:
             raise UsageError("--name is for a single policy; give several as NAME=TARGET")
         logs.configure(self.log_format, "info")
         keep_large_buffers()
-        code, is_clean = asyncio.run(_serve_until_stopped(self))
+        code, is_clean = event_loop.run(_serve_until_stopped(self))
         if not is_clean:
             # A thread is still inside a policy, and the interpreter would wait for it.
             logger.warning("left a policy's thread at work")
