@@ -146,6 +146,8 @@ class PlateOntoStack:
         on = TABLE if self.below is None else self.below
         return (
             state.touching(self.object_name, on)
+            # Nested askew it stays askew until it is taken again.
+            and self.task.measure(state)[f"{self.object_name}_upright"].holds
             and float(np.linalg.norm(offset[:2])) < (0.06 if self.below is None else 0.014)
             and abs(float(offset[2])) < 0.008
         )

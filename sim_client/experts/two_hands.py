@@ -217,7 +217,10 @@ class TwoHandExpert:
         X_TO = state.poses[target.object_name]
         if self._phase is Phase.APPROACH:
             ready = target.ready(X_TO)
-            return {s: _from_above(hands[s], ready[s]) for s in SIDES}, target.open_width_m, None
+            # Rising with both hands at it would lift it, wedged between fingers that don't hold it.
+            wedged = all(state.fingers_touch(target.object_name, side=side) for side in SIDES)
+            goals = ready if wedged else {s: _from_above(hands[s], ready[s]) for s in SIDES}
+            return goals, target.open_width_m, None
         if self._phase is Phase.CLOSE:
             return target.holding(X_TO), target.closed_width_m, _CLOSING_STEP_M
         if self._phase is Phase.CARRY:

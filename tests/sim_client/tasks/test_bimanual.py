@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from policy_interface.types import Action
+from policy_interface.types import Action, Pose
 from sim_client.experts.catalog import make_expert
 from sim_client.experts.expert import CommandNoise, Expert, NoiseInjector, perturbed
+from sim_client.experts.fruit_targets import FruitIntoBin
 from sim_client.experts.motion import ArmMotion, tool_pose
 from sim_client.experts.relay import RelayExpert
 from sim_client.experts.two_hand_targets import PlateOntoStack
 from sim_client.experts.two_hands import Phase, TwoHandExpert
 from sim_client.manipulands.bell_pepper import BellPepper
-from sim_client.station.panda_kinematics import MAX_GRIPPER_WIDTH_M
+from sim_client.station.panda_kinematics import MAX_GRIPPER_WIDTH_M, X_EC
 from sim_client.station.station import ARM_NAMES, GRIPPER_NAMES, Station
 from sim_client.station.workspace import SIDES
 from sim_client.tasks.catalog import get_task
@@ -143,7 +145,11 @@ def test_a_stack_is_one_in_either_order_and_on_the_table() -> None:
 def test_a_tilted_plate_is_no_stack() -> None:
     tilted = STACK["back_plate"].copy()
     tilted[:3, :3] = [[0.98, 0.0, 0.199], [0.0, 1.0, 0.0], [-0.199, 0.0, 0.98]]
-    assert broken(PLATES, at_rest(STACK | {"back_plate": tilted})) == ["back_plate_upright"]
+    state = at_rest(STACK | {"back_plate": tilted})
+    assert broken(PLATES, state) == ["back_plate_upright"]
+    target = PlateOntoStack(get_task(PLATES), "back_plate", below="front_plate")
+    assert target.placed(at_rest(STACK))
+    assert not target.placed(state), "the expert would leave it as it is"
 
 
 @pytest.mark.parametrize(
@@ -262,6 +268,62 @@ def test_a_fruit_dropped_on_the_way_is_picked_up(station_of: StationOf) -> None:
         station.step(Action(poses=held.poses, gripper_widths_m=opened))
     assert station.scene_state().position_m("apple")[2] < 0.04
     act_until(station, expert, lambda: expert.finished and station.status().success)
+
+
+def test_a_fruit_beside_the_waiting_hand_is_that_hands_to_move(station_of: StationOf) -> None:
+    """Within the other arm's reach it would wait for a hand that is home and leaves no more."""
+    station = station_of(APPLE)
+    expert = make_expert(station.task)
+    station.reset(147)
+    expert.reset()
+    state = station.scene_state()
+    assert state.position_m("bowl")[1] < 0.0
+    dropped = replace(state, poses={**state.poses, "apple": planar_pose(-0.046, -0.188, 0.0, 0.0)})
+    expert.act(dropped, station.actual(), station.desired())
+    assert expert.arms == (ARM_NAMES["right"],)
+
+
+@pytest.mark.parametrize(("tilt_deg", "rest_m"), [(0.0, 0.0), (90.0, 0.031), (180.0, 0.056)])
+def test_a_fruit_is_let_go_on_the_floor_however_it_lies(tilt_deg: float, rest_m: float) -> None:
+    """rest_m: where an apple of 31 mm radius and 56 mm height has its origin then."""
+    task = get_task(APPLE)
+    c, s = np.cos(np.deg2rad(tilt_deg)), np.sin(np.deg2rad(tilt_deg))
+    apple = planar_pose(0.0, 0.0, 0.0, 0.0)
+    apple[:3, :3] = [[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]]
+    placement = FruitIntoBin(task, "apple").placement(at_rest(APPLE_IN_BIN | {"apple": apple}))
+    assert placement.position_m[2] - (0.006 + rest_m) == pytest.approx(0.006, abs=1e-9)
+    middle_m = placement.position_m + 0.028 * apple[:3, 2]
+    np.testing.assert_allclose(middle_m[:2], [0.03 - 0.036, 0.45], atol=1e-9)
+    assert placement.carry_height_m - placement.position_m[2] > 0.065
+
+
+def test_hands_don_t_rise_with_a_plate_wedged_between_them(station_of: StationOf) -> None:
+    """Open fingers would lift it, and drop it from there."""
+    station = station_of(PLATES)
+    expert = make_expert(station.task)
+    station.reset(101)
+    state = station.scene_state()
+    beside = planar_pose(0.02, 0.0, 0.0, 0.0)
+    ready = PlateOntoStack(station.task, "front_plate").ready(state.poses["front_plate"])
+    poses = {
+        ARM_NAMES[side]: Pose.from_matrix(beside @ X_TC @ np.linalg.inv(X_EC))
+        for side, X_TC in ready.items()
+    }
+    actual = replace(station.actual(), poses=poses)
+
+    def rise_m(state: SceneState) -> float:
+        expert.reset()
+        action = expert.act(state, actual, station.desired())
+        return max(
+            action.poses[arm].translation_m[2] - pose.translation_m[2]
+            for arm, pose in poses.items()
+        )
+
+    wedged = replace(
+        state, finger_contacts=frozenset({("right", "front_plate"), ("left", "front_plate")})
+    )
+    assert rise_m(state) > 0.005
+    assert rise_m(wedged) < 0.001
 
 
 def test_a_pepper_let_slip_is_taken_again(station_of: StationOf) -> None:
