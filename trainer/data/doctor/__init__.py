@@ -1,0 +1,1 @@
+"""Finds what ruins policies before they are trained."""
