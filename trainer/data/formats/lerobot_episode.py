@@ -79,8 +79,8 @@ class LeRobotEpisode(Episode):
         return self._description
 
     def times_s(self) -> FloatArray:
-        times = self._column("timestamp", 0, self._place.num_steps).reshape(-1).astype(np.float64)
-        return times - times[0]
+        times = self._column(self._info.time_column, 0, self._place.num_steps).reshape(-1)
+        return times.astype(np.float64) - times[0]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         field, start, stop = self.check_range(name, start, stop)

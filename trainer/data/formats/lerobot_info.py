@@ -40,7 +40,8 @@ class Feature:
 @dataclass(frozen=True, kw_only=True)
 class LeRobotInfo:
     """fields, cameras: features by the name that they have in the view. intrinsics, extrinsics: the
-    columns of each camera. left_out: features that the view does not show, and why."""
+    columns of each camera. time_column: when each step was, in seconds. left_out: features that the
+    view does not show, and why."""
 
     location: Location
     version: str
@@ -50,6 +51,7 @@ class LeRobotInfo:
     data_path: str
     video_path: str | None
     total_episodes: int
+    time_column: str
     fields: Mapping[str, Feature]
     cameras: Mapping[str, Feature]
     intrinsics: Mapping[str, str]
@@ -105,12 +107,16 @@ def _parse(location: Location, version: str, told: Mapping[str, Any]) -> LeRobot
     intrinsics: dict[str, str] = {}
     extrinsics: dict[str, str] = {}
     left_out: dict[str, str] = {}
+    time_column = "timestamp"
     for column, feature in told["features"].items():
         ours = feature.get(ASSAY_KEY) or {}
         if column in BOOKKEEPING:
             continue
         if "assembled_from" in ours:
-            left_out[column] = "put together from other features"
+            # The fields that it was put together from are there too.
+            continue
+        if "is_time" in ours:
+            time_column = column
         elif "intrinsics_of" in ours:
             intrinsics[ours["intrinsics_of"]] = column
         elif "extrinsics_of" in ours:
@@ -137,6 +143,7 @@ def _parse(location: Location, version: str, told: Mapping[str, Any]) -> LeRobot
         data_path=told["data_path"],
         video_path=told.get("video_path"),
         total_episodes=int(told["total_episodes"]),
+        time_column=time_column,
         fields=fields,
         cameras={
             name: _calibrated(feature, name in intrinsics, name in extrinsics)
