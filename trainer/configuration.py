@@ -13,6 +13,7 @@ from typing import Literal
 Precision = Literal["auto", "float32", "bfloat16"]
 WeightsFormat = Literal["float32", "float16", "bfloat16"]
 NormalizationScope = Literal["global", "per_timestep"]
+NormalizationMethod = Literal["quantiles", "min_max", "std"]
 
 
 class ConfigurationError(ValueError):
@@ -38,6 +39,9 @@ class NormalizationConfig:
 
     Attributes:
         scope: One scale a number, or one for each timestep of the chunk.
+        method: Maps a range of quantiles, or from least to greatest, to -1 to 1; or divides by
+            the standard deviation.
+        centered: Ranges map to -1 to 1, otherwise to 0 to 1; std is always about the mean.
         lower_quantile: Maps to -1; what lies below is not clipped.
         upper_quantile: Maps to 1; what lies above is not clipped.
         translation_floor_m: Least scale of a translation.
@@ -46,6 +50,8 @@ class NormalizationConfig:
     """
 
     scope: NormalizationScope = "global"
+    method: NormalizationMethod = "quantiles"
+    centered: bool = True
     lower_quantile: float = 0.01
     upper_quantile: float = 0.99
     translation_floor_m: float = 0.02
@@ -53,6 +59,12 @@ class NormalizationConfig:
     width_floor_m: float = 0.01
 
     def __post_init__(self) -> None:
+        _require(
+            self.centered or self.method != "std",
+            "centered",
+            "true where method is 'std'",
+            self.centered,
+        )
         _require(
             0 <= self.lower_quantile < self.upper_quantile <= 1,
             "lower_quantile, upper_quantile",
@@ -70,25 +82,65 @@ class AugmentationConfig:
         shift_pixels: Each image moves by up to so many pixels each way, its edges repeated.
         brightness: Greatest offset of an image, whose values lie in -1 to 1.
         contrast: Greatest relative change of an image's contrast.
+        crop_fraction: Least part of an image's sides that is kept, then enlarged to the whole; 1
+            keeps all.
+        saturation: Greatest relative change of how far colours are from grey.
+        hue: Greatest turn of colours about grey, in turns.
+        blur_pixels: Greatest standard deviation of a Gaussian blur; 0 leaves images sharp.
         proprioception_noise: Standard deviation in normalised units.
     """
 
     shift_pixels: int = 2
     brightness: float = 0.15
     contrast: float = 0.15
+    crop_fraction: float = 1.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    blur_pixels: float = 0.0
     proprioception_noise: float = 0.02
 
     def __post_init__(self) -> None:
         _require(self.shift_pixels >= 0, "shift_pixels", "0 or more", self.shift_pixels)
-        for name in ("brightness", "contrast"):
+        for name in ("brightness", "contrast", "saturation"):
             value = getattr(self, name)
             _require(0 <= value < 1, name, "0 <= jitter < 1", value)
+        _require(
+            0 < self.crop_fraction <= 1, "crop_fraction", "0 < fraction <= 1", self.crop_fraction
+        )
+        _require(0 <= self.hue <= 0.5, "hue", "0 to 0.5 turns", self.hue)
+        _require(self.blur_pixels >= 0, "blur_pixels", "0 or more", self.blur_pixels)
         _require(
             self.proprioception_noise >= 0,
             "proprioception_noise",
             "0 or more",
             self.proprioception_noise,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """How frames come to the network: never which, so that it may change when a run goes on.
+
+    Attributes:
+        cache_gib: Data sets whose decoded frames fit in so much memory are kept there; others are
+            decoded anew for each batch.
+        num_workers: Processes that decode; None takes as many as there are cores, up to eight.
+        num_batches_ahead: Batches that are decoded before they are asked for.
+    """
+
+    cache_gib: float = 4.0
+    num_workers: int | None = None
+    num_batches_ahead: int = 3
+
+    def __post_init__(self) -> None:
+        _require(self.cache_gib >= 0, "cache_gib", "0 or more", self.cache_gib)
+        _require(
+            self.num_workers is None or self.num_workers > 0,
+            "num_workers",
+            "a positive number",
+            self.num_workers,
+        )
+        _require_positive(self, "num_batches_ahead")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +281,7 @@ class TrainConfig:
     The budget is num_steps or num_samples, whichever is given.
 
     Attributes:
-        data: Folder of demonstrations.
+        data: Demonstrations, in any format that `trainer data inspect` recognises.
         name: The policy's name, in reports.
         cameras: Those the policy looks at; None takes all that were recorded.
         chunk_length: Control steps predicted at once, the anchor's own included.
@@ -247,6 +299,7 @@ class TrainConfig:
         num_threads: CPU threads; None takes two where there are two.
         normalization: How poses and widths become numbers of order one.
         augmentation: Noise on what the policy sees.
+        loader: How frames come to the network.
         model: The network.
         optimizer: AdamW and its learning rate.
         ema: The average of the weights that a checkpoint holds.
@@ -271,6 +324,7 @@ class TrainConfig:
     num_threads: int | None = None
     normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)

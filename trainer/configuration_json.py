@@ -14,6 +14,17 @@ from trainer.configuration import ConfigurationError, TrainConfig
 
 _Config = TypeVar("_Config")
 
+# Keys that configurations did not always have, and what those without them meant.
+_ADDED: dict[str, Any] = {
+    "normalization.method": "quantiles",
+    "normalization.centered": True,
+    "augmentation.crop_fraction": 1.0,
+    "augmentation.saturation": 0.0,
+    "augmentation.hue": 0.0,
+    "augmentation.blur_pixels": 0.0,
+    "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
+}
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` for the nearest known name, or nothing."""
@@ -65,6 +76,7 @@ def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
             raise ConfigurationError(
                 f"unknown configuration key {path + name!r}{did_you_mean(name, hints)}"
             )
+    fields = {name: _ADDED[path + name] for name in hints if path + name in _ADDED} | fields
     # Every key must be there: a default that changed since would make another run of this one.
     missing = [path + name for name in hints if name not in fields]
     if missing:
@@ -85,6 +97,8 @@ def _read(hint: Any, value: Any, path: str) -> Any:
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is bool and isinstance(value, bool):
         return value
     if hint is str and isinstance(value, str):
         return value

@@ -103,8 +103,10 @@ class RunDirectory:
             stored = config_from_json(self.config_path.read_text())
         except (ConfigurationError, UnicodeDecodeError) as error:
             raise RunError(f"{self.config_path}: {error}; choose another --output") from error
-        # Where the data lies may change; what it is may not, and its digest is compared.
-        differing = config_differences(replace(stored, data=config.data), config)
+        # Where the data lies and how it is loaded may change; what it is may not, and its digest
+        # is compared.
+        stored = replace(stored, data=config.data, loader=config.loader)
+        differing = config_differences(stored, config)
         if differing:
             raise RunError(
                 f"{self.root} holds a run of another configuration ({'; '.join(differing)}); "

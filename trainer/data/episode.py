@@ -146,6 +146,12 @@ class Episode(ABC):
         Raises DataError for an unknown field, a range beyond the episode or a corrupt source.
         """
 
+    def read_fields(
+        self, names: Sequence[str], start: int = 0, stop: int | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Several fields at once, which some formats keep together. Read-only."""
+        return {name: self.read(name, start, stop) for name in names}
+
     @abstractmethod
     def frames(self, camera: str, steps: Sequence[int]) -> npt.NDArray[np.uint8]:
         """(len(steps), H, W, 3) RGB, in the order asked, a step possibly several times."""

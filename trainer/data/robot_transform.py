@@ -11,7 +11,9 @@ A chunk is converted with one anchor, so that executed targets do not drift with
 later. Proprioception is the measured pose in the task frame. Rotations are six numbers, the
 first two rows of the matrix; gripper widths stay absolute, in metres.
 
-Layout, for both: for each arm x, y, z (m), then six of the rotation; then a width a gripper.
+Layout, for both: for each arm x, y, z (m), then six of the rotation; then a width a gripper. It
+is an `ActionSpace` like any other (`robot_action_space`); this class is the way in for arrays of
+poses, as a robot gives and takes them.
 
 Axes: T timestep of the chunk, A arm, G gripper, D = 9 A + G numbers.
 """
@@ -19,48 +21,50 @@ Axes: T timestep of the chunk, A arm, G gripper, D = 9 A + G numbers.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from policy_interface.rotations import rotation_from_6d, rotation_to_6d
 from policy_interface.types import FloatArray
 from trainer.configuration import NormalizationConfig
+from trainer.data.episode import Field
 from trainer.data.normalization import NormalizationError, Normalizer
+from trainer.data.poses import PoseFields
+from trainer.data.statistics.field_statistics import FieldStatistics
+from trainer.data.statistics.summary import Summary
+from trainer.data.vector_components import Component, GripperNumbers, PoseNumbers
+from trainer.data.vector_layout import ActionSpace, ResolvedLayout, VectorLayout
 
-NORMALIZATION_FORMAT = "assay.normalization/1"
+NORMALIZATION_FORMAT = "assay.normalization/2"
+# Without a normaliser's first step, which was the anchor.
+_EARLIER_FORMATS = ("assay.normalization/1",)
 
-_NUMBERS_PER_ARM = 9
-_ARM_FIELDS = ("x_m", "y_m", "z_m", "r00", "r01", "r02", "r10", "r11", "r12")
-
-
-def inverse_poses(poses: FloatArray) -> FloatArray:
-    """X_BA from X_AB, (..., 4, 4) each."""
-    rotation_transposed = poses[..., :3, :3].swapaxes(-1, -2)
-    inverse = np.zeros_like(poses)
-    inverse[..., :3, :3] = rotation_transposed
-    inverse[..., :3, 3:] = -rotation_transposed @ poses[..., :3, 3:]
-    inverse[..., 3, 3] = 1.0
-    return inverse
+_WIDTH = Field(shape=(), kind="gripper", unit="m")
+_POSE = Field(shape=(4, 4), kind="pose", unit="m")
 
 
-def _pack(poses: FloatArray, widths_m: FloatArray) -> FloatArray:
-    """(..., A, 4, 4) and (..., G) to (..., D)."""
-    numbers = np.concatenate([poses[..., :3, 3], rotation_to_6d(poses[..., :3, :3])], axis=-1)
-    flat = numbers.reshape(*numbers.shape[:-2], -1)
-    return np.concatenate([flat, widths_m], axis=-1)
-
-
-def _unpack(numbers: FloatArray, num_arms: int) -> tuple[FloatArray, FloatArray]:
-    """(..., D) to (..., A, 4, 4) and (..., G). Raises InvalidValueError for no rotation."""
-    split = _NUMBERS_PER_ARM * num_arms
-    arms = numbers[..., :split].reshape(*numbers.shape[:-1], num_arms, _NUMBERS_PER_ARM)
-    poses = np.zeros((*arms.shape[:-1], 4, 4))
-    poses[..., :3, :3] = rotation_from_6d(arms[..., 3:])
-    poses[..., :3, 3] = arms[..., :3]
-    poses[..., 3, 3] = 1.0
-    return poses, numbers[..., split:]
+def robot_action_space(arms: tuple[str, ...], grippers: tuple[str, ...]) -> ActionSpace:
+    """Over fields named as our demonstrations name them."""
+    action: list[Component] = [
+        PoseNumbers(
+            name=arm,
+            pose=PoseFields(pose=f"action/pose/{arm}"),
+            relative_to=PoseFields(pose=f"actual/pose/{arm}"),
+        )
+        for arm in arms
+    ]
+    state: list[Component] = [
+        PoseNumbers(name=arm, pose=PoseFields(pose=f"actual/pose/{arm}")) for arm in arms
+    ]
+    action += [GripperNumbers(name=g, field=f"action/width_m/{g}") for g in grippers]
+    state += [GripperNumbers(name=g, field=f"actual/width_m/{g}") for g in grippers]
+    return ActionSpace(
+        action=VectorLayout(components=tuple(action)),
+        proprioception=VectorLayout(components=tuple(state)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,14 +78,17 @@ class RobotTransform:
     proprioception: Normalizer
 
     def __post_init__(self) -> None:
-        names = _names(self.arms, self.grippers)
-        for label in ("action", "proprioception"):
+        for label, layout in (
+            ("action", self._action_layout),
+            ("proprioception", self._state_layout),
+        ):
             normalizer: Normalizer = getattr(self, label)
-            if normalizer.names != names:
+            if normalizer.names != layout.names:
                 raise NormalizationError(
-                    f"{label} statistics: expected {list(names)}, got {list(normalizer.names)}"
+                    f"{label} statistics: expected {list(layout.names)}, "
+                    f"got {list(normalizer.names)}"
                 )
-        if self.action.center.ndim == 2 and len(self.action.center) != self.chunk_length:
+        if self.action.is_per_timestep and len(self.action.center) != self.chunk_length:
             raise NormalizationError(
                 f"action statistics: expected {self.chunk_length} timesteps, "
                 f"got {len(self.action.center)}"
@@ -91,6 +98,14 @@ class RobotTransform:
     def num_numbers(self) -> int:
         """D."""
         return len(self.action.names)
+
+    @cached_property
+    def _action_layout(self) -> ResolvedLayout:
+        return _resolved(self.arms, self.grippers)[0]
+
+    @cached_property
+    def _state_layout(self) -> ResolvedLayout:
+        return _resolved(self.arms, self.grippers)[1]
 
     @staticmethod
     def fit(
@@ -106,42 +121,52 @@ class RobotTransform:
     ) -> RobotTransform:
         """Scales from N windows: anchors (N, A, 4, 4) and (N, G); actions (N, T, A, 4, 4) and
         (N, T, G), of which those `valid` (N, T) count."""
-        names = _names(arms, grippers)
+        action_layout, state_layout = _resolved(arms, grippers)
+        anchor = _values("actual", arms, grippers, anchor_poses, anchor_widths_m)
+        chunks = action_layout.encode(
+            _values("action", arms, grippers, action_poses, action_widths_m), anchor
+        )
+        chunk_length = valid.shape[1]
+        steps = [Summary.of(chunks[valid[:, t], t]) for t in range(chunk_length)]
+        states = state_layout.encode({n: v[:, None] for n, v in anchor.items()}, {})[:, 0]
         floors = [config.translation_floor_m] * 3 + [config.rotation_floor] * 6
         scale_floors = floors * len(arms) + [config.width_floor_m] * len(grippers)
-        quantiles = (config.lower_quantile, config.upper_quantile)
-        relative = inverse_poses(anchor_poses)[:, None] @ action_poses
-        chunks = _pack(relative, action_widths_m)
-        per_timestep = config.scope == "per_timestep"
+        action, state = (
+            FieldStatistics(
+                shape=(layout.size,),
+                names=layout.names,
+                overall=Summary.merged(summaries),
+                per_step=tuple(summaries),
+                past=0,
+            )
+            for layout, summaries in (
+                (action_layout, steps),
+                (state_layout, [Summary.of(states)]),
+            )
+        )
         return RobotTransform(
             arms=arms,
             grippers=grippers,
-            chunk_length=valid.shape[1],
-            action=Normalizer.fit(
-                chunks if per_timestep else chunks[valid],
-                names=names,
-                scale_floors=scale_floors,
-                quantiles=quantiles,
-                valid=valid if per_timestep else None,
-            ),
-            proprioception=Normalizer.fit(
-                _pack(anchor_poses, anchor_widths_m),
-                names=names,
-                scale_floors=scale_floors,
-                quantiles=quantiles,
+            chunk_length=chunk_length,
+            action=Normalizer.from_statistics(action, config, scale_floors),
+            # There is one state to a window: nothing to scale each timestep apart.
+            proprioception=Normalizer.from_statistics(
+                state, replace(config, scope="global"), scale_floors
             ),
         )
 
     def encode_proprioception(self, poses: FloatArray, widths_m: FloatArray) -> FloatArray:
         """Measured X_TE (..., A, 4, 4) and widths (..., G) to (..., D)."""
-        return self.proprioception.normalize(_pack(poses, widths_m))
+        values = _values("actual", self.arms, self.grippers, poses, widths_m)
+        return self.proprioception.normalize(self._state_layout.encode(values, {}))
 
     def encode_actions(
         self, anchor_poses: FloatArray, poses: FloatArray, widths_m: FloatArray
     ) -> FloatArray:
         """Anchor X_TE (..., A, 4, 4), actions (..., T, A, 4, 4) and (..., T, G) to (..., T, D)."""
-        relative = inverse_poses(anchor_poses)[..., None, :, :, :] @ poses
-        return self.action.normalize(_pack(relative, widths_m))
+        values = _values("action", self.arms, self.grippers, poses, widths_m)
+        anchor = _values("actual", self.arms, (), anchor_poses, np.empty(0))
+        return self.action.normalize(self._action_layout.encode(values, anchor))
 
     def decode_actions(
         self, anchor_poses: FloatArray, chunk: npt.ArrayLike
@@ -151,8 +176,12 @@ class RobotTransform:
         Raises NormalizationError for a chunk of another length or with NaN, and
         InvalidValueError where six numbers make no rotation.
         """
-        relative, widths_m = _unpack(self.action.denormalize(chunk), len(self.arms))
-        return anchor_poses[..., None, :, :, :] @ relative, widths_m
+        numbers = self.action.denormalize(chunk)
+        anchor = _values("actual", self.arms, (), anchor_poses, np.empty(0))
+        decoded = self._action_layout.decode(numbers, anchor)
+        poses = np.stack([decoded[f"action/pose/{arm}"] for arm in self.arms], axis=-3)
+        widths = [decoded[f"action/width_m/{gripper}"] for gripper in self.grippers]
+        return poses, np.stack(widths, axis=-1) if widths else np.empty((*numbers.shape[:-1], 0))
 
     def to_json(self) -> str:
         fields = {
@@ -167,11 +196,11 @@ class RobotTransform:
 
     @staticmethod
     def from_json(text: str) -> RobotTransform:
-        """Raises NormalizationError for anything else."""
+        """Of this format or an earlier one. Raises NormalizationError for anything else."""
         try:
             fields = json.loads(text)
             found = fields.get("format")
-            if found != NORMALIZATION_FORMAT:
+            if found not in (NORMALIZATION_FORMAT, *_EARLIER_FORMATS):
                 raise NormalizationError(
                     f"normalization: expected {NORMALIZATION_FORMAT!r}, got {found!r}"
                 )
@@ -188,8 +217,23 @@ class RobotTransform:
             raise NormalizationError(f"normalization: cannot be read: {error!r}") from error
 
 
-def _names(arms: tuple[str, ...], grippers: tuple[str, ...]) -> tuple[str, ...]:
-    return (
-        *(f"{arm}/{number}" for arm in arms for number in _ARM_FIELDS),
-        *(f"{gripper}/width_m" for gripper in grippers),
-    )
+def _resolved(
+    arms: tuple[str, ...], grippers: tuple[str, ...]
+) -> tuple[ResolvedLayout, ResolvedLayout]:
+    """Of actions and of proprioception."""
+    space = robot_action_space(arms, grippers)
+    fields = {f"{role}/pose/{arm}": _POSE for role in ("actual", "action") for arm in arms}
+    fields |= {f"{role}/width_m/{g}": _WIDTH for role in ("actual", "action") for g in grippers}
+    return space.action.resolve(fields), space.proprioception.resolve(fields)
+
+
+def _values(
+    role: str,
+    arms: tuple[str, ...],
+    grippers: tuple[str, ...],
+    poses: FloatArray,
+    widths_m: FloatArray,
+) -> Mapping[str, FloatArray]:
+    """(..., A, 4, 4) and (..., G) by the names of the fields that hold them."""
+    values = {f"{role}/pose/{arm}": poses[..., i, :, :] for i, arm in enumerate(arms)}
+    return values | {f"{role}/width_m/{g}": widths_m[..., i] for i, g in enumerate(grippers)}

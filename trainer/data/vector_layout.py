@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from trainer.data.vector_components import Component, Fields, Values, component_
 
 @dataclass(frozen=True, kw_only=True)
 class VectorLayout:
-    """components: in the vector's order. padded_to: numbers in all, zeros at the end; None: none."""
+    """components: in the vector's order. padded_to: numbers in all, zeros at the end, or None."""
 
     components: tuple[Component, ...]
     padded_to: int | None = None
@@ -56,7 +57,7 @@ class VectorLayout:
             layout=self,
             fields={name: fields[name] for name in self.field_names},
             names=names + padding,
-            slices=tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)),
+            slices=tuple(slice(int(a), int(b)) for a, b in pairwise(ends)),
         )
 
     @property

@@ -38,7 +38,7 @@ def heavy_tailed(rng: np.random.Generator, count: int) -> np.ndarray:
 def rank_error(values: np.ndarray, quantile: float, probability: float) -> float:
     """How far from `probability` the share of values below `quantile` is; ties are forgiven."""
     below, up_to = np.mean(values < quantile), np.mean(values <= quantile)
-    return max(0.0, below - probability, probability - up_to)
+    return float(max(0.0, below - probability, probability - up_to))
 
 
 @pytest.mark.parametrize("num_parts", [1, 60])

@@ -32,14 +32,18 @@ from trainer.data.formats.native_layout import (
 )
 from trainer.data.formats.native_manifest import MANIFEST_NAME, NativeManifest
 from trainer.data.formats.native_reader import DEFAULT_OPEN_FILES, NativeReader
+from trainer.data.formats.writer import LEDGER_FOLDER
 from trainer.data.locations import Location
 
 _READ_SIZE = 1 << 20
+_GO_ON = "run the same `trainer data convert` again and it goes on from there"
 
 
 def recognises(location: Location) -> bool:
     # Other formats have a manifest of their own; this one has this folder beside it.
-    return (location / MANIFEST_NAME).is_file() and (location / "episodes").is_dir()
+    return (location / "episodes").is_dir() and (
+        (location / MANIFEST_NAME).is_file() or _begun(location)
+    )
 
 
 def open_dataset(location: Location, *, unfinished: bool = False) -> NativeDataset:
@@ -48,14 +52,19 @@ def open_dataset(location: Location, *, unfinished: bool = False) -> NativeDatas
     Raises DataError for a manifest that is not whole, and for an unfinished data set: a policy
     trained on half of the data without anybody's knowledge is worth an error.
     """
+    if not (location / MANIFEST_NAME).is_file() and _begun(location):
+        raise DataError(f"the conversion stopped; {_GO_ON}", where=location)
     manifest = NativeManifest.load(location)
     if not (manifest.complete or unfinished):
         raise DataError(
-            f"the conversion stopped after {len(manifest.episodes)} episodes; "
-            "run the same `trainer data convert` again and it goes on from there",
+            f"the conversion stopped after {len(manifest.episodes)} episodes; {_GO_ON}",
             where=location,
         )
     return NativeDataset(location, manifest)
+
+
+def _begun(location: Location) -> bool:
+    return (location / LEDGER_FOLDER).is_dir()
 
 
 class NativeDataset(Dataset):
@@ -104,10 +113,15 @@ class NativeDataset(Dataset):
                     f"expected {record.num_bytes} bytes of SHA-256 {record.sha256}, "
                     f"got {size} of {digest}",
                     where=place,
+                    episode=description.episode_id,
                 )
             told = json.loads(json.dumps(description_to_json(description)))
             if read_footer(path)["description"] != told:
-                raise DataError("the manifest describes another episode", where=place)
+                raise DataError(
+                    "the manifest describes another episode",
+                    where=place,
+                    episode=description.episode_id,
+                )
         except OSError as error:
             return DataError(str(error), where=place, episode=description.episode_id)
         except DataError as error:
@@ -136,6 +150,14 @@ class NativeEpisode(Episode):
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         _, start, stop = self.check_range(name, start, stop)
         return np.ascontiguousarray(self.rows(start, stop)[name])
+
+    def read_fields(
+        self, names: Sequence[str], start: int = 0, stop: int | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        for name in names:
+            self.check_range(name, start, stop)
+        rows = self.rows(start, stop)
+        return {name: rows[name] for name in names}
 
     def frames(self, camera: str, steps: Sequence[int]) -> npt.NDArray[np.uint8]:
         self.check_steps(camera, steps)

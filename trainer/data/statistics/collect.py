@@ -18,6 +18,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -118,9 +119,7 @@ class _Plan:
     def make(
         fields: Mapping[str, Field], window: WindowSpec, vectors: Mapping[str, VectorLayout]
     ) -> _Plan:
-        numeric = {
-            name: each for name, each in fields.items() if np.dtype(each.dtype).kind in "biuf"
-        }
+        numeric = _numeric(fields)
         if not numeric:
             raise DataError(f"no field of numbers; there are {sorted(fields)}")
         return _Plan(
@@ -247,7 +246,7 @@ def _summarise(dataset: Dataset, plan: _Plan, start: int) -> _Block:
 def _read(episode: Episode, plan: _Plan) -> tuple[dict[str, npt.NDArray[Any]], bytes]:
     """All fields' values, and a digest of them."""
     description = episode.description
-    here = {n: f for n, f in description.fields.items() if np.dtype(f.dtype).kind in "biuf"}
+    here = _numeric(description.fields)
     if here.keys() != plan.fields.keys() or any(
         here[name].shape != each.shape for name, each in plan.fields.items()
     ):
@@ -260,7 +259,7 @@ def _read(episode: Episode, plan: _Plan) -> tuple[dict[str, npt.NDArray[Any]], b
             f"fields differ from the first episode's: {differing}",
             episode=description.episode_id,
         )
-    values = {name: episode.read(name) for name in plan.fields}
+    values = episode.read_fields(list(plan.fields))
     hasher = hashlib.sha256(f"{description.episode_id} {description.num_steps}\n".encode())
     for name, array in values.items():
         if len(array) != description.num_steps:
@@ -272,6 +271,10 @@ def _read(episode: Episode, plan: _Plan) -> tuple[dict[str, npt.NDArray[Any]], b
         hasher.update(f"{name} {array.dtype.str}\n".encode())
         hasher.update(np.ascontiguousarray(array).data)
     return values, hasher.digest()
+
+
+def _numeric(fields: Mapping[str, Field]) -> dict[str, Field]:
+    return {name: each for name, each in fields.items() if np.dtype(each.dtype).kind in "biuf"}
 
 
 def _groups_of_steps(window: WindowSpec, length: int) -> list[tuple[_Offsets, slice]]:
@@ -292,7 +295,7 @@ def _groups_of_steps(window: WindowSpec, length: int) -> list[tuple[_Offsets, sl
         }
     )
     groups: list[tuple[_Offsets, slice]] = []
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in pairwise(edges):
         low = max(-window.past, begin - stop + 1)
         high = min(window.future, begin - first)
         groups.append(((low, high) if low <= high else None, slice(begin, end)))

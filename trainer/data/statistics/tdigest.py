@@ -1,7 +1,7 @@
 """Quantiles of many columns at once, in bounded memory, mergeable.
 
 A t-digest (Dunning and Ertl, arXiv:1902.04023) keeps a sorted row of clusters, each a mean and a
-weight: small ones at the tails, where percentiles 1 and 99 are asked for, larger ones in the middle.
+weight: small ones at the tails, where percentiles 1 and 99 are asked for, larger in the middle.
 Here the scale function k1 cuts the ranks into NUM_CLUSTERS bins once for all columns, so that a
 digest of any number of columns is two arrays, and making or merging digests is a sort and a sum,
 without a Python loop over numbers or columns.
@@ -60,19 +60,19 @@ class Digests:
         means = np.take_along_axis(means_CN, order, axis=1)
         weights = np.take_along_axis(weights_CN, order, axis=1)
         most = int((weights > 0).sum(axis=1).max(initial=0))
-        means, weights = means[:, :most], weights[:, :most]
+        means, weights = means[:, :most], weights[:, :most].astype(np.float64)
         num_columns = len(means)
         if most <= NUM_CLUSTERS:
             space = ((0, 0), (0, NUM_CLUSTERS - most))
             return Digests(
                 means=np.pad(np.where(weights > 0, means, 0.0), space),
-                weights=np.pad(weights, space),
+                weights=np.pad(weights, space).astype(np.float64),
             )
         totals = np.maximum(weights.sum(axis=1, keepdims=True), 1)
         bins = _bins((np.cumsum(weights, axis=1) - weights / 2) / totals)
         places = (bins + np.arange(num_columns)[:, None] * NUM_CLUSTERS).ravel()
         size = num_columns * NUM_CLUSTERS
-        merged = np.bincount(places, weights.ravel(), size)
+        merged = np.bincount(places, weights.ravel(), size).astype(np.float64)
         # Sums of deviations from a cluster's first number, lest large offsets cost digits.
         first = np.zeros(size)
         first[places[::-1]] = means.ravel()[::-1]

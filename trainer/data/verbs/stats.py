@@ -1,4 +1,4 @@
-"""`trainer data stats SOURCE`: a table of every field's statistics, and the file that holds them."""
+"""`trainer data stats SOURCE`: every field's statistics, as a table or a file."""
 
 from __future__ import annotations
 
