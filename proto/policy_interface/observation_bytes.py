@@ -32,11 +32,11 @@ _DTYPES: Mapping[_Kind, PolicyStep_pb2.ImageDtype] = {
     "label": PolicyStep_pb2.DTYPE_INT16,
 }
 
-# As many as a station has cameras, about; each encodes one image at a time.
-# Below, as many pixels as four cameras of 224x224 have twice over, handing images to other threads
-# and waiting for them takes as long as it saves.
-_MANY_PIXELS = 400_000
+# Below, fewer pixels than four cameras of 224x224 have, handing images to other threads and waiting
+# for them takes as long as it saves.
+_MANY_PIXELS = 150_000
 
+# As many as a station has cameras, about; each encodes one image at a time.
 _MAX_THREADS = 4
 
 _IMAGE = PolicyStep_pb2.Image
