@@ -18,9 +18,7 @@ from typing import IO, Any
 
 from trainer.data.errors import DataError
 from trainer.data.formats.native_manifest import replace_file, sync_folder
-from trainer.data.formats.writer import Receipt
-
-FOLDER = ".conversion"
+from trainer.data.formats.writer import LEDGER_FOLDER, Receipt
 
 
 class ConversionLedger:
@@ -77,7 +75,7 @@ def open_ledger(destination: Path, plan: Mapping[str, Any]) -> Iterator[Conversi
 
     Raises DataError where the folder holds anything else, or a conversion runs in it already.
     """
-    folder = destination / FOLDER
+    folder = destination / LEDGER_FOLDER
     if destination.exists() and not destination.is_dir():
         raise DataError("expected a folder to write to, got a file", where=destination)
     if destination.is_dir() and not folder.is_dir() and any(destination.iterdir()):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,12 @@ class NativeDataset(Dataset):
 
     def episode(self, index: int) -> NativeEpisode:
         return NativeEpisode(self._shared_reader, index, self.manifest.description(index))
+
+    def read_frames(
+        self, index: int, steps: Sequence[int], out: Mapping[str, npt.NDArray[np.uint8]]
+    ) -> None:
+        """Decodes straight into the arrays."""
+        self._shared_reader.images(index, steps, list(out), out)
 
     def reader(self, max_open_files: int = DEFAULT_OPEN_FILES) -> NativeReader:
         """For a loader's worker. It can be pickled."""

@@ -15,6 +15,9 @@ from typing import Any
 
 from trainer.data.episode import Episode, EpisodeDescription
 
+# In the destination, where a conversion keeps what it has done.
+LEDGER_FOLDER = ".conversion"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
