@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydrake.geometry import (
@@ -23,7 +23,7 @@ from sim_client.station.cameras import RenderQuality
 from sim_client.station.headless_gl import RenderingUnavailableError
 from sim_client.station.panda_kinematics import Array
 
-Renderer = Literal["vtk", "gl"]
+Renderer = Literal["own", "vtk", "gl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,10 @@ _KEY_SPREAD_M = 0.09
 _FILLS = (((1.9, -1.1, 1.0), 0.40), ((0.0, 2.2, 1.2), 0.34))
 
 
-def make_renderer(renderer: Renderer, quality: RenderQuality, looks: Looks) -> RenderEngine:
-    """An engine with the scene's lights.
+def make_render_engine(
+    renderer: Literal["vtk", "gl"], quality: RenderQuality, looks: Looks
+) -> RenderEngine:
+    """An engine of Drake's with the scene's lights.
 
     VTK draws off screen by itself; Drake's GL engine needs an X display, and knows no shadows.
     Raises RenderingUnavailableError where this machine lacks the display.
@@ -89,19 +91,44 @@ def make_renderer(renderer: Renderer, quality: RenderQuality, looks: Looks) -> R
         ) from error
 
 
-def _lights(lighting: Lighting, quality: RenderQuality) -> list[LightParameter]:
-    """VTK's phong shading has no ambient term, and only spots cast shadows in Drake.
+class DistantLight(NamedTuple):
+    """Shines from infinitely far away. direction: (3,), of length 1, along which it shines."""
 
-    Without shadows the same lights shine from infinitely far away: a third less work a pixel.
-    """
-    key = np.array(lighting.key_position_m)
+    direction: Array
+    colour: Colour
+    intensity: float
+
+
+def distant_lights(lighting: Lighting) -> list[DistantLight]:
+    """The same lights without shadows, from so far away that they cost a third less a pixel."""
+    places = [np.array(lighting.key_position_m), *(np.array(place) for place, _ in _FILLS)]
+    ways = [_KEY_TARGET_M - place for place in places]
+    intensities = [lighting.fill_scale * intensity for _, intensity in _FILLS]
+    return [
+        DistantLight(way / np.linalg.norm(way), colour, intensity)
+        for way, colour, intensity in zip(
+            ways,
+            [lighting.key_colour, *(lighting.fill_colour for _ in _FILLS)],
+            [lighting.key_intensity, *intensities],
+            strict=True,
+        )
+    ]
+
+
+def _lights(lighting: Lighting, quality: RenderQuality) -> list[LightParameter]:
+    """VTK's phong shading has no ambient term, and only spots cast shadows in Drake."""
     if not quality.shadows:
-        keys = [_from_far_away(key, lighting.key_intensity, lighting.key_colour)]
-        fills = [
-            _from_far_away(np.array(place), lighting.fill_scale * intensity, lighting.fill_colour)
-            for place, intensity in _FILLS
+        return [
+            LightParameter(
+                type="directional",
+                color=Rgba(*light.colour),
+                intensity=light.intensity,
+                direction=drake_array(light.direction),
+                frame="world",
+            )
+            for light in distant_lights(lighting)
         ]
-        return [*keys, *fills]
+    key = np.array(lighting.key_position_m)
     keys = [
         LightParameter(
             type="spot",
@@ -125,16 +152,6 @@ def _lights(lighting: Lighting, quality: RenderQuality) -> list[LightParameter]:
         for place, intensity in _FILLS
     ]
     return [*keys, *fills]
-
-
-def _from_far_away(place: Array, intensity: float, colour: Colour) -> LightParameter:
-    return LightParameter(
-        type="directional",
-        color=Rgba(*colour),
-        intensity=intensity,
-        direction=drake_array(_KEY_TARGET_M - place),
-        frame="world",
-    )
 
 
 def _around(place: Array, num: int) -> list[Array]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import NamedTuple
 
+import numpy as np
 from pydrake.geometry import Mesh
 from pydrake.math import RigidTransform
 from pydrake.multibody.plant import MultibodyPlant
@@ -25,6 +27,8 @@ from sim_client.surfaces import (
 WHITE: Colour = (0.93, 0.94, 0.95)
 DARK: Colour = (0.16, 0.17, 0.19)
 STEEL: Colour = (0.58, 0.60, 0.62)
+
+_WELL_INSIDE_M = 2e-4
 
 
 def add_visual(
@@ -121,6 +125,30 @@ def _link_surfaces(segments: int) -> tuple[tuple[list[Surface], list[Surface]], 
     )
 
 
+def _visible(part: Surface, others: Sequence[Surface]) -> Surface:
+    """The part without those of its triangles that lie within another part, where none is seen.
+
+    Parts are convex, or nearly: within all planes of its triangles is within it.
+    """
+    hidden = np.zeros(len(part.triangles), dtype=bool)
+    for other in others:
+        a, b, c = (other.points[other.triangles[:, i]] for i in range(3))
+        outward = np.cross(b - a, c - a)
+        lengths = np.linalg.norm(outward, axis=1, keepdims=True)
+        has_area = lengths[:, 0] > 1e-9
+        outward = outward[has_area] / lengths[has_area]
+        reach = (outward * a[has_area]).sum(axis=1)
+        inside = (part.points @ outward.T < reach - _WELL_INSIDE_M).all(axis=1)
+        hidden |= inside[part.triangles].all(axis=1)
+    return replace(part, triangles=part.triangles[~hidden])
+
+
+def _merged_visible(parts: Sequence[Surface], others: Sequence[Surface]) -> Surface:
+    """One surface of what can be seen of the parts beside each other and the others."""
+    every = [*parts, *others]
+    return merged([_visible(part, [*every[:i], *every[i + 1 :]]) for i, part in enumerate(parts)])
+
+
 class _Look(NamedTuple):
     """One surface of one body."""
 
@@ -165,8 +193,8 @@ def _panda_looks(segments: int) -> _PandaLooks:
     return _PandaLooks(
         links=tuple(
             (
-                _look(f"link{i}_white", merged(white), WHITE),
-                _look(f"link{i}_dark", merged(dark), DARK),
+                _look(f"link{i}_white", _merged_visible(white, dark), WHITE),
+                _look(f"link{i}_dark", _merged_visible(dark, white), DARK),
             )
             for i, (white, dark) in enumerate(_link_surfaces(segments))
         ),

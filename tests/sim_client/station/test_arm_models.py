@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from policy_interface.contract import LEFT_GRIPPER, RIGHT_ARM, RIGHT_GRIPPER
+from policy_interface.contract import LEFT_GRIPPER, RIGHT_ARM, RIGHT_GRIPPER, ImageSize
 from policy_interface.types import Action, Pose
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import tool_down
 from sim_client.station.arm_models import ArmModelUnavailableError
+from sim_client.station.headless_gl import RenderingUnavailableError
+from sim_client.station.looks import Renderer
 from sim_client.station.station import Station
 from sim_client.tasks.catalog import get_task
 
@@ -21,6 +23,7 @@ def _link(name: str) -> str:
   <link name="{name}">
     <inertial><mass value="1.0"/>
       <inertia ixx="0.01" iyy="0.01" izz="0.01" ixy="0" ixz="0" iyz="0"/></inertial>
+    <visual><geometry><sphere radius="0.03"/></geometry></visual>
     <collision><geometry><sphere radius="0.02"/></geometry></collision>
   </link>"""
 
@@ -107,3 +110,20 @@ def test_a_folder_without_the_arm_says_what_to_do(tmp_path: Path) -> None:
             arm_model="drake_models",
             drake_models_folder=tmp_path,
         )
+
+
+def test_its_looks_are_drawn_by_vtk_alone(folder: Path) -> None:
+    def made(renderer: Renderer | None) -> Station:
+        return Station(
+            get_task("PickAndPlaceBox"),
+            cameras={"scene_left_0": ImageSize(height=60, width=80)},
+            arm_model="drake_models",
+            drake_models_folder=folder,
+            renderer=renderer,
+        )
+
+    with pytest.raises(RenderingUnavailableError, match=r"with 'own'.*use renderer 'vtk'"):
+        made("own")
+    default = made(None)
+    default.reset(100)
+    assert default.observe().cameras["scene_left_0"].rgb.std() > 5.0
