@@ -25,6 +25,9 @@ class DrawableStation(Protocol):
 
 _NUM_PORTS_TRIED = 32
 
+# Metres in the world's frame.
+_VIEWER_POSITION_W, _TABLE_TOP_W = (1.25, 0.0, 0.85), (-0.1, 0.0, 0.15)
+
 
 class SceneView:
     """Draws one station after the other, frame by frame at the control rate.
@@ -35,6 +38,10 @@ class SceneView:
 
     def __init__(self, *, port: int | None = None) -> None:
         self._meshcat = _listening(port)
+        # As somebody who stands before the table sees it; a browser may then turn and zoom.
+        self._meshcat.SetCameraPose(_VIEWER_POSITION_W, _TABLE_TOP_W)
+        for name in ("/Grid", "/Axes"):
+            self._meshcat.SetProperty(name, "visible", False)
         self._visualizer: MeshcatVisualizer | None = None
         self._context: Any = None
 
