@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from policy_interface.demonstration import Demonstration, demonstration_path, save_demonstration
@@ -95,16 +94,14 @@ def test_killed_at_random_points_it_goes_on_and_ends_the_same(
 ) -> None:
     destination, rng = tmp_path / "box", random.Random(workers)
     num_done, inodes = 0, dict[str, int]()
-    while num_done < 6:
+    while num_done < (6 if workers == 0 else 3):
         num_done += rng.randint(2, 3)
         process = _start(tmp_path, demonstration_folder, destination, workers=workers)
         _wait_for(process, num_done)
-        children = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        # The workers end with their parent, who cannot tell them.
-        _, alive = psutil.wait_procs(children, timeout=30)
-        assert not alive
+        # Ends when all who hold the pipes have: the workers end with their parent, who cannot
+        # tell them.
+        process.communicate(timeout=60)
         names = _whole_files(destination, whole)
         assert len(names) >= num_done
         with pytest.raises(DataError, match="the conversion stopped"):
