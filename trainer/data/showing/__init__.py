@@ -1,0 +1,1 @@
+"""Pictures of data: contact sheets, films, recordings."""
