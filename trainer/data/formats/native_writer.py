@@ -36,8 +36,9 @@ from trainer.data.formats.native_manifest import (
 from trainer.data.formats.writer import DatasetWriter, Origin, Receipt
 from trainer.data.image_files import ImageSettings, files_to_store, resized_intrinsics
 
-# Decoded frames in memory at once, in bytes.
-_CHUNK_BYTES = 128 << 20
+# Decoded frames of one camera in memory at once, in bytes. Large, because compressed sources are
+# inflated from their beginning for each chunk.
+_CHUNK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +188,7 @@ class NativeWriter(DatasetWriter):
     def _files(self, episode: Episode) -> Iterator[tuple[bytes, ...]]:
         """For each step, the file of each camera."""
         description = episode.description
-        step_bytes = sum(3 * c.height * c.width for c in description.cameras.values())
+        step_bytes = max(3 * c.height * c.width for c in description.cameras.values())
         chunk = max(1, _CHUNK_BYTES // step_bytes)
         for start in range(0, description.num_steps, chunk):
             steps = range(start, min(start + chunk, description.num_steps))
