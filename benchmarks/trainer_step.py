@@ -11,16 +11,20 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import tyro
 
 from policy_interface.contract import Contract, ImageSize
 from trainer.checkpoint import build_network
 from trainer.configuration import Precision, TrainConfig
-from trainer.data.batches import TrainingData
-from trainer.data.demonstrations import DemonstrationSet
+from trainer.data.batches import Batch, TrainingData
+from trainer.data.episode import Field, FieldRole
+from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
+from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.learner import Learner
 from trainer.models.policy_network import images_to_input
 from trainer.recipes import find_recipe
@@ -46,31 +50,37 @@ class BenchmarkArguments:
     image_side: int = 96
 
 
-def random_demonstrations(config: TrainConfig, image_side: int) -> DemonstrationSet:
+def random_recordings(config: TrainConfig, image_side: int) -> RobotRecordings:
     """Eight episodes of 50 steps, of no meaning."""
     rng = np.random.default_rng(0)
-    num_frames = 400
-    size = ImageSize(height=image_side, width=image_side)
-    contract = Contract(cameras=dict.fromkeys(config.cameras or ("camera",), size))
-    poses = np.tile(np.eye(4), (num_frames, len(contract.arms), 1, 1))
-    poses[..., :3, 3] = rng.uniform(-0.3, 0.3, (*poses.shape[:-2], 3))
-    widths_m = rng.uniform(0, 0.08, (num_frames, len(contract.grippers)))
-    return DemonstrationSet(
-        contract=contract,
-        images={
-            name: rng.integers(0, 256, (num_frames, image_side, image_side, 3), dtype=np.uint8)
-            for name in contract.cameras
-        },
-        actual_poses=poses,
-        actual_widths_m=widths_m,
-        action_poses=poses,
-        action_widths_m=widths_m,
-        episode_starts=np.arange(0, num_frames + 1, 50),
-        tasks=("none",),
-        seeds=tuple(range(8)),
-        digest="",
-        num_failed=0,
+    num_steps = 50
+    cameras = config.cameras or ("camera",)
+    contract = Contract(
+        cameras=dict.fromkeys(cameras, ImageSize(height=image_side, width=image_side))
     )
+
+    def episode(index: int) -> ArrayEpisode:
+        fields: dict[str, tuple[Field, npt.NDArray[Any]]] = {}
+        roles: tuple[tuple[FieldRole, str], ...] = (("observed", "actual"), ("action", "action"))
+        for role, name in roles:
+            for arm in contract.arms:
+                poses = np.tile(np.eye(4), (num_steps, 1, 1))
+                poses[:, :3, 3] = rng.uniform(-0.3, 0.3, (num_steps, 3))
+                pose = Field(shape=(4, 4), kind="pose", role=role, part=arm)
+                fields[f"{name}/pose/{arm}"] = (pose, poses)
+            for gripper in contract.grippers:
+                width = Field(shape=(), kind="gripper", role=role, part=gripper, unit="m")
+                fields[f"{name}/width_m/{gripper}"] = (width, rng.uniform(0, 0.08, num_steps))
+        shape = (num_steps, image_side, image_side, 3)
+        return ArrayEpisode.make(
+            f"episode_{index:06d}",
+            rate_hz=10.0,
+            fields=fields,
+            images={name: rng.integers(0, 256, shape, dtype=np.uint8) for name in cameras},
+            provenance={"contract": contract.to_json()},
+        )
+
+    return read_recordings(MemoryDataset([episode(index) for index in range(8)]), cameras)
 
 
 def timed(act: Callable[[int], object], count: int, warm_up: int) -> dict[str, float]:
@@ -91,26 +101,25 @@ def main() -> None:
     torch.set_num_threads(1)
     config = resolve(replace(find_recipe(arguments.recipe), precision=arguments.precision))
     device = torch.device(config.device)
-    demonstrations = random_demonstrations(config, arguments.image_side)
-    data = TrainingData.prepare(demonstrations, range(demonstrations.num_episodes), config, device)
+    recordings = random_recordings(config, arguments.image_side)
+    data = TrainingData(recordings, range(recordings.num_episodes), config, device)
     learner = Learner(
-        build_network(config, demonstrations.contract, data.transform),
+        build_network(config, recordings.contract, data.transform),
         config,
         device,
         num_threads=arguments.num_threads,
     )
 
-    def take_step(step: int) -> None:
-        generator = data.generator(step)
-        learner.step(data.batch(step, generator), step, generator)
+    def make_batch(step: int) -> Batch:
+        return next(data.batches(step, step + 1))
 
-    def make_batch(step: int) -> None:
-        data.batch(step, data.generator(step))
+    def take_step(step: int) -> None:
+        learner.step(make_batch(step), step, data.generator(step))
 
     image = images_to_input(
         torch.zeros((1, arguments.image_side, arguments.image_side, 3), dtype=torch.uint8)
     ).to(device)
-    images = dict.fromkeys(demonstrations.images, image)
+    images = dict.fromkeys(recordings.contract.cameras, image)
     state = torch.zeros(1, data.transform.num_numbers, device=device)
     noise = torch.zeros(1, config.chunk_length, data.transform.num_numbers, device=device)
 

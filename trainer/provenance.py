@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import torch
 
-from trainer.data.demonstrations import DemonstrationSet
+from trainer.data.robot_recordings import RobotRecordings
 
 _PACKAGE = Path(__file__).resolve().parent
 _GIT_TIMEOUT_S = 10
@@ -64,15 +64,15 @@ def describe_code() -> dict[str, Any]:
     }
 
 
-def describe_data(demonstrations: DemonstrationSet, num_training_episodes: int) -> dict[str, Any]:
+def describe_data(recordings: RobotRecordings, num_training_episodes: int) -> dict[str, Any]:
     return {
-        "tasks": list(demonstrations.tasks),
-        "data_sha256": demonstrations.digest,
-        "num_episodes": demonstrations.num_episodes,
+        "tasks": list(recordings.tasks),
+        "data_sha256": recordings.digest,
+        "num_episodes": recordings.num_episodes,
         "num_training_episodes": num_training_episodes,
-        "num_failed_episodes_left_out": demonstrations.num_failed,
-        "num_frames": demonstrations.num_frames,
-        "demonstration_seeds": list(demonstrations.seeds),
+        "num_failed_episodes_left_out": recordings.num_failed,
+        "num_frames": recordings.num_steps,
+        "demonstration_seeds": list(recordings.seeds),
     }
 
 

@@ -1,4 +1,4 @@
-"""One training run, from demonstrations to a final checkpoint, resumable at any step."""
+"""One training run, from recorded episodes to a final checkpoint, resumable at any step."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from trainer.checkpoint import Checkpoint, build_network, write_checkpoint
 from trainer.configuration import ConfigurationError, TrainConfig
-from trainer.data.batches import TrainingData
-from trainer.data.demonstrations import DemonstrationSet, load_demonstrations
+from trainer.data.batches import Batch, TrainingData
+from trainer.data.formats.catalog import open_dataset
+from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.windows import split_episodes
 from trainer.learner import Learner, StepResult
 from trainer.provenance import describe_code, describe_data, now
@@ -63,7 +64,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
 def train(config: TrainConfig, output: Path) -> Path:
     """Run to the end, resuming what `output` holds, and return the final checkpoint's folder.
 
-    A finished run returns at once. Raises ConfigurationError, DemonstrationError, RunError,
+    A finished run returns at once. Raises ConfigurationError, DataError, RunError,
     TrainingDivergedError, OSError; TrainingInterruptedError after Ctrl-C or SIGTERM.
     """
     config = resolve(config)
@@ -73,10 +74,13 @@ def train(config: TrainConfig, output: Path) -> Path:
         return run.final_checkpoint
     # The learner has threads of its own.
     torch.set_num_threads(1)
-    demonstrations = load_demonstrations(Path(config.data), config.cameras)
+    recordings = read_recordings(open_dataset(config.data), config.cameras)
     run.claim(config)
-    session = _Session.prepare(config, run, demonstrations)
-    with SummaryWriter(str(run.tensorboard), purge_step=session.step) as scalars:
+    session = _Session.prepare(config, run, recordings)
+    with (
+        session.data,
+        SummaryWriter(str(run.tensorboard), purge_step=session.step) as scalars,
+    ):
         session.run_to_end(scalars)
     return run.final_checkpoint
 
@@ -87,7 +91,7 @@ class _Session:
 
     config: TrainConfig
     run: RunDirectory
-    demonstrations: DemonstrationSet
+    recordings: RobotRecordings
     num_training_episodes: int
     data: TrainingData
     learner: Learner
@@ -99,20 +103,18 @@ class _Session:
     action_error: ActionError | None = None
 
     @staticmethod
-    def prepare(
-        config: TrainConfig, run: RunDirectory, demonstrations: DemonstrationSet
-    ) -> _Session:
+    def prepare(config: TrainConfig, run: RunDirectory, recordings: RobotRecordings) -> _Session:
         device = torch.device(config.device)
-        training, held_out = split_episodes(demonstrations.num_episodes, config.validation_episodes)
-        data = TrainingData.prepare(demonstrations, training, config, device)
+        training, held_out = split_episodes(recordings.num_episodes, config.validation_episodes)
+        data = TrainingData(recordings, training, config, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = build_network(config, demonstrations.contract, data.transform)
+            network = build_network(config, recordings.contract, data.transform)
         num_threads = config.num_threads or min(_available_cores(), _MAX_DEFAULT_THREADS)
         learner = Learner(network, config, device, num_threads=num_threads)
         validator = (
             Validator(
-                demonstrations,
+                recordings,
                 held_out,
                 data.transform,
                 open_loop_steps=config.serving.open_loop_steps,
@@ -123,7 +125,7 @@ class _Session:
         )
         state = run.load_state()
         if state is not None:
-            if state.data_digest != demonstrations.digest:
+            if state.data_digest != recordings.digest:
                 raise RunError(
                     f"{run.root}: the demonstrations in {config.data} are not those that the run "
                     "began with; put them back, or choose another --output"
@@ -132,7 +134,7 @@ class _Session:
         return _Session(
             config=config,
             run=run,
-            demonstrations=demonstrations,
+            recordings=recordings,
             num_training_episodes=len(training),
             data=data,
             learner=learner,
@@ -148,9 +150,10 @@ class _Session:
             tqdm(total=total, initial=self.step, unit="step", disable=None) as progress,
         ):
             self._announce(progress)
+            batches = self.data.batches(self.step, total)
             while self.step < total:
                 started = time.perf_counter()
-                result = self._take_step()
+                result = self._take_step(next(batches))
                 elapsed_s = time.perf_counter() - started
                 self.training_s += elapsed_s
                 progress.update()
@@ -170,10 +173,8 @@ class _Session:
             self._write_checkpoint()
         self.run.link_final(total)
 
-    def _take_step(self) -> StepResult:
-        generator = self.data.generator(self.step)
-        batch = self.data.batch(self.step, generator)
-        result = self.learner.step(batch, self.step, generator)
+    def _take_step(self, batch: Batch) -> StepResult:
+        result = self.learner.step(batch, self.step, self.data.generator(self.step))
         self.step += 1
         return result
 
@@ -181,9 +182,10 @@ class _Session:
         parameters = sum(p.numel() for p in self.learner.network.parameters())
         resumed = f", resumed at {self.step}" if self.step else ""
         progress.write(
-            f"training on {self.num_training_episodes} of {self.demonstrations.num_episodes} "
-            f"episodes ({self.demonstrations.num_frames} frames, "
-            f"{len(self.demonstrations.images)} cameras), {parameters / 1e6:.1f} M parameters, "
+            f"training on {self.num_training_episodes} of {self.recordings.num_episodes} "
+            f"episodes ({self.recordings.num_steps} frames, "
+            f"{len(self.recordings.contract.cameras)} cameras), "
+            f"{parameters / 1e6:.1f} M parameters, "
             f"{self.config.device} {self.config.precision}, {self.learner.num_threads} threads, "
             f"{self.config.total_steps} steps{resumed}",
             file=sys.stderr,
@@ -217,7 +219,7 @@ class _Session:
         self.run.save_state(
             TrainingState(
                 step=self.step,
-                data_digest=self.demonstrations.digest,
+                data_digest=self.recordings.digest,
                 training_s=self.training_s,
                 tensors=self.learner.state(),
             )
@@ -233,7 +235,7 @@ class _Session:
                 weights=self.learner.ema,
                 config=self.config,
                 transform=self.data.transform,
-                contract=self.demonstrations.contract,
+                contract=self.recordings.contract,
                 provenance={
                     "optimizer_step": self.step,
                     "total_steps": self.config.total_steps,
@@ -241,7 +243,7 @@ class _Session:
                     "training_s": round(self.training_s, 1),
                     "seed": self.config.seed,
                     "held_out_action_error": error,
-                    **describe_data(self.demonstrations, self.num_training_episodes),
+                    **describe_data(self.recordings, self.num_training_episodes),
                     **self.code,
                 },
             ),

@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.func import functional_call
 
 from policy_interface.types import FloatArray
-from trainer.data.demonstrations import DemonstrationSet
+from trainer.data.batches import chunk_window
+from trainer.data.frame_workers import EpisodeFrames
+from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.robot_transform import RobotTransform
-from trainer.data.windows import make_windows
+from trainer.data.windows import IntArray, WindowIndex
 from trainer.models.policy_network import PolicyNetwork, images_to_input
 
 # Enough for a stable mean, few enough to take about a second on a CPU.
@@ -39,29 +41,34 @@ class Validator:
 
     def __init__(
         self,
-        demonstrations: DemonstrationSet,
+        recordings: RobotRecordings,
         episodes: Sequence[int],
         transform: RobotTransform,
         *,
         open_loop_steps: int,
         num_flow_steps: int,
     ) -> None:
-        windows = make_windows(demonstrations.episode_starts, episodes, transform.chunk_length)
+        """episodes: places in the recordings."""
+        window = chunk_window(transform.chunk_length)
+        lengths = np.diff(recordings.episode_starts)[list(episodes)]
+        index = WindowIndex(lengths, window)
         # Spread evenly over the episodes.
-        count = min(_MAX_WINDOWS, len(windows))
-        kept = np.linspace(0, len(windows) - 1, count).round().astype(int)
-        anchors, steps = windows.anchors[kept], windows.steps[kept]
+        count = min(_MAX_WINDOWS, len(index))
+        numbers, anchors = index.locate(np.linspace(0, len(index) - 1, count).round().astype(int))
+        places = np.asarray(episodes)[numbers]
+        steps, valid = window.steps(anchors, lengths[numbers])
+        first_rows = recordings.episode_starts[places]
+        rows = first_rows[:, None] + steps
         self._transform = transform
         self._num_flow_steps = num_flow_steps
-        executed_T = np.arange(transform.chunk_length) < open_loop_steps
-        self._executed_NT = windows.valid[kept] & executed_T
-        self._images = {n: torch.from_numpy(i[anchors]) for n, i in demonstrations.images.items()}
-        self._anchor_poses = demonstrations.actual_poses[anchors]
+        self._executed_NT = valid & (np.arange(transform.chunk_length) < open_loop_steps)
+        self._images = _read_images(recordings, places, anchors)
+        self._anchor_poses = recordings.actual_poses[first_rows + anchors]
         self._proprioception = transform.encode_proprioception(
-            self._anchor_poses, demonstrations.actual_widths_m[anchors]
+            self._anchor_poses, recordings.actual_widths_m[first_rows + anchors]
         )
-        self._action_poses = demonstrations.action_poses[steps]
-        self._action_widths_m = demonstrations.action_widths_m[steps]
+        self._action_poses = recordings.action_poses[rows]
+        self._action_widths_m = recordings.action_widths_m[rows]
         shape = (count, transform.chunk_length, transform.num_numbers)
         self._noise = np.random.default_rng(_NOISE_SEED).standard_normal(shape)
 
@@ -90,6 +97,24 @@ class Validator:
 
     def _mean(self, error_NTX: npt.NDArray[np.float64]) -> float:
         return float(error_NTX[self._executed_NT].mean())
+
+
+def _read_images(
+    recordings: RobotRecordings, places_N: IntArray, anchors_N: IntArray
+) -> dict[str, Tensor]:
+    """(N, H, W, 3) by camera."""
+    images = {
+        name: np.empty((len(places_N), size.height, size.width, 3), np.uint8)
+        for name, size in recordings.contract.cameras.items()
+    }
+    reader = EpisodeFrames([recordings.dataset])
+    for place in np.unique(places_N):
+        # Successive windows are of one episode.
+        rows = np.nonzero(places_N == place)[0]
+        here = slice(int(rows[0]), int(rows[-1]) + 1)
+        out = {name: array[here] for name, array in images.items()}
+        reader.read(0, recordings.episodes[place], anchors_N[rows].tolist(), out)
+    return {name: torch.from_numpy(array) for name, array in images.items()}
 
 
 def _angle_between(first: FloatArray, second: FloatArray) -> FloatArray:

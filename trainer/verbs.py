@@ -10,11 +10,11 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from policy_interface.demonstration import DemonstrationError
 from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from trainer.configuration import ConfigurationError, TrainConfig
 from trainer.configuration_json import config_from_json
+from trainer.data.errors import DataError
 from trainer.learner import TrainingDivergedError
 from trainer.recipes import RECIPES, find_recipe
 from trainer.run_directory import RunError
@@ -64,7 +64,7 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
             _train(arguments)
         else:
             _inspect(arguments)
-    except (ConfigurationError, DemonstrationError, RunError, CheckpointError) as error:
+    except (ConfigurationError, DataError, RunError, CheckpointError) as error:
         raise VerbError(str(error), 2) from error
     except TrainingInterruptedError as error:
         raise VerbError(str(error), 130) from error

@@ -17,7 +17,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from policy_interface.contract import RIGHT_ARM
 from policy_interface.demonstration import (
     Demonstration,
-    DemonstrationError,
     MotionTrack,
     demonstration_path,
     save_demonstration,
@@ -28,12 +27,15 @@ from trainer.configuration import (
     AugmentationConfig,
     ConfigurationError,
     EmaConfig,
+    LoaderConfig,
     OptimizerConfig,
     ServingConfig,
     TrainConfig,
     VisionConfig,
 )
 from trainer.configuration_json import config_from_json
+from trainer.data.errors import DataError
+from trainer.data.verbs.convert import main as convert
 from trainer.inference import load_policy
 from trainer.learner import Learner, TrainingDivergedError, ema_decay_at, learning_rate_at
 from trainer.run_directory import RunError
@@ -133,6 +135,42 @@ def test_the_stored_configuration_gives_the_same_run(finished: Path, tmp_path: P
     )
 
 
+def test_decoding_as_one_goes_changes_no_bit(
+    finished: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    streamed = replace(tiny_config, loader=LoaderConfig(cache_gib=0, num_workers=2))
+    final = train(streamed, tmp_path / "run")
+    assert_same_weights(final, finished / "checkpoints" / "final")
+
+
+def test_a_run_goes_on_with_another_number_of_workers(
+    finished: Path, tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        call_after_step(patched, 7, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(TrainingInterruptedError, match="step 7 of 12"):
+            train(
+                replace(tiny_config, loader=LoaderConfig(cache_gib=0, num_workers=3)),
+                tmp_path / "run",
+            )
+    final = train(
+        replace(tiny_config, loader=LoaderConfig(cache_gib=0, num_workers=1)), tmp_path / "run"
+    )
+    assert_same_weights(final, finished / "checkpoints" / "final")
+
+
+def test_a_data_set_of_the_training_format_gives_the_same_policy(
+    finished: Path, tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    assert convert([tiny_config.data, str(tmp_path / "native")]) == 0
+    final = train(replace(tiny_config, data=str(tmp_path / "native")), tmp_path / "run")
+    one = read_checkpoint(final)
+    other = read_checkpoint(finished / "checkpoints" / "final")
+    assert one.contract == other.contract
+    assert one.transform.to_json() == other.transform.to_json()
+    assert one.provenance["demonstration_seeds"] == other.provenance["demonstration_seeds"]
+
+
 def test_threads_change_rounding_and_nothing_else(tiny_config: TrainConfig, tmp_path: Path) -> None:
     # Eleven windows are cut unevenly in three, and so are their valid steps.
     config = replace(tiny_config, num_threads=3, batch_size=11, num_steps=4, checkpoint_steps=())
@@ -159,7 +197,7 @@ def test_a_finished_run_returns_at_once(
     def load(*_: object) -> None:
         raise AssertionError("a finished run has no need of its data")
 
-    monkeypatch.setattr("trainer.training_loop.load_demonstrations", load)
+    monkeypatch.setattr("trainer.training_loop.read_recordings", load)
     assert train(tiny_config, finished) == finished / "checkpoints" / "final"
 
 
@@ -199,7 +237,7 @@ def test_other_data_under_the_same_name_is_refused(
 
 
 def test_bad_data_leaves_no_run_behind(tiny_config: TrainConfig, tmp_path: Path) -> None:
-    with pytest.raises(DemonstrationError, match="no such folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         train(replace(tiny_config, data=str(tmp_path / "nowhere")), tmp_path / "run")
     with pytest.raises(ConfigurationError, match="camera 'x' missing"):
         train(replace(tiny_config, cameras=("x",)), tmp_path / "run")

@@ -1,30 +1,34 @@
-"""Training examples on the training's device, and the batch of each optimizer step.
+"""What each optimizer step learns from: encoded, augmented, on the training's device.
 
-Whatever is random in a step (which windows, which noise) is a function of the run's seed and of
-the step's number. So a resumed run sees what an uninterrupted one sees, and no generator's
-state needs to be saved.
+Whatever is random in a step (which windows, how they are augmented, which noise) is a function of
+the run's seed and of the step's number. So a resumed run sees what an uninterrupted one sees, and
+no generator's state needs to be saved.
 
-Axes: N window, B sample, T timestep, A numbers an action, P proprioception, F frame, C H W image.
+Axes: N window, B sample, T timestep, A numbers an action, P proprioception, C H W image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from trainer.configuration import NormalizationConfig, TrainConfig
-from trainer.data.augmentation import augmented_images, padded_frames
-from trainer.data.demonstrations import DemonstrationSet
-from trainer.data.robot_transform import RobotTransform
-from trainer.data.windows import Windows, make_windows
+from trainer.data.augmentation import augmented_images, proprioception_noise
+from trainer.data.loader import LoaderSource, WindowBatch, WindowLoader
+from trainer.data.robot_recordings import RobotRecordings
+from trainer.data.robot_transform import RobotTransform, motion_statistics
+from trainer.data.statistics.field_statistics import FieldStatistics
+from trainer.data.windows import IntArray, WindowIndex, WindowSpec
 
-# Independent streams of random numbers under one seed.
-_ORDER_STREAM, _STEP_STREAM = 0, 1
+# A stream of its own under the run's seed, apart from those of sampling and augmentation.
+_STEP_STREAM = 1
+# Windows whose actions are encoded at once for statistics.
+_WINDOWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,72 +54,88 @@ class Batch:
         )
 
 
+def chunk_window(chunk_length: int) -> WindowSpec:
+    """The anchor's own action is the chunk's first; beyond its end an episode is padded."""
+    return WindowSpec(future=chunk_length - 1)
+
+
 def fit_transform(
-    demonstrations: DemonstrationSet, windows: Windows, config: NormalizationConfig
+    recordings: RobotRecordings,
+    episodes: Sequence[int],
+    chunk_length: int,
+    config: NormalizationConfig,
 ) -> RobotTransform:
-    """The scales of these windows' actions and proprioception."""
-    return RobotTransform.fit(
-        arms=demonstrations.contract.arms,
-        grippers=demonstrations.contract.grippers,
-        anchor_poses=demonstrations.actual_poses[windows.anchors],
-        anchor_widths_m=demonstrations.actual_widths_m[windows.anchors],
-        action_poses=demonstrations.action_poses[windows.steps],
-        action_widths_m=demonstrations.action_widths_m[windows.steps],
-        valid=windows.valid,
-        config=config,
+    """The scales of all windows' actions and proprioception. episodes: places in recordings."""
+    window = chunk_window(chunk_length)
+    lengths = np.diff(recordings.episode_starts)[list(episodes)]
+    index = WindowIndex(lengths, window)
+    parts: list[tuple[FieldStatistics, FieldStatistics]] = []
+    for start in range(0, len(index), _WINDOWS_AT_ONCE):
+        places, anchors = index.locate(np.arange(start, min(start + _WINDOWS_AT_ONCE, len(index))))
+        first_rows = recordings.episode_starts[np.asarray(episodes)[places]]
+        steps, valid = window.steps(anchors, lengths[places])
+        rows = first_rows[:, None] + steps
+        parts.append(
+            motion_statistics(
+                arms=recordings.contract.arms,
+                grippers=recordings.contract.grippers,
+                anchor_poses=recordings.actual_poses[first_rows + anchors],
+                anchor_widths_m=recordings.actual_widths_m[first_rows + anchors],
+                action_poses=recordings.action_poses[rows],
+                action_widths_m=recordings.action_widths_m[rows],
+                valid=valid,
+            )
+        )
+    action, proprioception = (FieldStatistics.merged(each) for each in zip(*parts, strict=True))
+    return RobotTransform.from_statistics(
+        recordings.contract.arms, recordings.contract.grippers, action, proprioception, config
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingData:
-    """Every window of the training episodes, encoded once.
+    """The training episodes' batches. A context manager, which ends the loader's processes.
 
-    frames: padded, (F, H', W', 3) uint8 by camera. anchors: (N,) frames. proprioception: (N, P).
-    chunks: (N, T, A). valid: (N, T), 0 beyond an episode's end.
+    episodes: places in the recordings.
     """
 
-    config: TrainConfig
-    transform: RobotTransform
-    frames: Mapping[str, Tensor]
-    anchors: Tensor
-    proprioception: Tensor
-    chunks: Tensor
-    valid: Tensor
-
-    @staticmethod
-    def prepare(
-        demonstrations: DemonstrationSet,
+    def __init__(
+        self,
+        recordings: RobotRecordings,
         episodes: Sequence[int],
         config: TrainConfig,
         device: torch.device,
-    ) -> TrainingData:
-        windows = make_windows(demonstrations.episode_starts, episodes, config.chunk_length)
-        transform = fit_transform(demonstrations, windows, config.normalization)
-        anchor_poses = demonstrations.actual_poses[windows.anchors]
-        proprioception = transform.encode_proprioception(
-            anchor_poses, demonstrations.actual_widths_m[windows.anchors]
+    ) -> None:
+        self.config, self.device = config, device
+        self.transform = fit_transform(
+            recordings, episodes, config.chunk_length, config.normalization
         )
-        chunks = transform.encode_actions(
-            anchor_poses,
-            demonstrations.action_poses[windows.steps],
-            demonstrations.action_widths_m[windows.steps],
-        )
-        return TrainingData(
-            config=config,
-            transform=transform,
-            frames={
-                name: padded_frames(torch.from_numpy(images), config.augmentation).to(device)
-                for name, images in demonstrations.images.items()
-            },
-            anchors=torch.from_numpy(windows.anchors).to(device),
-            proprioception=torch.from_numpy(proprioception).float().to(device),
-            chunks=torch.from_numpy(chunks).float().to(device),
-            valid=torch.from_numpy(windows.valid).float().to(device),
+        self._recordings = recordings
+        self._window = chunk_window(config.chunk_length)
+        places = list(episodes)
+        self._place_of = np.zeros(len(recordings.dataset), np.int64)
+        chosen = [recordings.episodes[place] for place in places]
+        self._place_of[chosen] = places
+        self._loader = WindowLoader(
+            [LoaderSource(dataset=recordings.dataset, episodes=chosen)],
+            self._window,
+            cameras=tuple(recordings.contract.cameras),
+            fields=(),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            config=config.loader,
+            device=device,
         )
 
-    @property
-    def device(self) -> torch.device:
-        return self.anchors.device
+    def __enter__(self) -> TrainingData:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._loader.close()
 
     def generator(self, step: int) -> torch.Generator:
         """The random numbers of optimizer step `step`, counted from 0."""
@@ -123,35 +143,39 @@ class TrainingData:
         generator = torch.Generator(self.device)
         return generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
-    def batch(self, step: int, generator: torch.Generator) -> Batch:
-        """The batch of optimizer step `step`, augmented."""
-        chosen = window_order(
-            step, self.config.batch_size, num_windows=len(self.anchors), seed=self.config.seed
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Of optimizer steps `start` to `stop`, the last one left out."""
+        for windows in self._loader.batches(start, stop):
+            yield self._encoded(windows)
+
+    def _encoded(self, windows: WindowBatch) -> Batch:
+        anchor_rows, rows = self._rows(windows)
+        recordings, augmentation = self._recordings, self.config.augmentation
+        anchor_poses = recordings.actual_poses[anchor_rows]
+        proprioception = self.transform.encode_proprioception(
+            anchor_poses, recordings.actual_widths_m[anchor_rows]
         )
-        index_B = torch.from_numpy(chosen).to(self.device)
-        augmentation = self.config.augmentation
-        proprioception_BP = self.proprioception[index_B]
-        noise_BP = torch.randn(proprioception_BP.shape, generator=generator, device=self.device)
+        numbers = windows.samples.number
+        if augmentation.proprioception_noise:
+            noise = proprioception_noise(numbers, proprioception.shape[1], self.config.seed)
+            proprioception += augmentation.proprioception_noise * noise
+        chunk = self.transform.encode_actions(
+            anchor_poses, recordings.action_poses[rows], recordings.action_widths_m[rows]
+        )
         return Batch(
             images={
-                name: augmented_images(frames, self.anchors[index_B], augmentation, generator)
-                for name, frames in self.frames.items()
+                # One frame a window is what this network looks at.
+                name: augmented_images(images, name, numbers, augmentation, self.config.seed)[:, 0]
+                for name, images in windows.images.items()
             },
-            proprioception=proprioception_BP + augmentation.proprioception_noise * noise_BP,
-            chunk=self.chunks[index_B],
-            valid=self.valid[index_B],
+            proprioception=torch.from_numpy(proprioception).float().to(self.device),
+            chunk=torch.from_numpy(chunk).float().to(self.device),
+            valid=torch.from_numpy(windows.valid).float().to(self.device),
         )
 
-
-def window_order(
-    step: int, batch_size: int, *, num_windows: int, seed: int
-) -> npt.NDArray[np.int64]:
-    """(batch_size,) windows of a step: every window once an epoch, in a new order each epoch."""
-    positions = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs, places = np.divmod(positions, num_windows)
-    chosen = np.empty(batch_size, np.int64)
-    for epoch in np.unique(epochs):
-        order = np.random.default_rng([seed, _ORDER_STREAM, int(epoch)]).permutation(num_windows)
-        here = epochs == epoch
-        chosen[here] = order[places[here]]
-    return chosen
+    def _rows(self, windows: WindowBatch) -> tuple[IntArray, IntArray]:
+        """(B,) of the anchors and (B, T) of the chunks in the recordings."""
+        starts = self._recordings.episode_starts
+        places = self._place_of[windows.episode]
+        steps, _ = self._window.steps(windows.anchor, starts[places + 1] - starts[places])
+        return starts[places] + windows.anchor, starts[places][:, None] + steps

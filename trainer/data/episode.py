@@ -11,6 +11,7 @@ Axes: T control step, H W image.
 from __future__ import annotations
 
 import difflib
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -225,6 +226,28 @@ class Dataset(ABC):
     def __iter__(self) -> Iterator[Episode]:
         for index in range(len(self)):
             yield self.episode(index)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that changes where the data does: here over all fields' values. Formats that
+        keep checksums know it without reading, and with the frames."""
+        hasher = hashlib.sha256()
+        for episode in self:
+            description = episode.description
+            hasher.update(f"{description.episode_id} {description.num_steps}\n".encode())
+            for name in description.fields:
+                array = np.ascontiguousarray(episode.read(name))
+                hasher.update(f"{name} {array.dtype.str}\n".encode())
+                hasher.update(array.tobytes())
+        return hasher.hexdigest()
+
+    def read_frames(
+        self, index: int, steps: Sequence[int], out: Mapping[str, npt.NDArray[np.uint8]]
+    ) -> None:
+        """Fill (len(steps), H, W, 3) arrays by camera with an episode's frames."""
+        episode = self.episode(index)
+        for camera, frames in out.items():
+            frames[...] = episode.frames(camera, steps)
 
 
 def _near(name: str, known: Mapping[str, Any]) -> str:

@@ -119,39 +119,37 @@ class RobotTransform:
         valid: npt.NDArray[np.bool_],
         config: NormalizationConfig,
     ) -> RobotTransform:
-        """Scales from N windows: anchors (N, A, 4, 4) and (N, G); actions (N, T, A, 4, 4) and
-        (N, T, G), of which those `valid` (N, T) count."""
-        action_layout, state_layout = _resolved(arms, grippers)
-        anchor = _values("actual", arms, grippers, anchor_poses, anchor_widths_m)
-        chunks = action_layout.encode(
-            _values("action", arms, grippers, action_poses, action_widths_m), anchor
+        """Scales from N windows, as `motion_statistics` takes them."""
+        action, proprioception = motion_statistics(
+            arms=arms,
+            grippers=grippers,
+            anchor_poses=anchor_poses,
+            anchor_widths_m=anchor_widths_m,
+            action_poses=action_poses,
+            action_widths_m=action_widths_m,
+            valid=valid,
         )
-        chunk_length = valid.shape[1]
-        steps = [Summary.of(chunks[valid[:, t], t]) for t in range(chunk_length)]
-        states = state_layout.encode({n: v[:, None] for n, v in anchor.items()}, {})[:, 0]
+        return RobotTransform.from_statistics(arms, grippers, action, proprioception, config)
+
+    @staticmethod
+    def from_statistics(
+        arms: tuple[str, ...],
+        grippers: tuple[str, ...],
+        action: FieldStatistics,
+        proprioception: FieldStatistics,
+        config: NormalizationConfig,
+    ) -> RobotTransform:
+        """Raises NormalizationError for statistics of other numbers."""
         floors = [config.translation_floor_m] * 3 + [config.rotation_floor] * 6
         scale_floors = floors * len(arms) + [config.width_floor_m] * len(grippers)
-        action, state = (
-            FieldStatistics(
-                shape=(layout.size,),
-                names=layout.names,
-                overall=Summary.merged(summaries),
-                per_step=tuple(summaries),
-                past=0,
-            )
-            for layout, summaries in (
-                (action_layout, steps),
-                (state_layout, [Summary.of(states)]),
-            )
-        )
         return RobotTransform(
             arms=arms,
             grippers=grippers,
-            chunk_length=chunk_length,
+            chunk_length=len(action.per_step),
             action=Normalizer.from_statistics(action, config, scale_floors),
             # There is one state to a window: nothing to scale each timestep apart.
             proprioception=Normalizer.from_statistics(
-                state, replace(config, scope="global"), scale_floors
+                proprioception, replace(config, scope="global"), scale_floors
             ),
         )
 
@@ -215,6 +213,41 @@ class RobotTransform:
             if isinstance(error, NormalizationError):
                 raise
             raise NormalizationError(f"normalization: cannot be read: {error!r}") from error
+
+
+def motion_statistics(
+    *,
+    arms: tuple[str, ...],
+    grippers: tuple[str, ...],
+    anchor_poses: FloatArray,
+    anchor_widths_m: FloatArray,
+    action_poses: FloatArray,
+    action_widths_m: FloatArray,
+    valid: npt.NDArray[np.bool_],
+) -> tuple[FieldStatistics, FieldStatistics]:
+    """Of actions and of proprioception, in N windows; those of more windows are merged with them.
+
+    Anchors (N, A, 4, 4) and (N, G); actions (N, T, A, 4, 4) and (N, T, G), of which those `valid`
+    (N, T) count.
+    """
+    action_layout, state_layout = _resolved(arms, grippers)
+    anchor = _values("actual", arms, grippers, anchor_poses, anchor_widths_m)
+    chunks = action_layout.encode(
+        _values("action", arms, grippers, action_poses, action_widths_m), anchor
+    )
+    steps = [Summary.of(chunks[valid[:, t], t]) for t in range(valid.shape[1])]
+    states = [Summary.of(state_layout.encode(anchor, {}))]
+    action, proprioception = (
+        FieldStatistics(
+            shape=(layout.size,),
+            names=layout.names,
+            overall=Summary.merged(summaries),
+            per_step=tuple(summaries),
+            past=0,
+        )
+        for layout, summaries in ((action_layout, steps), (state_layout, states))
+    )
+    return action, proprioception
 
 
 def _resolved(

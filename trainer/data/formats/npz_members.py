@@ -69,6 +69,11 @@ class NpzMembers:
                     found[name.removesuffix(".npy")] = _read_header(member)
             return found
 
+    def checksums(self) -> list[tuple[str, int, int]]:
+        """Name, CRC-32 and size of every array, as the file tells them. Raises DataError."""
+        with self._opened() as archive:
+            return [(info.filename, info.CRC, info.file_size) for info in archive.infolist()]
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Rows `start` to `stop` of an array, or a scalar whole.
 
