@@ -1,0 +1,1 @@
+"""Action chunks from what a backbone saw: networks, and the objectives that train them."""

@@ -1,0 +1,96 @@
+"""The shape of a vision transformer and of its connector to a language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from trainer.models.language.configuration import TransformerConfig
+from trainer.models.requirements import require, require_choice, require_positive
+
+ImagePositions = Literal["learned", "sinusoidal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTransformerConfig:
+    """A ViT (Dosovitskiy et al. 2021, arXiv:2010.11929) without class or register tokens.
+
+    Attributes:
+        width: Numbers a patch.
+        depth: Blocks.
+        num_heads: Attention heads.
+        feed_forward_width: Hidden units.
+        patch_size: Pixels a side of a patch.
+        image_size: Pixels a side of the image whose patches the learned positions name; other
+            sizes and shapes interpolate them.
+        positions: Learned, or sines and cosines of row and column.
+        norm_epsilon: Added to the variance.
+        shuffle_factor: Patches a side that the connector makes one token.
+    """
+
+    width: int
+    depth: int
+    num_heads: int
+    feed_forward_width: int
+    patch_size: int = 16
+    image_size: int = 224
+    positions: ImagePositions = "learned"
+    norm_epsilon: float = 1e-6
+    shuffle_factor: int = 1
+
+    def __post_init__(self) -> None:
+        require_positive(self, "patch_size", "image_size", "shuffle_factor")
+        require_choice(self, positions=get_args(ImagePositions))
+        require(
+            self.image_size % self.token_size == 0,
+            "image_size",
+            f"a multiple of patch_size * shuffle_factor ({self.token_size})",
+            self.image_size,
+        )
+        require(
+            self.positions != "sinusoidal" or self.width % 4 == 0,
+            "width",
+            "a multiple of 4, for sines and cosines of rows and columns",
+            self.width,
+        )
+        _ = self.transformer
+
+    @property
+    def token_size(self) -> int:
+        """Pixels a side of what becomes one token of the language model."""
+        return self.patch_size * self.shuffle_factor
+
+    @property
+    def grid_size(self) -> int:
+        """Patches a side of the image that the positions are learned for."""
+        return self.image_size // self.patch_size
+
+    @property
+    def transformer(self) -> TransformerConfig:
+        return TransformerConfig(
+            width=self.width,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            feed_forward="gelu_tanh",
+            feed_forward_width=self.feed_forward_width,
+            norm="layer",
+            norm_epsilon=self.norm_epsilon,
+            bias=True,
+            rotary_theta=None,
+            causal=False,
+            initialization="normal",
+        )
+
+    def num_tokens(self, height: int, width: int) -> int:
+        """Tokens of the language model that an image of so many pixels takes."""
+        self.require_image_size(height, width)
+        return (height // self.token_size) * (width // self.token_size)
+
+    def require_image_size(self, height: int, width: int) -> None:
+        size = self.token_size
+        if height % size or width % size or not height or not width:
+            raise ValueError(
+                f"an image has {height} x {width} pixels; both must be multiples of {size} "
+                f"(patch_size {self.patch_size} x shuffle_factor {self.shuffle_factor}): "
+                "resize or pad it"
+            )

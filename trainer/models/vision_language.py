@@ -1,0 +1,196 @@
+"""A vision-language model: a ViT, a connector, and a language model that reads both.
+
+Axes: B sample, S token, D width of a word, N image, C channel, H height, W width, T image token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer.models.backbone import BackboneFeatures, VisionLanguageInput
+from trainer.models.language.configuration import LanguageConfig
+from trainer.models.language.generation import GenerationConfig, generate
+from trainer.models.language.language_model import LanguageModel, LanguageOutput
+from trainer.models.language.masks import AttentionMask
+from trainer.models.requirements import require
+from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision.connector import Connector
+from trainer.models.vision.vision_transformer import VisionTransformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageConfig:
+    """A ViT whose tokens stand among a language model's words.
+
+    Attributes:
+        language: The language model.
+        vision: The ViT and its connector.
+        image_token: The vocabulary's place holder for one token of an image.
+        bidirectional_prefix: Whether images and prompt see each other in both directions, as in
+            PaliGemma; the answer stays causal.
+    """
+
+    language: LanguageConfig
+    vision: VisionTransformerConfig
+    image_token: int
+    bidirectional_prefix: bool = False
+
+    def __post_init__(self) -> None:
+        size = self.language.vocabulary_size
+        require(
+            0 <= self.image_token < size,
+            "image_token",
+            f"a token of the vocabulary (0 to {size - 1})",
+            self.image_token,
+        )
+
+
+class VisionLanguageModel(nn.Module):
+    """Tokens and images to what comes next, and to features that an action expert reads."""
+
+    def __init__(self, config: VisionLanguageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vision = VisionTransformer(config.vision)
+        self.connector = Connector(config.vision, config.language.transformer.width)
+        self.language = LanguageModel(config.language)
+        # Not a row of the vocabulary, so that it can be added to a trained model as it is.
+        self.observation_token = nn.Parameter(torch.empty(config.language.transformer.width))
+        self.reset_observation_token()
+
+    @property
+    def width(self) -> int:
+        return self.config.language.transformer.width
+
+    @property
+    def depth(self) -> int:
+        return self.config.language.transformer.depth
+
+    def reset_observation_token(self) -> None:
+        """The mean word: where nothing has been learned, nothing is singled out."""
+        with torch.no_grad():
+            self.observation_token.copy_(self.language.embedding.weight.mean(dim=0))
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        self.vision.transformer.checkpoint_activations(enabled)
+        self.language.transformer.checkpoint_activations(enabled)
+
+    def compile_blocks(self, **options: object) -> None:
+        self.vision.transformer.compile_blocks(**options)
+        self.language.transformer.compile_blocks(**options)
+
+    def embed(self, token_BS: Tensor, image_NCHW: Tensor | None) -> Tensor:
+        """(B, S, D): words, and the images' tokens in their places."""
+        embedded_BSD = self.language.embed(token_BS)
+        is_image_BS = token_BS == self.config.image_token
+        if image_NCHW is None:
+            _require_equal(is_image_BS, 0, "no images were given")
+            return embedded_BSD
+        image_NTD = self.connector(self.vision(image_NCHW))
+        num_images, per_image = image_NTD.shape[:2]
+        _require_equal(
+            is_image_BS,
+            num_images * per_image,
+            f"{num_images} images of {tuple(image_NCHW.shape[-2:])} pixels make {per_image} each",
+        )
+        # The n-th image token of the batch takes the n-th of the images': no wait for the GPU.
+        index_BS = (is_image_BS.flatten().cumsum(0) - 1).clamp(min=0).view_as(token_BS)
+        scattered_BSD = image_NTD.flatten(0, 1)[index_BS]
+        return torch.where(
+            is_image_BS[..., None], scattered_BSD.to(embedded_BSD.dtype), embedded_BSD
+        )
+
+    def forward(
+        self,
+        inputs: VisionLanguageInput,
+        *,
+        label_BS: Tensor | None = None,
+        prefix_B: Tensor | None = None,
+        document_BS: Tensor | None = None,
+    ) -> LanguageOutput:
+        """`prefix_B`: how many tokens of each sample are images and prompt."""
+        return self.language(
+            embedded_BSD=self.embed(inputs.token_BS, inputs.images),
+            label_BS=label_BS,
+            mask=self._mask(inputs.valid_BS, prefix_B, document_BS),
+        )
+
+    def features(
+        self,
+        inputs: VisionLanguageInput,
+        *,
+        num_layers: int,
+        with_observation_token: bool = False,
+        with_keys_values: bool = False,
+    ) -> BackboneFeatures:
+        """See `Backbone.features`; the outputs are the blocks' own, before the final norm."""
+        embedded_BSD = self.embed(inputs.token_BS, inputs.images)
+        valid_BS = inputs.valid
+        # All of it is images and prompt; padding is hidden by its own rule.
+        prefix_B = torch.full_like(valid_BS[:, 0], valid_BS.shape[1], dtype=torch.long)
+        if with_observation_token:
+            token_B1D = self.observation_token.to(embedded_BSD.dtype).expand(
+                len(embedded_BSD), 1, -1
+            )
+            embedded_BSD = torch.cat([embedded_BSD, token_B1D], dim=1)
+            valid_BS = torch.cat([valid_BS, torch.ones_like(valid_BS[:, :1])], dim=1)
+        is_padded = inputs.valid_BS is not None
+        output = self.language(
+            embedded_BSD=embedded_BSD,
+            mask=self._mask(valid_BS if is_padded else None, prefix_B, None),
+            # Padding takes no position: the same sample has the same features however it is padded.
+            position_BS=(valid_BS.cumsum(dim=1) - 1).clamp(min=0) if is_padded else None,
+            num_layers=num_layers,
+            with_keys_values=with_keys_values,
+        ).transformer
+        return BackboneFeatures(
+            layers=output.layers,
+            valid_BS=valid_BS,
+            keys_values=output.keys_values,
+            next_position_B=valid_BS.sum(dim=1),
+        )
+
+    def generate(
+        self,
+        inputs: VisionLanguageInput,
+        config: GenerationConfig,
+        *,
+        prefix_B: Tensor | None = None,
+    ) -> Tensor:
+        """New tokens (B, up to max_new_tokens); prompts are padded in front."""
+        with torch.no_grad():
+            embedded_BSD = self.embed(inputs.token_BS, inputs.images)
+        if self.config.bidirectional_prefix and prefix_B is None:
+            length = inputs.token_BS.shape[1]
+            prefix_B = torch.full((len(embedded_BSD),), length, device=embedded_BSD.device)
+        return generate(
+            self.language,
+            inputs.token_BS,
+            config,
+            valid_BS=inputs.valid_BS,
+            embedded_BSD=embedded_BSD,
+            prefix_B=prefix_B if self.config.bidirectional_prefix else None,
+        )
+
+    def _mask(
+        self, valid_BS: Tensor | None, prefix_B: Tensor | None, document_BS: Tensor | None
+    ) -> AttentionMask:
+        return AttentionMask(
+            document_BK=document_BS,
+            prefix_B=prefix_B if self.config.bidirectional_prefix else None,
+            valid_BK=valid_BS,
+        )
+
+
+def _require_equal(is_image_BS: Tensor, expected: int, why: str) -> None:
+    """Checked on a CPU alone: on a GPU the host would wait for everything before it."""
+    if is_image_BS.device.type == "cpu" and not torch.compiler.is_compiling():
+        got = int(is_image_BS.sum())
+        if got != expected:
+            raise ValueError(
+                f"the text has {got} image tokens, expected {expected}: {why}; "
+                "put as many image tokens where each image stands"
+            )

@@ -1,0 +1,181 @@
+"""The whole policy: a backbone that sees and reads, an expert that acts, a flow between them.
+
+Axes: B sample, R draw, T timestep, A numbers an action, P proprioceptive step, Q its numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainer.models.action.configuration import (
+    ActionSpaceConfig,
+    ExpertConfig,
+    FlowConfig,
+    ObservationTokenConfig,
+)
+from trainer.models.action.cross_attention_expert import CrossAttentionExpert
+from trainer.models.action.expert import repeated_rows, with_noise
+from trainer.models.action.flow_matching import (
+    integrate,
+    noisy_chunk,
+    sample_times,
+    velocity_loss,
+)
+from trainer.models.action.observation_token_expert import ObservationTokenExpert
+from trainer.models.backbone import BackboneFeatures, VisionLanguageInput
+from trainer.models.hugging_face import HuggingFaceBackbone, HuggingFaceConfig
+from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageActionConfig:
+    """A vision-language-action policy.
+
+    Attributes:
+        backbone: Our own vision-language model, or one of Hugging Face's.
+        expert: The network that denoises chunks.
+        space: What an action is.
+        flow: How the expert is trained and asked.
+    """
+
+    backbone: VisionLanguageConfig | HuggingFaceConfig
+    expert: ExpertConfig
+    space: ActionSpaceConfig
+    flow: FlowConfig = field(default_factory=FlowConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionBatch:
+    """Observations and the chunks that followed them, in normalised numbers.
+
+    Attributes:
+        inputs: Images and instruction.
+        chunk_BTA: Actions.
+        weight_BT: How much each timestep's error counts: 0 beyond an episode's end, and in the
+            past.
+        is_known_BT: Past timesteps, which are given as they were; None for none.
+        proprioception_BPQ: The body's state; None for a policy that reads none.
+    """
+
+    inputs: VisionLanguageInput
+    chunk_BTA: Tensor
+    weight_BT: Tensor
+    is_known_BT: Tensor | None = None
+    proprioception_BPQ: Tensor | None = None
+
+
+class Draws(NamedTuple):
+    """Noise (B R, T, A) and times (B R,), those of one sample next to each other."""
+
+    noise_BTA: Tensor
+    time_B: Tensor
+
+
+class VisionLanguageAction(nn.Module):
+    """Images, instruction and proprioception to chunks of actions."""
+
+    def __init__(self, config: VisionLanguageActionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone: VisionLanguageModel | HuggingFaceBackbone
+        if isinstance(config.backbone, HuggingFaceConfig):
+            self.backbone, shape = HuggingFaceBackbone(config.backbone), None
+        else:
+            self.backbone = VisionLanguageModel(config.backbone)
+            shape = config.backbone.language.transformer
+        width, depth = self.backbone.width, self.backbone.depth
+        self.expert: ObservationTokenExpert | CrossAttentionExpert
+        if isinstance(config.expert, ObservationTokenConfig):
+            self.expert = ObservationTokenExpert(config.expert, config.space, backbone_width=width)
+        else:
+            self.expert = CrossAttentionExpert(
+                config.expert,
+                config.space,
+                backbone_width=width,
+                backbone_depth=depth,
+                backbone=shape,
+            )
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        self.backbone.checkpoint_activations(enabled)
+        self.expert.transformer.checkpoint_activations(enabled)
+
+    def compile_blocks(self, **options: object) -> None:
+        self.backbone.compile_blocks(**options)
+        self.expert.transformer.compile_blocks(**options)
+
+    def observe(self, inputs: VisionLanguageInput) -> BackboneFeatures:
+        """What the expert reads of the backbone."""
+        return self.backbone.features(
+            inputs,
+            num_layers=self.expert.num_backbone_layers,
+            with_observation_token=self.expert.reads_observation_token,
+            with_keys_values=self.expert.reads_keys_values,
+        )
+
+    def draw(self, batch: ActionBatch, generator: torch.Generator) -> Draws:
+        """`repeats` draws for each sample."""
+        flow, chunk_BTA = self.config.flow, batch.chunk_BTA
+        count = len(chunk_BTA) * flow.repeats
+        noise_BTA = torch.randn(
+            (count, *chunk_BTA.shape[1:]), generator=generator, device=chunk_BTA.device
+        )
+        return Draws(noise_BTA, sample_times(flow.time, count, generator, chunk_BTA.device))
+
+    def forward(
+        self,
+        batch: ActionBatch,
+        *,
+        generator: torch.Generator | None = None,
+        draws: Draws | None = None,
+    ) -> Tensor:
+        """The flow's loss, a scalar: the backbone runs once, the expert on every draw."""
+        if draws is None:
+            if generator is None:
+                raise ValueError("give a generator, or the draws themselves")
+            draws = self.draw(batch, generator)
+        flow = self.config.flow
+        times = len(draws.time_B) // len(batch.chunk_BTA)
+        conditioning = self.expert.read(
+            self.observe(batch.inputs), batch.proprioception_BPQ
+        ).repeated(times, input_noise=flow.input_noise, generator=generator)
+        chunk_BTA = repeated_rows(batch.chunk_BTA, times)
+        noisy_BTA = noisy_chunk(chunk_BTA, draws.noise_BTA, draws.time_B)
+        if flow.clamp is not None:
+            noisy_BTA = noisy_BTA.clamp(-flow.clamp, flow.clamp)
+        if batch.is_known_BT is not None:
+            is_known_BT = repeated_rows(batch.is_known_BT, times)
+            noisy_BTA = torch.where(is_known_BT[..., None], chunk_BTA, noisy_BTA)
+        noisy_BTA = with_noise(noisy_BTA, flow.input_noise, generator)
+        velocity_BTA = self.expert(noisy_BTA, draws.time_B, conditioning)
+        return velocity_loss(
+            velocity_BTA, chunk_BTA, draws.noise_BTA, repeated_rows(batch.weight_BT, times)
+        )
+
+    @torch.no_grad()
+    def sample(
+        self,
+        inputs: VisionLanguageInput,
+        noise_BTA: Tensor,
+        *,
+        proprioception_BPQ: Tensor | None = None,
+        known_BTA: Tensor | None = None,
+        is_known_BT: Tensor | None = None,
+        num_steps: int | None = None,
+    ) -> Tensor:
+        """A chunk (B, T, A) of normalised actions from noise."""
+        flow = self.config.flow
+        conditioning = self.expert.read(self.observe(inputs), proprioception_BPQ)
+        return integrate(
+            lambda noisy_BTA, time_B: self.expert(noisy_BTA, time_B, conditioning),
+            noise_BTA,
+            num_steps=num_steps or flow.num_steps,
+            solver=flow.solver,
+            clamp=flow.clamp,
+            known_BTA=known_BTA,
+            is_known_BT=is_known_BT,
+        )
