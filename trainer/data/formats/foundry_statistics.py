@@ -19,7 +19,7 @@ from trainer.data.statistics.summary import PERCENTILES, Summary
 
 _WINDOWS_AT_ONCE = 4096
 _MERGED_AT_ONCE = 16
-# Foundry's digests keep about so many centroids; ours have more, of which neighbours are joined.
+# Of a digest, as Foundry has them.
 _COMPRESSION = 100
 _MAX_BUFFER = 1000
 _DIGITS = 9
@@ -135,16 +135,18 @@ def _digest_state(summary: Summary, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _centroids(means_K: FloatArray, weights_K: FloatArray) -> Sequence[tuple[float, int]]:
-    """Neighbours two by two, with whole weights of the same sum, which Foundry's are."""
+    """With whole weights of the same sum, which Foundry's are; neighbours two by two where there
+    are more than Foundry keeps."""
     used = weights_K > 0
     means, weights = means_K[used], weights_K[used]
-    if len(means) % 2:
-        means, weights = np.append(means, 0.0), np.append(weights, 0.0)
-    pairs = weights.reshape(-1, 2)
-    sums = pairs.sum(axis=1)
-    joined = (means.reshape(-1, 2) * pairs).sum(axis=1) / np.where(sums > 0, sums, 1.0)
-    whole = np.diff(np.round(np.cumsum(sums)), prepend=0.0).astype(int)
-    return [(float(m), int(w)) for m, w in zip(joined, whole, strict=True) if w > 0]
+    if len(means) > _COMPRESSION:
+        odd = len(means) % 2
+        pairs = np.pad(weights, (0, odd)).reshape(-1, 2)
+        sums = pairs.sum(axis=1)
+        means = (np.pad(means, (0, odd)).reshape(-1, 2) * pairs).sum(axis=1) / sums
+        weights = sums
+    whole = np.diff(np.round(np.cumsum(weights)), prepend=0.0).astype(int)
+    return [(float(m), int(w)) for m, w in zip(means, whole, strict=True) if w > 0]
 
 
 def merge_windows(batches: Iterable[tuple[Mapping[str, npt.NDArray[Any]], Any]]) -> dict[str, Any]:
