@@ -138,7 +138,7 @@ class Episode(ABC):
 
     @abstractmethod
     def times_s(self) -> FloatArray:
-        """(T,), since the episode began."""
+        """(T,), since the episode began; NaN where the source tells neither times nor rate."""
 
     @abstractmethod
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:

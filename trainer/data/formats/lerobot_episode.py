@@ -56,9 +56,11 @@ class EpisodePlace:
 class LeRobotTables:
     """What all episodes of a data set have in common.
 
-    tasks: by task_index. changes_task: whether any episode has several.
+    opening: tells this opening of the data set from an earlier one. tasks: by task_index.
+    changes_task: whether any episode has several.
     """
 
+    opening: str
     info: LeRobotInfo
     tasks: Mapping[int, str]
     changes_task: bool
@@ -202,7 +204,7 @@ class LeRobotEpisode(Episode):
             raise self._error(str(error), field=column) from error
 
     def _read_rows(self, column: str, start: int, stop: int) -> pa.ChunkedArray:
-        rows = open_parquet(self._place.data)
+        rows = open_parquet(self._place.data, self._tables.opening)
         if self._rows_start is None:
             first, num_rows = rows.episode_rows(self._place.index)
             if num_rows != self._place.num_steps:

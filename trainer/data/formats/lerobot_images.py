@@ -10,7 +10,7 @@ from trainer.data.formats.parquet_rows import open_parquet
 from trainer.data.locations import Location
 
 
-def with_image_encodings(info: LeRobotInfo, first_data: Location) -> LeRobotInfo:
+def with_image_encodings(info: LeRobotInfo, first_data: Location, opening: str) -> LeRobotInfo:
     """The information, with each camera's encoding by the first image of the first data file.
 
     PNG is what LeRobot writes, and what is assumed of a file that cannot be read: reading its
@@ -21,7 +21,7 @@ def with_image_encodings(info: LeRobotInfo, first_data: Location) -> LeRobotInfo
         if feature.is_video or feature.camera is None:
             continue
         try:
-            value = open_parquet(first_data).read(feature.column, 0, 1)[0].as_py()
+            value = open_parquet(first_data, opening).read(feature.column, 0, 1)[0].as_py()
         except (DataError, IndexError):
             continue
         data = value.get("bytes") if isinstance(value, dict) else value

@@ -9,6 +9,7 @@ videos/chunk-000/CAMERA/episode_000000.mp4
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,8 +59,10 @@ class LeRobotV2Dataset(Dataset):
             _place(location, info, row, successes.get(row["episode_index"])) for row in rows
         ]
         tasks = _read_lines(location / "meta" / "tasks.jsonl", ("task_index", "task"))
+        opening = uuid.uuid4().hex
         self._tables = LeRobotTables(
-            info=with_image_encodings(info, self._places[0].data),
+            opening=opening,
+            info=with_image_encodings(info, self._places[0].data, opening),
             tasks={row["task_index"]: row["task"] for row in tasks},
             changes_task=any(len(place.tasks) > 1 for place in self._places),
         )

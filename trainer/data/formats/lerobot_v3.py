@@ -10,6 +10,7 @@ videos/CAMERA/chunk-000/file-000.mp4             of several episodes
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,8 +56,10 @@ class LeRobotV3Dataset(Dataset):
             raise DataError("the data set has no episodes", where=location)
         rows = _episode_rows(location, info)
         self._places = [_place(location, info, row) for row in rows]
+        opening = uuid.uuid4().hex
         self._tables = LeRobotTables(
-            info=with_image_encodings(info, self._places[0].data),
+            opening=opening,
+            info=with_image_encodings(info, self._places[0].data, opening),
             tasks=_tasks(location),
             changes_task=any(len(place.tasks) > 1 for place in self._places),
         )

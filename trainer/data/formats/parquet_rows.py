@@ -147,13 +147,21 @@ def to_numpy(column: pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 # By process, since a forked one would share the files' positions with its parent.
-_files: OrderedDict[tuple[int, str], ParquetRows] = OrderedDict()
+_files: OrderedDict[tuple[int, str, str, str], ParquetRows] = OrderedDict()
 _files_lock = threading.Lock()
 
 
-def open_parquet(location: Location) -> ParquetRows:
-    """Open, or still open from the last call. Raises DataError."""
-    key = (os.getpid(), f"{location} {_version(location)}")
+def open_parquet(location: Location, opening: str) -> ParquetRows:
+    """Open, or still open from the last call. Raises DataError.
+
+    opening: of the data set; one that is opened anew does not get what the file held before. A
+    local file that was written anew is noticed at once; to look at a remote one is a message.
+    """
+    version = ""
+    if location.is_local and location.exists():
+        status = location.local().stat()
+        version = f"{status.st_size} {status.st_mtime_ns}"
+    key = (os.getpid(), opening, str(location), version)
     with _files_lock:
         if key in _files:
             _files.move_to_end(key)
@@ -164,12 +172,3 @@ def open_parquet(location: Location) -> ParquetRows:
         while len(_files) > MAX_OPEN_FILES:
             _files.popitem(last=False)
     return opened
-
-
-def _version(location: Location) -> str:
-    """So that a local file that was written anew is not taken for the old one. A remote one is
-    asked for once: each look is a message."""
-    if not location.is_local or not location.exists():
-        return ""
-    status = location.local().stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
