@@ -107,7 +107,7 @@ class Location:
             return Path(self.path)
         version = f"{self} {self.filesystem.ukey(self.path)}"
         digest = hashlib.sha256(version.encode()).hexdigest()
-        copy = _cache_folder() / digest[:2] / f"{digest[2:]}-{self.name}"
+        copy = cache_folder() / digest[:2] / f"{digest[2:]}-{self.name}"
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             partial = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}.partial")
@@ -119,6 +119,6 @@ class Location:
         return copy
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "assay" / "data"

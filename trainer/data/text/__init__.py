@@ -1,0 +1,1 @@
+"""Text and image-text, for the stages of training before robots."""

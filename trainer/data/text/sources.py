@@ -1,0 +1,131 @@
+"""Documents in files, found at random: document n of a source is always the same.
+
+What a source is, is told by its name: JSON lines (`.jsonl`, `.jsonl.gz`, `.jsonl.zst`), parquet,
+WebDataset tars, plain text files, or a folder of these.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainer.data.errors import DataError
+from trainer.data.locations import Location
+from trainer.data.text.documents import Columns, Document
+
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+TARS = (".tar",)
+PARQUET = (".parquet",)
+TEXT_FILES = (".txt", ".md", ".rst", ".py")
+_COMPRESSED = (".gz", ".zst")
+
+
+class TextSource(ABC):
+    """Documents by number. where: the file or folder."""
+
+    where: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def document(self, index: int) -> Document:
+        """Raises DataError naming the file and the line or member that is not whole."""
+
+    def __iter__(self) -> Iterator[Document]:
+        for index in range(len(self)):
+            yield self.document(index)
+
+
+class JoinedSource(TextSource):
+    """Several sources, one after the other."""
+
+    def __init__(self, sources: Sequence[TextSource], where: str) -> None:
+        self.where = where
+        self._sources = list(sources)
+        self._ends: list[int] = []
+        for source in sources:
+            self._ends.append((self._ends[-1] if self._ends else 0) + len(source))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def document(self, index: int) -> Document:
+        which = bisect_right(self._ends, index)
+        start = self._ends[which - 1] if which else 0
+        return self._sources[which].document(index - start)
+
+
+def open_source(place: str | Path | Location, columns: Columns | None = None) -> TextSource:
+    """Raises DataError for a place that is missing, holds nothing known or yields nothing."""
+    location = Location.parse(place)
+    if not location.exists():
+        raise DataError("no such file or folder", where=location)
+    columns = columns or Columns()
+    if location.is_dir():
+        files = [file for file in location.find() if _kind(file.name) is not None]
+        if not files:
+            raise DataError(
+                "no text here; expected .jsonl(.gz, .zst), .parquet, .tar, .txt, .md, .rst or .py",
+                where=location,
+            )
+        # A folder of data files may hold a README beside them.
+        data = [file for file in files if _kind(file.name) != "text"]
+        source = JoinedSource(
+            [_open_file(file, columns, location) for file in data or files], str(location)
+        )
+    else:
+        if _kind(location.name) is None:
+            raise DataError(
+                "expected .jsonl(.gz, .zst), .parquet, .tar, .txt, .md, .rst or .py", where=location
+            )
+        source = _open_file(location, columns, location.parent)
+    if len(source) == 0:
+        raise DataError("holds no documents", where=location)
+    return source
+
+
+def _kind(name: str) -> str | None:
+    plain = name.lower()
+    for ending in _COMPRESSED:
+        plain = plain.removesuffix(ending)
+    kinds = {"json lines": JSON_LINES, "tar": TARS, "parquet": PARQUET, "text": TEXT_FILES}
+    return next((kind for kind, endings in kinds.items() if plain.endswith(endings)), None)
+
+
+def _open_file(file: Location, columns: Columns, folder: Location) -> TextSource:
+    kind = _kind(file.name)
+    if kind == "json lines":
+        from trainer.data.text.json_lines import JsonLines
+
+        return JsonLines(file, columns)
+    if kind == "parquet":
+        from trainer.data.text.parquet_documents import ParquetDocuments
+
+        return ParquetDocuments(file, columns)
+    if kind == "tar":
+        from trainer.data.text.tar_documents import TarDocuments
+
+        return TarDocuments(file, columns)
+    return TextFile(file)
+
+
+class TextFile(TextSource):
+    """A file that is one document; an empty one is none."""
+
+    def __init__(self, file: Location) -> None:
+        self.where = str(file)
+        self._file = file
+
+    def __len__(self) -> int:
+        return int(self._file.size() > 0)
+
+    def document(self, index: int) -> Document:
+        del index
+        try:
+            text = self._file.read_text()
+        except UnicodeDecodeError as error:
+            raise DataError(f"not UTF-8: {error}", where=self.where) from error
+        return Document(where=self.where, text=text)

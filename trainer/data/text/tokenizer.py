@@ -1,0 +1,115 @@
+"""Text to tokens and back, by a tokenizer.json of Hugging Face's `tokenizers`.
+
+Text never becomes a special token, whatever it says: a document that spells `<|end|>` is taken
+letter by letter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from trainer.data.errors import DataError
+
+# Ours, first in the vocabulary, in this order.
+PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
+SYSTEM, USER, ASSISTANT, IMAGE = "<|system|>", "<|user|>", "<|assistant|>", "<|image|>"
+SPECIAL_TOKENS: Final = (PAD, BEGIN, END, SYSTEM, USER, ASSISTANT, IMAGE)
+_NUM_BYTES = 256
+
+
+class TextTokenizer:
+    """path: a tokenizer.json, or a folder that holds one."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises DataError for a file that is none."""
+        from tokenizers import Tokenizer
+
+        self.path = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            self._tokenizer = Tokenizer.from_str(self.path.read_text())
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}", where=self.path) from error
+        except Exception as error:
+            raise DataError(f"no tokenizer of `tokenizers`: {error}", where=self.path) from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> list[int]:
+        """Of plain text, without special tokens."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """As encode does, several at once on all cores."""
+        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [one.ids for one in encoded]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Special tokens are left out."""
+        return self._tokenizer.decode(list(tokens))
+
+    def special(self, name: str) -> int:
+        """A special token's number. Raises DataError that says which there are."""
+        number = self._tokenizer.token_to_id(name)
+        if number is None:
+            known = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+            raise DataError(
+                f"no special token {name!r}; there are {', '.join(known) or 'none'}",
+                where=self.path,
+            )
+        return number
+
+    def content(self) -> dict[str, Any]:
+        """The file's JSON, to be kept beside what was made with it."""
+        return json.loads(self.path.read_text())
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int, path: Path) -> TextTokenizer:
+    """A byte-level BPE of texts, written as tokenizer.json; any text has tokens in it.
+
+    The same texts in the same order give the same file. Raises DataError for a vocabulary that
+    does not hold the special tokens and all bytes, and where there is no text.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    smallest = _NUM_BYTES + len(SPECIAL_TOKENS)
+    if vocabulary_size < smallest:
+        raise DataError(f"vocabulary_size: expected at least {smallest}, got {vocabulary_size}")
+    counted = _Counted(texts)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(counted, trainer=trainer)
+    if not counted.num_characters:
+        raise DataError("no text to train a tokenizer on")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(tokenizer.to_str(pretty=True))
+    partial.replace(path)
+    return TextTokenizer(path)
+
+
+class _Counted:
+    """Counts characters as they pass."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = texts
+        self.num_characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self._texts:
+            self.num_characters += len(text)
+            yield text
