@@ -48,13 +48,14 @@ def test_any_size_of_image_becomes_its_grid(positions: str, height: int, width: 
 
 
 def test_interpolated_positions_keep_their_place() -> None:
-    # Rows that count upwards still do at twice the size, half a row at a time.
+    # Rows that count upwards still do at twice the size, half a row at a time: to 0.05, as torch's
+    # cubic kernel (a = -0.75) does not keep a straight line quite straight.
     vision = VisionTransformer(VISION_PRESETS["tiny"])
     rows = torch.arange(4.0)[:, None, None].expand(4, 4, 64)
     with torch.no_grad():
         vision.positions.copy_(rows)
     grown = vision._positions(8, 8, torch.device("cpu")).unflatten(0, (8, 8))[..., 0]
-    torch.testing.assert_close(grown[3:5, 0], torch.tensor([1.25, 1.75]), atol=0.02, rtol=0)
+    torch.testing.assert_close(grown[3:5, 0], torch.tensor([1.25, 1.75]), atol=0.05, rtol=0)
     assert (grown[1:7].diff(dim=0) > 0).all()
     torch.testing.assert_close(grown, grown[:, :1].expand(-1, 8))
 
