@@ -77,7 +77,7 @@ def run_on_ray(
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
-        raise DataError("--executor ray needs ray: pip install 'assay[ray]'") from error
+        raise DataError("--executor ray needs ray: pip install ray") from error
     ours = not ray.is_initialized()
     if ours:
         ray.init(log_to_driver=False, include_dashboard=False)
