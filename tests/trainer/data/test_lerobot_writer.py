@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from policy_interface.contract import ImageSize
 from tests.trainer.data.numbered_data import (
     assert_same_numbers,
     robot_dataset,
@@ -169,6 +170,19 @@ def test_finish_that_was_killed_is_done_again(tmp_path: Path) -> None:
     assert all(writer.is_whole(receipt) for receipt in receipts)
     for got, expected in zip(open_dataset(tmp_path), dataset, strict=True):
         assert_same_numbers(got, expected)
+
+
+@pytest.mark.parametrize("video", [VideoSettings(), None])
+def test_smaller_frames_have_their_own_intrinsics(
+    tmp_path: Path, video: VideoSettings | None
+) -> None:
+    images = ImageSettings(encoding="png", size=ImageSize(height=24, width=32))
+    back = written(tmp_path / "data", robot_dataset((5,)), video=video, images=images)
+    (episode,) = back
+    camera = episode.description.cameras["scene"]
+    assert (camera.height, camera.width) == (24, 32)
+    assert shown_numbers(episode.frames("scene", [4, 0])) == [4, 0]
+    np.testing.assert_allclose(episode.intrinsics("scene")[0, [0, 1], [0, 1]], [25.0, 25.5])
 
 
 def test_recorded_times_are_kept(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from trainer.data.episode import Episode, EpisodeDescription, Field, FieldRole
 from trainer.data.errors import DataError
 from trainer.data.formats.lerobot_info import ASSAY_KEY, BOOKKEEPING, CAMERA_PREFIX
+from trainer.data.image_files import ImageSettings, resized_intrinsics
 from trainer.data.rotation_layouts import ROTATION_NAMES, rotation_to_numbers
 
 STATE, ACTION = "observation.state", "action"
@@ -99,8 +100,13 @@ def camera_column(name: str) -> str:
     return CAMERA_PREFIX + _dotted(name)
 
 
-def read_columns(columns: Mapping[str, Column], episode: Episode) -> dict[str, npt.NDArray[Any]]:
-    """(T, size) of each, by name. Raises DataError for a field unlike its description."""
+def read_columns(
+    columns: Mapping[str, Column], episode: Episode, images: ImageSettings
+) -> dict[str, npt.NDArray[Any]]:
+    """(T, size) of each, by name; intrinsics for frames of the size that is stored.
+
+    Raises DataError for a field unlike its description.
+    """
     description = episode.description
     values = {name: _checked(episode, name, field) for name, field in description.fields.items()}
     num_steps = description.num_steps
@@ -115,7 +121,13 @@ def read_columns(columns: Mapping[str, Column], episode: Episode) -> dict[str, n
         elif "is_time" in ours:
             array = episode.times_s()
         elif "intrinsics_of" in ours:
-            array = episode.intrinsics(ours["intrinsics_of"])
+            name_of_camera = ours["intrinsics_of"]
+            camera = description.cameras[name_of_camera]
+            array = resized_intrinsics(
+                np.asarray(episode.intrinsics(name_of_camera), np.float64),
+                camera,
+                images.stored_size(camera),
+            )
         elif "extrinsics_of" in ours:
             array = episode.extrinsics(ours["extrinsics_of"])
         else:

@@ -32,7 +32,7 @@ from trainer.data.formats.lerobot_info import ASSAY_KEY, INSTRUCTION_FIELD
 from trainer.data.formats.lerobot_statistics import steps_of_frames, summary_of_frames
 from trainer.data.formats.staged_episodes import StagedEpisodes
 from trainer.data.formats.writer import DatasetWriter, Origin, Receipt
-from trainer.data.image_files import ImageSettings, files_to_store
+from trainer.data.image_files import ImageSettings, files_to_store, resize_image
 from trainer.data.video_writing import VideoSettings, encode_video
 
 # Frames in memory at once.
@@ -42,7 +42,8 @@ _CHUNK_BYTES = 64 << 20
 @dataclass(frozen=True, kw_only=True)
 class LeRobotWriter(DatasetWriter):
     """destination: a local folder. video: how frames are encoded; None stores them as images in the
-    rows, by `images`. max_data_mb, max_video_mb: of a file."""
+    rows, as `images` says. The size that `images` asks for holds for videos too. max_data_mb,
+    max_video_mb: of a file."""
 
     destination: Path
     video: VideoSettings | None = field(default_factory=VideoSettings)
@@ -55,6 +56,7 @@ class LeRobotWriter(DatasetWriter):
         if self.video is None:
             return {"images": dict(self.images.to_json())}
         return {
+            "size": self.images.to_json()["size"],
             "codec": self.video.codec,
             "quality": self.video.constant_rate_factor,
             "key_frame_every": self.video.key_frame_every,
@@ -65,9 +67,10 @@ class LeRobotWriter(DatasetWriter):
         if first.rate_hz is None:
             raise DataError("LeRobot wants evenly spaced steps, and this episode tells of no rate")
         for name, camera in first.cameras.items():
-            if self.video is not None and (camera.height % 2 or camera.width % 2):
+            height, width = self.images.stored_size(camera)
+            if self.video is not None and (height % 2 or width % 2):
                 raise DataError(
-                    f"camera {name!r}: {camera.width}x{camera.height} cannot be a video, which "
+                    f"camera {name!r}: {width}x{height} cannot be a video, which "
                     "wants even sides; store images instead"
                 )
         self._staged.begin()
@@ -78,26 +81,28 @@ class LeRobotWriter(DatasetWriter):
             name: column.to_feature() for name, column in number_columns(description).items()
         }
         for name, camera in description.cameras.items():
+            height, width = self.images.stored_size(camera)
             feature: dict[str, Any] = {
                 "dtype": "image" if self.video is None else "video",
-                "shape": [*self._size(description, name), 3],
+                "shape": [height, width, 3],
                 "names": ["height", "width", "channels"],
                 ASSAY_KEY: {"name": name, "frame": camera.frame},
             }
             if self.video is not None:
-                feature["info"] = self._video_info(description, name)
+                feature["info"] = self._video_info(height, width, description.rate_hz)
             features[camera_column(name)] = feature
         return {**features, **bookkeeping_features()}
 
     def write_episode(self, index: int, episode: Episode) -> Receipt:
         description = episode.description
         with self._staged.writing(index) as folder:
-            columns = read_columns(number_columns(description), episode)
+            columns = read_columns(number_columns(description), episode, self.images)
             texts, text_index = _instructions(episode)
             colours = {}
             images: dict[str, list[bytes]] = {}
             for name in description.cameras:
                 column = camera_column(name)
+                size = self.images.stored_size(description.cameras[name])
                 if self.video is None:
                     images[column] = files_to_store(
                         episode, name, range(description.num_steps), self.images
@@ -105,9 +110,9 @@ class LeRobotWriter(DatasetWriter):
                 else:
                     encode_video(
                         folder / f"{column}.mp4",
-                        _frames(episode, name),
+                        _frames(episode, name, size),
                         rate_hz=description.rate_hz or 0.0,
-                        size=self._size(description, name),
+                        size=size,
                         settings=self.video,
                     )
                 few = episode.frames(name, steps_of_frames(description.num_steps))
@@ -146,28 +151,23 @@ class LeRobotWriter(DatasetWriter):
     def _staged(self) -> StagedEpisodes:
         return StagedEpisodes(self.destination, "meta/info.json")
 
-    def _size(self, description: EpisodeDescription, camera: str) -> tuple[int, int]:
-        described = description.cameras[camera]
-        if self.video is None:
-            return self.images.stored_size(described)
-        return described.height, described.width
-
-    def _video_info(self, description: EpisodeDescription, camera: str) -> dict[str, Any]:
+    def _video_info(self, height: int, width: int, rate_hz: float | None) -> dict[str, Any]:
         assert self.video is not None
-        height, width = self._size(description, camera)
         return {
             "video.height": height,
             "video.width": width,
             "video.codec": self.video.codec,
             "video.pix_fmt": "yuv420p",
             "video.is_depth_map": False,
-            "video.fps": description.rate_hz,
+            "video.fps": rate_hz,
             "video.channels": 3,
             "has_audio": False,
         }
 
 
-def _frames(episode: Episode, camera: str) -> Iterator[npt.NDArray[np.uint8]]:
+def _frames(
+    episode: Episode, camera: str, size: tuple[int, int]
+) -> Iterator[npt.NDArray[np.uint8]]:
     description = episode.description
     described = description.cameras[camera]
     chunk = max(1, _CHUNK_BYTES // (3 * described.height * described.width))
@@ -180,7 +180,7 @@ def _frames(episode: Episode, camera: str) -> Iterator[npt.NDArray[np.uint8]]:
                 f"camera {camera!r}: expected {expected}, got {frames.shape}",
                 episode=description.episode_id,
             )
-        yield from frames
+        yield from (resize_image(frame, size) for frame in frames)
 
 
 def _instructions(episode: Episode) -> tuple[list[str], npt.NDArray[np.int64]]:
