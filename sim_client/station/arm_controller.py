@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import cos, sin, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ from sim_client.station import panda_kinematics as panda
 from sim_client.station.inverse_kinematics import (
     DifferentialInverseKinematics,
     InverseKinematicsLimits,
-    rotation_from_vector,
     rotation_vector,
     solve_pose,
 )
@@ -68,17 +68,17 @@ class ArmController:
         self, *, base_position_m: Array, limits: InverseKinematicsLimits | None = None
     ) -> None:
         self.X_TB = np.eye(4)
-        self.X_TB[:3, 3] = base_position_m
+        self.X_TB[:3, 3] = self._base_m = base_position_m
         self._limits = limits or InverseKinematicsLimits()
         self._kinematics = DifferentialInverseKinematics(posture=POSTURE, limits=self._limits)
         self._rest_at(self.X_TB @ panda.forward_kinematics(POSTURE), panda.MAX_GRIPPER_WIDTH_M)
 
     def _rest_at(self, X_TE: Array, width_m: float) -> None:
-        self.X_TE_target = self._X_TE_now = X_TE
-        self._turn_rad = np.zeros(3)
-        self._q_target: Array | None = None
-        self._q_now = self._kinematics.q
-        self._time_steps_left = 0
+        self.X_TE_target = X_TE
+        self._way = _Way(X_TE, X_TE, self._base_m)
+        self._q_start: list[float] = []
+        self._q_target: list[float] | None = None
+        self._num_time_steps = self._time_steps_left = 0
         self.width_target_m = self.width_m = width_m
 
     @property
@@ -92,8 +92,9 @@ class ArmController:
     def command(self) -> ArmCommand:
         """What the servos are given in this tick."""
         travel_m = self.width_m / 2.0
+        kinematics = self._kinematics
         return ArmCommand(
-            joints=np.concatenate([self.q, self.qdot]),
+            joints=np.array(kinematics.angles + kinematics.rates),
             fingers=np.array([travel_m, travel_m, 0.0, 0.0]),
         )
 
@@ -104,52 +105,83 @@ class ArmController:
 
     def set_target(self, X_TE: Array, width_m: float, *, num_time_steps: int) -> None:
         """Go from the previous target to X_TE over the next time steps of the physics."""
-        self._X_TE_now = self.X_TE_target
+        before = self.X_TE_target
         target = X_TE.copy()
         target[:3, 3] = self._limits.clip_to_workspace(X_TE[:3, 3])
         self.X_TE_target = target
-        self._turn_rad = rotation_vector(target[:3, :3] @ self._X_TE_now[:3, :3].T)
+        self._way = _Way(before, target, self._base_m)
         self._q_target = None
-        self._set_width(width_m)
-        self._time_steps_left = num_time_steps
+        self._begin(width_m, num_time_steps)
 
     def set_joint_target(self, q: Array, width_m: float, *, num_time_steps: int) -> None:
         """Go from the joints' present command to q (7,) over the next time steps of the physics."""
-        self._q_now = self._kinematics.q
-        self._q_target = self._kinematics.clip_to_limits(q)
-        self.X_TE_target = self.X_TB @ panda.forward_kinematics(self._q_target)
-        self._set_width(width_m)
-        self._time_steps_left = num_time_steps
+        target = self._kinematics.clip_to_limits(q)
+        self._q_start, self._q_target = self._kinematics.angles, target.tolist()
+        self.X_TE_target = self.X_TB @ panda.forward_kinematics(target)
+        self._begin(width_m, num_time_steps)
 
-    def _set_width(self, width_m: float) -> None:
+    def _begin(self, width_m: float, num_time_steps: int) -> None:
         self.width_target_m = min(max(float(width_m), 0.0), panda.MAX_GRIPPER_WIDTH_M)
+        self._num_time_steps = self._time_steps_left = num_time_steps
 
     def advance(self, num_time_steps: int) -> None:
         """Move the joint and gripper commands on by so many time steps of the physics."""
         dt_s = num_time_steps * TIME_STEP_S
-        # What remains of the way is divided by the time that remains.
-        left = self._time_steps_left
-        share = min(1.0, num_time_steps / left) if left > 0 else 0.0
+        left = self._time_steps_left = max(0, self._time_steps_left - num_time_steps)
+        share = 1.0 - left / self._num_time_steps if left > 0 else 1.0
         if self._q_target is not None:
-            self._q_now = self._q_now + share * (self._q_target - self._q_now)
-            self._kinematics.step_joints(self._q_now, dt_s)
+            towards = [
+                (1.0 - share) * start + share * end
+                for start, end in zip(self._q_start, self._q_target, strict=True)
+            ]
+            self._kinematics.step_joints(towards, dt_s)
         else:
-            if share > 0.0:
-                self._X_TE_now = self._between(share)
-            X_BE = self._X_TE_now.copy()
-            # The bases are not turned.
-            X_BE[:3, 3] -= self.X_TB[:3, 3]
-            self._kinematics.step(X_BE, dt_s)
-        self._time_steps_left = max(0, left - num_time_steps)
+            self._kinematics.step_toward(self._way.at(share), dt_s)
         reach = GRIPPER_SPEED_M_S * dt_s
         self.width_m += min(max(self.width_target_m - self.width_m, -reach), reach)
 
-    def _between(self, share: float) -> Array:
-        """X_TE (4, 4), this share of the remaining way nearer to the target."""
-        if share == 1.0:
-            return self.X_TE_target
-        X = np.eye(4)
-        X[:3, :3] = rotation_from_vector(share * self._turn_rad) @ self._X_TE_now[:3, :3]
-        X[:3, 3] = (1.0 - share) * self._X_TE_now[:3, 3] + share * self.X_TE_target[:3, 3]
-        self._turn_rad = (1.0 - share) * self._turn_rad
-        return X
+
+class _Way:
+    """Straight from one pose X_TE (4, 4) to another, turning about one axis at one rate.
+
+    base_m: the arm's, whose axes are those of T: poses come out in B.
+    """
+
+    def __init__(self, X_start: Array, X_end: Array, base_m: Array) -> None:
+        self._start = (X_start[:3, 3] - base_m).tolist()
+        self._end = (X_end[:3, 3] - base_m).tolist()
+        self._R_end = X_end[:3, :3].ravel().tolist()
+        R_start = X_start[:3, :3]
+        turn_rad = rotation_vector(X_end[:3, :3] @ R_start.T)
+        x, y, z = turn_rad.tolist()
+        self._angle_rad = sqrt(x * x + y * y + z * z)
+        if self._angle_rad > 0.0:
+            # Rodrigues' formula, as far as it is the same all the way: what stays, and what goes
+            # with the cosine and with the sine of the angle.
+            axis = turn_rad / self._angle_rad
+            stays = np.outer(axis, axis @ R_start)
+            x, y, z = axis.tolist()
+            across = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]) @ R_start
+            self._parts = list(
+                zip(
+                    stays.ravel().tolist(),
+                    (R_start - stays).ravel().tolist(),
+                    across.ravel().tolist(),
+                    strict=True,
+                )
+            )
+
+    def at(self, share: float) -> list[float]:
+        """X_BE, 16 numbers row by row, after this share of the way."""
+        a, b, c, d, e, f, g, h, i = self._R_end
+        if self._angle_rad > 0.0 and share < 1.0:
+            angle = share * self._angle_rad
+            cosine, sine = cos(angle), sin(angle)
+            a, b, c, d, e, f, g, h, i = [
+                still + cosine * flat + sine * across for still, flat, across in self._parts
+            ]
+        rest = 1.0 - share
+        x, y, z = [
+            rest * start + share * end for start, end in zip(self._start, self._end, strict=True)
+        ]
+        return [a, b, c, x, d, e, f, y, g, h, i, z, 0.0, 0.0, 0.0, 1.0]

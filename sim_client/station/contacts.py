@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pydrake.geometry import Role
 from pydrake.systems.framework import Context
 
 from sim_client.station.scene import Scene
@@ -23,7 +24,11 @@ class ContactReader:
 
     def __init__(self, scene: Scene) -> None:
         self._plant = scene.plant
-        self._inspector = scene.scene_graph.model_inspector()
+        inspector = scene.scene_graph.model_inspector()
+        self._body_of_geometry = {
+            geometry: scene.plant.GetBodyFromFrameId(inspector.GetFrameId(geometry)).index()
+            for geometry in inspector.GetAllGeometryIds(Role.kProximity)
+        }
         self._object_of_body = {body.index(): name for name, body in scene.bodies.items()}
         self._object_of_body[scene.plant.world_body().index()] = TABLE
         self._side_of_finger = {
@@ -57,8 +62,7 @@ class ContactReader:
             pairs.append((point.bodyA_index(), point.bodyB_index()))
         for i in range(results.num_hydroelastic_contacts()):
             surface = results.hydroelastic_contact_info(i).contact_surface()
-            pairs.append((self._body_of(surface.id_M()), self._body_of(surface.id_N())))
+            pairs.append(
+                (self._body_of_geometry[surface.id_M()], self._body_of_geometry[surface.id_N()])
+            )
         return pairs
-
-    def _body_of(self, geometry: Any) -> Any:
-        return self._plant.GetBodyFromFrameId(self._inspector.GetFrameId(geometry)).index()

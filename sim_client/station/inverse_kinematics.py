@@ -8,12 +8,14 @@ its direction and never beyond what the real robot could do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import acos, cos, pi, sin, sqrt
 
 import numpy as np
 
 from sim_client.station import panda_kinematics as panda
+from sim_client.station.damped_least_squares import Column, damped_least_squares
 from sim_client.station.panda_kinematics import Array
 
 
@@ -73,17 +75,18 @@ def rotation_from_vector(vector: Array) -> Array:
     )
 
 
-def _way_between(X: Array, X_target: Array) -> tuple[list[float], list[float]]:
-    """Translation (m) and rotation vector (rad) from one pose (4, 4) to another, as numbers.
+def _way_between(X: Sequence[float], X_target: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Translation (m) and rotation vector (rad) from one pose to another, each 16 numbers.
 
     The same as differences and `rotation_vector` give, in a third of the time.
     """
-    (a0, a1, a2, ap), (b0, b1, b2, bp), (c0, c1, c2, cp), _ = X.tolist()
-    (d0, d1, d2, dp), (e0, e1, e2, ep), (f0, f1, f2, fp), _ = X_target.tolist()
+    a0, a1, a2, ap, b0, b1, b2, bp, c0, c1, c2, cp, *_ = X
+    d0, d1, d2, dp, e0, e1, e2, ep, f0, f1, f2, fp, *_ = X_target
     trace = a0 * d0 + a1 * d1 + a2 * d2 + b0 * e0 + b1 * e1 + b2 * e2 + c0 * f0 + c1 * f1 + c2 * f2
     angle = acos(min(1.0, max(-1.0, (trace - 1.0) / 2.0)))
     if angle > pi - 1e-3:
-        rotation = rotation_vector(X_target[:3, :3] @ X[:3, :3].T).tolist()
+        R, R_target = (np.reshape(each, (4, 4))[:3, :3] for each in (X, X_target))
+        rotation = rotation_vector(R_target @ R.T).tolist()
     else:
         scale = 0.5 if angle < 1e-6 else angle / (2.0 * sin(angle))
         # The antisymmetric part of the one rotation times the other's inverse.
@@ -104,95 +107,117 @@ def _capped(vector: list[float], length: float) -> list[float]:
     return [factor * x, factor * y, factor * z]
 
 
-@dataclass(kw_only=True)
 class DifferentialInverseKinematics:
-    """Follows targets X_BE (4, 4) with joint commands (7,), one tick at a time.
+    """Follows targets X_BE with joint commands, one tick at a time, all in plain numbers.
 
-    posture: the joint angles that the null space prefers.
+    posture: the joint angles (7,) that the null space prefers. `angles` and `rates` (7 each, rad
+    and rad/s) are the command and how fast it changes.
     """
 
-    posture: Array
-    limits: InverseKinematicsLimits = field(default_factory=InverseKinematicsLimits)
-    q: Array = field(init=False)
-    qdot: Array = field(init=False)
-
-    def __post_init__(self) -> None:
-        limits = self.limits
-        self._lower = panda.LOWER_RAD + limits.joint_margin_rad
-        self._upper = panda.UPPER_RAD - limits.joint_margin_rad
-        self._range = list(zip(self._lower.tolist(), self._upper.tolist(), strict=True))
+    def __init__(self, *, posture: Array, limits: InverseKinematicsLimits | None = None) -> None:
+        self.limits = limits = limits or InverseKinematicsLimits()
+        self._lower = (panda.LOWER_RAD + limits.joint_margin_rad).tolist()
+        self._upper = (panda.UPPER_RAD - limits.joint_margin_rad).tolist()
         self._speed_rad_s = (panda.VELOCITY_RAD_S * limits.joint_speed_scale).tolist()
-        self._damping = limits.damping**2 * np.eye(6)
-        self.reset(self.posture)
+        self._posture: list[float] = posture.tolist()
+        self.reset(posture)
 
     def reset(self, q: Array) -> None:
         """Start from the joint angles q (7,), at rest."""
-        self.q = np.array(q, dtype=np.float64)
-        self.qdot = np.zeros(panda.NUM_JOINTS)
+        self.angles: list[float] = q.tolist()
+        self.rates = [0.0] * panda.NUM_JOINTS
+
+    @property
+    def q(self) -> Array:
+        """The command's joint angles (7,)."""
+        return np.array(self.angles)
+
+    @property
+    def qdot(self) -> Array:
+        """Their rates (7,)."""
+        return np.array(self.rates)
 
     def step(self, X_BE_target: Array, dt_s: float) -> Array:
-        """One tick of dt_s seconds toward the target; returns the new joint command (7,).
+        """One tick of dt_s seconds toward the target (4, 4); returns the joint command (7,)."""
+        self.step_toward(X_BE_target.ravel().tolist(), dt_s)
+        return self.q
 
-        After it `q` is the command and `qdot` its rate.
-        """
+    def step_toward(self, X_BE_target: Sequence[float], dt_s: float) -> None:
+        """One tick of dt_s seconds toward the target, its 16 numbers row by row."""
         limits = self.limits
-        X_BE, J = panda.jacobian(self.q)
+        X_BE, columns = panda.chain(self.angles)
         translation, rotation = _way_between(X_BE, X_BE_target)
-        move = np.array(
-            _capped(translation, limits.linear_speed_m_s * dt_s)
-            + _capped(rotation, limits.angular_speed_rad_s * dt_s)
-        )
-        toward_posture = limits.posture_rate_hz * dt_s * (self.posture - self.q)
-        return self._follow(self._within_limits(J, move, toward_posture), dt_s)
+        move = [
+            *_capped(translation, limits.linear_speed_m_s * dt_s),
+            *_capped(rotation, limits.angular_speed_rad_s * dt_s),
+        ]
+        share = limits.posture_rate_hz * dt_s
+        toward_posture = [
+            share * (preferred - angle)
+            for preferred, angle in zip(self._posture, self.angles, strict=True)
+        ]
+        self._follow(self._within_limits(columns, move, toward_posture), dt_s)
 
-    def step_joints(self, q_target: Array, dt_s: float) -> Array:
+    def step_joints(self, q_target: Sequence[float], dt_s: float) -> None:
         """One tick of dt_s seconds straight toward joint angles (7,), within the same limits."""
-        return self._follow(self.clip_to_limits(q_target) - self.q, dt_s)
+        within = self._clipped(q_target)
+        self._follow(
+            [after - angle for after, angle in zip(within, self.angles, strict=True)], dt_s
+        )
 
     def clip_to_limits(self, q: Array) -> Array:
         """The nearest joint angles (7,) that may be commanded."""
-        return np.clip(q, self._lower, self._upper)
+        return np.array(self._clipped(q.tolist()))
 
-    def _within_limits(self, J: Array, move: Array, toward_posture: Array) -> Array:
+    def _clipped(self, q: Sequence[float]) -> list[float]:
+        return [
+            min(max(angle, low), high)
+            for angle, low, high in zip(q, self._lower, self._upper, strict=True)
+        ]
+
+    def _within_limits(
+        self, columns: list[Column], move: list[float], toward_posture: list[float]
+    ) -> list[float]:
         """Joint changes (7,) that move the flange by `move` (6,), none of them out of its range."""
-        dq = self._least_squares(J, move, toward_posture)
-        after = self.q + dq
-        if all(
-            low <= q <= high for q, (low, high) in zip(after.tolist(), self._range, strict=True)
-        ):
-            return dq
-        outside = (after < self._lower) | (after > self._upper)
-        free = np.ones(panda.NUM_JOINTS, dtype=bool)
+        damping = self.limits.damping**2
+        changes = damped_least_squares(columns, move, toward_posture, damping)
+        free = list(range(panda.NUM_JOINTS))
         # A joint that would leave its range is set on the limit, and the others solve for the
         # rest of the motion: an active set, at most one round per joint.
-        while outside.any():
-            dq[outside] = self.clip_to_limits(after)[outside] - self.q[outside]
-            free &= ~outside
-            if not free.any():
-                break
-            rest = move - J[:, ~free] @ dq[~free]
-            dq[free] = self._least_squares(J[:, free], rest, toward_posture[free])
-            after = self.q + dq
-            outside = free & ((after < self._lower) | (after > self._upper))
-        return dq
+        while outside := [i for i in free if self._leaves(i, changes[i])]:
+            for i in outside:
+                after = min(max(self.angles[i] + changes[i], self._lower[i]), self._upper[i])
+                changes[i] = after - self.angles[i]
+                move = [m - changes[i] * c for m, c in zip(move, columns[i], strict=True)]
+            free = [i for i in free if i not in outside]
+            rest = damped_least_squares(
+                [columns[i] for i in free], move, [toward_posture[i] for i in free], damping
+            )
+            for i, change in zip(free, rest, strict=True):
+                changes[i] = change
+        return changes
 
-    def _least_squares(self, J: Array, move: Array, secondary: Array) -> Array:
-        """Damped; what the motion leaves free follows `secondary`."""
-        gram = J @ J.T + self._damping
-        return secondary + J.T @ np.linalg.solve(gram, move - J @ secondary)
+    def _leaves(self, joint: int, change: float) -> bool:
+        return not self._lower[joint] <= self.angles[joint] + change <= self._upper[joint]
 
-    def _follow(self, dq: Array, dt_s: float) -> Array:
+    def _follow(self, changes: list[float], dt_s: float) -> None:
         """Take the step, or as much of it as the joints' speeds allow."""
         # One factor for all joints keeps the direction of the end effector's motion.
-        speeds = zip(dq.tolist(), self._speed_rad_s, strict=True)
+        speeds = zip(changes, self._speed_rad_s, strict=True)
         excess = max(abs(change) / greatest for change, greatest in speeds) / dt_s
         if excess > 1.0:
-            dq = dq / excess
-        self.q = np.minimum(np.maximum(self.q + dq, panda.LOWER_RAD), panda.UPPER_RAD)
-        self.qdot = dq / dt_s
-        return self.q
+            changes = [change / excess for change in changes]
+        self.angles = [
+            min(max(angle + change, low), high)
+            for angle, change, low, high in zip(
+                self.angles, changes, _LOWEST_RAD, _HIGHEST_RAD, strict=True
+            )
+        ]
+        self.rates = [change / dt_s for change in changes]
 
 
+_LOWEST_RAD: list[float] = panda.LOWER_RAD.tolist()
+_HIGHEST_RAD: list[float] = panda.UPPER_RAD.tolist()
 _MAX_SOLVE_ITERATIONS = 400
 # Toward the seed's posture first; then without that pull, which damping lets shift the flange
 # where the arm is near a singularity.
@@ -212,7 +237,7 @@ def solve_pose(X_BE: Array, *, seed: Array, tolerance: float = 1e-4) -> Array:
         )
         follower.reset(q)
         for _ in range(_MAX_SOLVE_ITERATIONS):
-            q = follower.step(X_BE, 0.05).copy()
+            q = follower.step(X_BE, 0.05)
             X = panda.forward_kinematics(q)
             position_error = float(np.linalg.norm(X[:3, 3] - X_BE[:3, 3]))
             rotation_error = float(np.linalg.norm(rotation_vector(X_BE[:3, :3] @ X[:3, :3].T)))
