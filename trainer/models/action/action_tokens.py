@@ -10,7 +10,8 @@ Axes: N chunk, T timestep (then frequency), A numbers an action.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +71,14 @@ class ActionTokenizer:
     config: ActionTokenConfig
     space: ActionSpaceConfig
     merges: tuple[tuple[int, int], ...] = ()
-    _expansions: tuple[Integers, ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _expansions(self) -> list[Integers]:
+        """The levels that each word stands for."""
         expansions = [np.array([level], dtype=np.int64) for level in range(self.config.num_levels)]
         for first, second in self.merges:
             expansions.append(np.concatenate([expansions[first], expansions[second]]))
-        object.__setattr__(self, "_expansions", tuple(expansions))
+        return expansions
 
     @staticmethod
     def fitted(

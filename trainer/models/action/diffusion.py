@@ -1,8 +1,8 @@
 """Denoising diffusion of action chunks, with the ancestral and the deterministic sampler.
 
-Ho et al. 2020, arXiv:2006.11239 (DDPM); Song et al. 2021, arXiv:2010.02502 (DDIM). A chunk a at level
-n of N is x_n = sqrt(c_n) a + sqrt(1 - c_n) e with c falling from nearly 1 to nearly 0. Any action
-expert serves: its output is read as the noise, as the chunk, or as Salimans and Ho's v.
+Ho et al. 2020, arXiv:2006.11239 (DDPM); Song et al. 2021, arXiv:2010.02502 (DDIM). A chunk a at
+level n of N is x_n = sqrt(c_n) a + sqrt(1 - c_n) e with c falling from nearly 1 to nearly 0. Any
+action expert serves: its output is read as the noise, as the chunk, or as Salimans and Ho's v.
 
 Axes: B sample, T timestep, A numbers an action, N level.
 """
