@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.data.episode import Dataset, Episode, Field
+from policy_interface.types import FloatArray
+from trainer.data.episode import Dataset, EpisodeDescription, Field
 from trainer.data.errors import DataError
 from trainer.data.poses import PoseFields
 from trainer.data.statistics.field_statistics import (
@@ -109,9 +110,10 @@ def collect_statistics(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Plan:
-    """fields: numeric ones, in the order of their columns."""
+    """described: all fields. fields: numeric ones, in the order of their columns."""
 
     window: WindowSpec
+    described: Mapping[str, Field]
     fields: Mapping[str, Field]
     vectors: Mapping[str, ResolvedLayout]
 
@@ -124,6 +126,7 @@ class _Plan:
             raise DataError(f"no field of numbers; there are {sorted(fields)}")
         return _Plan(
             window=window,
+            described=dict(fields),
             fields=numeric,
             vectors={name: layout.resolve(numeric) for name, layout in vectors.items()},
         )
@@ -131,15 +134,8 @@ class _Plan:
     def field_statistics(self, groups: _Groups) -> dict[str, FieldStatistics]:
         past = self.window.past
         steps = {offsets: Summary.merged(parts) for offsets, parts in groups.steps.items()}
-        offsets = range(-past, self.window.future + 1)
         overall = Summary.merged(list(steps.values()))
-        nothing = Summary.of(np.empty((0, overall.num_columns)))
-        per_step = [
-            Summary.merged(
-                [nothing, *(s for o, s in steps.items() if o is not None and o[0] <= k <= o[1])]
-            )
-            for k in offsets
-        ]
+        per_step = _by_offset(steps, -past, self.window.future, overall.num_columns)
         found: dict[str, FieldStatistics] = {}
         start = 0
         for name, each in self.fields.items():
@@ -162,6 +158,45 @@ class _Plan:
                 past=past,
             )
         return found
+
+
+def _by_offset(
+    groups: Mapping[_Offsets, Summary], first: int, last: int, num_columns: int
+) -> list[Summary]:
+    """Of each offset's steps. The groups near the beginnings of episodes belong to all offsets up
+    to some, those near the ends to all from some on: what is common is merged once, going down
+    and going up."""
+    nothing = Summary.of(np.empty((0, num_columns)))
+    offsets = range(first, last + 1)
+    from_first = {o[1]: s for o, s in groups.items() if o and o[0] == first and o[1] != last}
+    to_last = {o[0]: s for o, s in groups.items() if o and o[1] == last and o[0] != first}
+    downwards = {last + 1: nothing}
+    for k in reversed(offsets):
+        more = from_first.get(k)
+        before = downwards[k + 1]
+        downwards[k] = before if more is None else Summary.merged([before, more])
+    upwards = {first - 1: nothing}
+    for k in offsets:
+        more = to_last.get(k)
+        before = upwards[k - 1]
+        upwards[k] = before if more is None else Summary.merged([before, more])
+    # In every offset: or, of episodes shorter than the window, in a few in its middle.
+    others = {
+        o: s
+        for o, s in groups.items()
+        if o and (o == (first, last) or (first < o[0] and o[1] < last))
+    }
+    return [
+        Summary.merged(
+            [
+                nothing,
+                downwards[k],
+                upwards[k],
+                *(s for o, s in others.items() if o is not None and o[0] <= k <= o[1]),
+            ]
+        )
+        for k in offsets
+    ]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -224,12 +259,14 @@ def _summarise(dataset: Dataset, plan: _Plan, start: int) -> _Block:
     waiting = num_steps = 0
     for index in range(start, min(start + _EPISODES_A_BLOCK, len(dataset))):
         episode = dataset.episode(index)
-        values, digest = _read(episode, plan)
-        digests.append(digest)
-        length = episode.description.num_steps
-        table_TC = np.concatenate(
-            [values[name].reshape(length, -1) for name in plan.fields], axis=1, dtype=np.float64
-        )
+        description = episode.description
+        _check_fields(description, plan)
+        length = description.num_steps
+        values = episode.read_fields(list(plan.fields))
+        table_TC = _table(values, description)
+        hasher = hashlib.sha256(f"{description.episode_id} {length}\n".encode())
+        hasher.update(table_TC.data)
+        digests.append(hasher.digest())
         for offsets, steps in _groups_of_steps(plan.window, length):
             rows.setdefault(offsets, []).append(table_TC[steps])
         windows.add(values, length)
@@ -243,34 +280,35 @@ def _summarise(dataset: Dataset, plan: _Plan, start: int) -> _Block:
     return _Block(groups=groups, num_steps=num_steps, episode_digests=digests)
 
 
-def _read(episode: Episode, plan: _Plan) -> tuple[dict[str, npt.NDArray[Any]], bytes]:
-    """All fields' values, and a digest of them."""
-    description = episode.description
+def _check_fields(description: EpisodeDescription, plan: _Plan) -> None:
+    # Nearly always the very same.
+    if description.fields == plan.described:
+        return
     here = _numeric(description.fields)
-    if here.keys() != plan.fields.keys() or any(
-        here[name].shape != each.shape for name, each in plan.fields.items()
-    ):
-        differing = sorted(
-            n
-            for n in here.keys() | plan.fields.keys()
-            if n not in here or n not in plan.fields or here[n].shape != plan.fields[n].shape
-        )
+    differing = sorted(
+        n
+        for n in here.keys() | plan.fields.keys()
+        if n not in here or n not in plan.fields or here[n].shape != plan.fields[n].shape
+    )
+    if differing:
         raise DataError(
             f"fields differ from the first episode's: {differing}",
             episode=description.episode_id,
         )
-    values = episode.read_fields(list(plan.fields))
-    hasher = hashlib.sha256(f"{description.episode_id} {description.num_steps}\n".encode())
+
+
+def _table(values: Mapping[str, npt.NDArray[Any]], description: EpisodeDescription) -> FloatArray:
+    """(T, C), all fields side by side."""
+    length = description.num_steps
     for name, array in values.items():
-        if len(array) != description.num_steps:
+        if len(array) != length:
             raise DataError(
-                f"expected {description.num_steps} steps, got {len(array)}",
+                f"expected {length} steps, got {len(array)}",
                 episode=description.episode_id,
                 field=name,
             )
-        hasher.update(f"{name} {array.dtype.str}\n".encode())
-        hasher.update(np.ascontiguousarray(array).data)
-    return values, hasher.digest()
+    columns = [array.reshape(length, -1) for array in values.values()]
+    return np.concatenate(columns, axis=1, dtype=np.float64)
 
 
 def _numeric(fields: Mapping[str, Field]) -> dict[str, Field]:

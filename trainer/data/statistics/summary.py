@@ -159,7 +159,7 @@ class Summary:
         """For JSON: numbers to read, and `digest`, which merging needs. None: no number."""
         percentiles = self.quantiles([p / 100 for p in PERCENTILES])
         clusters = np.stack([self.digests.means, self.digests.weights])
-        used = int(np.nonzero(self.digests.weights.sum(axis=0))[0].max(initial=-1)) + 1
+        used = self.digests.num_used
         packed = zlib.compress(np.ascontiguousarray(clusters[:, :, :used]).astype("<f8").tobytes())
         empty = self.count == 0
         return {

@@ -85,10 +85,16 @@ class Digests:
 
     @staticmethod
     def merged(parts: Sequence[Digests]) -> Digests:
+        used = [part.num_used for part in parts]
         return Digests.of_weighted(
-            np.concatenate([part.means for part in parts], axis=1),
-            np.concatenate([part.weights for part in parts], axis=1),
+            np.concatenate([p.means[:, :n] for p, n in zip(parts, used, strict=True)], axis=1),
+            np.concatenate([p.weights[:, :n] for p, n in zip(parts, used, strict=True)], axis=1),
         )
+
+    @property
+    def num_used(self) -> int:
+        """Of the first clusters that any column uses."""
+        return int(np.nonzero(self.weights.any(axis=0))[0].max(initial=-1)) + 1
 
     def quantiles(
         self, probabilities: Sequence[float], minimum: FloatArray, maximum: FloatArray
