@@ -6,10 +6,12 @@ huggingface_hub) are imported only when a location asks for them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import posixpath
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -65,34 +67,42 @@ class Location:
         return Location(self.filesystem, posixpath.dirname(self.path.rstrip("/")), self.scheme)
 
     def exists(self) -> bool:
-        return bool(self.filesystem.exists(self.path))
+        with self._reached():
+            return bool(self.filesystem.exists(self.path))
 
     def is_dir(self) -> bool:
-        return bool(self.filesystem.isdir(self.path))
+        with self._reached():
+            return bool(self.filesystem.isdir(self.path))
 
     def is_file(self) -> bool:
-        return bool(self.filesystem.isfile(self.path))
+        with self._reached():
+            return bool(self.filesystem.isfile(self.path))
 
     def size(self) -> int:
         """In bytes."""
-        return int(self.filesystem.size(self.path))
+        with self._reached():
+            return int(self.filesystem.size(self.path))
 
     def children(self) -> list[Location]:
         """What a folder holds, by name."""
-        names = self.filesystem.ls(self.path, detail=False)
+        with self._reached():
+            names = self.filesystem.ls(self.path, detail=False)
         return [Location(self.filesystem, name, self.scheme) for name in sorted(names)]
 
     def find(self) -> list[Location]:
         """Every file below, by path."""
-        names = self.filesystem.find(self.path)
+        with self._reached():
+            names = self.filesystem.find(self.path)
         return [Location(self.filesystem, name, self.scheme) for name in sorted(names)]
 
     def open(self) -> IO[bytes]:
         """For reading."""
-        return self.filesystem.open(self.path, "rb")
+        with self._reached():
+            return self.filesystem.open(self.path, "rb")
 
     def read_bytes(self) -> bytes:
-        return self.filesystem.cat_file(self.path)
+        with self._reached():
+            return self.filesystem.cat_file(self.path)
 
     def read_text(self) -> str:
         return self.read_bytes().decode()
@@ -105,18 +115,36 @@ class Location:
         """
         if self.is_local:
             return Path(self.path)
-        version = f"{self} {self.filesystem.ukey(self.path)}"
+        with self._reached():
+            version = f"{self} {self.filesystem.ukey(self.path)}"
         digest = hashlib.sha256(version.encode()).hexdigest()
         copy = cache_folder() / digest[:2] / f"{digest[2:]}-{self.name}"
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             partial = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}.partial")
             try:
-                self.filesystem.get_file(self.path, str(partial))
+                with self._reached():
+                    self.filesystem.get_file(self.path, str(partial))
                 partial.replace(copy)
             finally:
                 partial.unlink(missing_ok=True)
         return copy
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Raises DataError where a remote store does not let itself be reached.
+
+        Each driver has errors of its own for a missing credential or network, of no common class.
+        """
+        try:
+            yield
+        except (OSError, DataError):
+            raise
+        except Exception as error:
+            if self.is_local:
+                raise
+            told = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"cannot be reached: {told}", where=self) from error
 
 
 def cache_folder() -> Path:

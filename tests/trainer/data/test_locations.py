@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from fsspec import AbstractFileSystem
 
 from tests.trainer.data.numbered_data import (
     assert_same_numbers,
@@ -88,6 +89,23 @@ def test_copy_that_fails_leaves_nothing(remote: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Location.parse("memory://store/nothing.mp4").local()
     assert cached_files(tmp_path) == []
+
+
+class _Unreachable(AbstractFileSystem):
+    """A store whose driver's errors are of its own class, as those of botocore and httpx are."""
+
+    protocol = "unreachable"
+
+    def exists(self, path: str, **options: Any) -> bool:
+        raise RuntimeError("Unable to locate\ncredentials")
+
+
+def test_store_that_cannot_be_reached_is_told_in_one_line() -> None:
+    fsspec.register_implementation("unreachable", _Unreachable, clobber=True)
+    with pytest.raises(DataError) as caught:
+        open_dataset("unreachable://bucket/data")
+    told = str(caught.value)
+    assert told == "unreachable://bucket/data: cannot be reached: Unable to locate credentials"
 
 
 def test_missing_place_is_an_error(remote: Any) -> None:

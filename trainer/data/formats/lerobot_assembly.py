@@ -29,6 +29,7 @@ _VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.
 _EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 # Summaries are merged this many at a time: each holds hundreds of numbers a column.
 _MERGED_AT_ONCE = 64
+_ROWS_AT_ONCE = 256
 
 
 def assemble(
@@ -44,20 +45,22 @@ def assemble(
     """folder: empty. parts: one an episode, in the data set's order."""
     if not parts:
         raise DataError("the data set has no episodes", where=folder)
-    tasks: dict[str, int] = {}
-    episodes: list[dict[str, Any]] = [{"episode_index": place} for place in range(len(parts))]
-    statistics = _Statistics(features)
-    _write_data(folder, parts, episodes, tasks, statistics, features, max_data_bytes)
+    lengths = [pq.read_metadata(part / "rows.parquet").num_rows for part in parts]
+    videos: list[dict[str, Any]] = [{} for _ in parts]
     for column, feature in features.items():
         if feature["dtype"] == "video":
-            _write_videos(folder, parts, episodes, column, max_video_bytes)
-    _write_tables(folder, episodes, tasks)
+            _write_videos(folder, parts, lengths, videos, column, max_video_bytes)
+    tasks: dict[str, int] = {}
+    statistics = _Statistics(features)
+    with _EpisodesTable(folder / _EPISODES_PATH) as episodes:
+        _write_data(folder, parts, videos, episodes, tasks, statistics, features, max_data_bytes)
+    _write_tasks(folder / "meta" / "tasks.parquet", tasks)
     (folder / "meta" / "stats.json").write_text(json.dumps(statistics.merged()))
     info = {
         "codebase_version": "v3.0",
         "robot_type": robot,
         "total_episodes": len(parts),
-        "total_frames": episodes[-1]["dataset_to_index"],
+        "total_frames": sum(lengths),
         "total_tasks": len(tasks),
         "chunks_size": FILES_PER_CHUNK,
         "data_files_size_in_mb": _whole_mb(max_data_bytes),
@@ -71,6 +74,39 @@ def assemble(
         "features": features,
     }
     (folder / "meta" / "info.json").write_text(json.dumps(info, indent=4))
+
+
+class _EpisodesTable:
+    """The table of episodes, written a few hundred rows at a time: each holds all statistics."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._waiting: list[Mapping[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> _EpisodesTable:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self._waiting.append(row)
+        if len(self._waiting) == _ROWS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        schema = None if self._writer is None else self._writer.schema
+        table = pa.Table.from_pylist([dict(row) for row in self._waiting], schema=schema)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy")
+        self._writer.write_table(table)
+        self._waiting = []
 
 
 class _Statistics:
@@ -107,13 +143,14 @@ class _Statistics:
 def _write_data(
     folder: Path,
     parts: Sequence[Path],
-    episodes: list[dict[str, Any]],
+    videos: Sequence[Mapping[str, Any]],
+    episodes: _EpisodesTable,
     tasks: dict[str, int],
     statistics: _Statistics,
     features: Mapping[str, Mapping[str, Any]],
     max_bytes: int,
 ) -> None:
-    """The rows of all episodes, a row group an episode; notes each's place in `episodes`."""
+    """The rows of all episodes, a row group an episode, and the table of episodes."""
     order = [name for name, feature in features.items() if feature["dtype"] != "video"]
     first = 0
     for file_number, places in enumerate(_files(parts, "rows.parquet", max_bytes)):
@@ -133,18 +170,22 @@ def _write_data(
                     episode=part["facts"]["episode_id"],
                 )
             writer.write_table(rows)
-            episodes[place] |= {
-                "tasks": part["texts"],
-                "length": len(rows),
-                "data/chunk_index": where["chunk_index"],
-                "data/file_index": where["file_index"],
-                "dataset_from_index": first,
-                "dataset_to_index": first + len(rows),
-                FACTS_COLUMN: json.dumps(part["facts"]),
-                **statistics.add(rows, part["colours"]),
-                "meta/episodes/chunk_index": 0,
-                "meta/episodes/file_index": 0,
-            }
+            episodes.add(
+                {
+                    "episode_index": place,
+                    "tasks": part["texts"],
+                    "length": len(rows),
+                    "data/chunk_index": where["chunk_index"],
+                    "data/file_index": where["file_index"],
+                    "dataset_from_index": first,
+                    "dataset_to_index": first + len(rows),
+                    **videos[place],
+                    FACTS_COLUMN: json.dumps(part["facts"]),
+                    **statistics.add(rows, part["colours"]),
+                    "meta/episodes/chunk_index": 0,
+                    "meta/episodes/file_index": 0,
+                }
+            )
             first += len(rows)
         if writer is not None:
             writer.close()
@@ -160,17 +201,20 @@ def _with_numbers(rows: pa.Table, episode: int, first: int, task_index: Any) -> 
 def _write_videos(
     folder: Path,
     parts: Sequence[Path],
-    episodes: list[dict[str, Any]],
+    lengths: Sequence[int],
+    videos: list[dict[str, Any]],
     column: str,
     max_bytes: int,
 ) -> None:
+    """The videos of a camera, several episodes a file; notes in `videos` where each one is."""
     name = f"{column}.mp4"
     for file_number, places in enumerate(_files(parts, name, max_bytes)):
         path, where = _place(folder, _VIDEO_PATH, file_number, video_key=column)
-        lengths = [episodes[place]["length"] for place in places]
-        spans = join_videos(path, [parts[place] / name for place in places], lengths)
+        spans = join_videos(
+            path, [parts[place] / name for place in places], [lengths[place] for place in places]
+        )
         for place, (begin_s, end_s) in zip(places, spans, strict=True):
-            episodes[place] |= {
+            videos[place] |= {
                 f"videos/{column}/chunk_index": where["chunk_index"],
                 f"videos/{column}/file_index": where["file_index"],
                 f"videos/{column}/from_timestamp": begin_s,
@@ -200,12 +244,7 @@ def _place(folder: Path, template: str, number: int, **words: str) -> tuple[Path
     return path, where
 
 
-def _write_tables(
-    folder: Path, episodes: Sequence[Mapping[str, Any]], tasks: Mapping[str, int]
-) -> None:
-    path = folder / _EPISODES_PATH
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(episodes)), path, compression="snappy")
+def _write_tasks(path: Path, tasks: Mapping[str, int]) -> None:
     table = pa.table(
         {"task_index": pa.array(list(tasks.values()), pa.int64()), "task": list(tasks)}
     )
@@ -229,7 +268,7 @@ def _write_tables(
         "pandas_version": "2.2.0",
     }
     table = table.replace_schema_metadata({b"pandas": json.dumps(told).encode()})
-    pq.write_table(table, folder / "meta" / "tasks.parquet")
+    pq.write_table(table, path)
 
 
 def _pandas_column(name: str, pandas_type: str, numpy_type: str) -> dict[str, Any]:
