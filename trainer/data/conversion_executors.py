@@ -81,11 +81,13 @@ def run_on_ray(
     ours = not ray.is_initialized()
     if ours:
         ray.init(log_to_driver=False, include_dashboard=False)
+    started: list[Any] = []
     try:
         num_actors = num_workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         actor_class: Any = ray.remote(num_cpus=1, max_restarts=0)(_RayWorker)
         shared = ray.put(job)
-        actors = [actor_class.remote(shared) for _ in range(min(num_actors, len(indices)))]
+        started += [actor_class.remote(shared) for _ in range(min(num_actors, len(indices)))]
+        actors = list(started)
         waiting = list(reversed(indices))
         in_hand: dict[Any, Any] = {}
         while in_hand or (waiting and not stop.is_set()):
@@ -100,6 +102,9 @@ def run_on_ray(
     except ray.exceptions.RayActorError as error:
         raise DataError(_WORKER_DIED) from error
     finally:
+        # One that still writes would meet whoever goes on with this conversion.
+        for actor in started:
+            ray.kill(actor)
         if ours:
             ray.shutdown()
 

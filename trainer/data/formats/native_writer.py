@@ -169,8 +169,8 @@ class NativeWriter(DatasetWriter):
             rows[column] = values
 
         fill(TIME, "times_s", np.asarray(episode.times_s(), np.float64))
-        for name in described.fields:
-            fill(name, name, episode.read(name))
+        for name, values in episode.read_fields(list(described.fields)).items():
+            fill(name, name, values)
         for name, camera in episode.description.cameras.items():
             if camera.has_intrinsics:
                 matrices: FloatArray = np.asarray(episode.intrinsics(name), np.float64)

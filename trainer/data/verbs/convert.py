@@ -123,8 +123,10 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 130
     except OSError as error:
+        # Ray's errors hold the whole story of the worker; its last line is the error.
+        told = error.strerror or str(error).strip().splitlines()[-1]
         raise OSError(
-            f"{writer.destination}: {error.strerror or error}; the episodes written so far are "
+            f"{writer.destination}: {told}; the episodes written so far are "
             "whole: mend that, and the same command goes on from there"
         ) from error
     if parsed.verify:
