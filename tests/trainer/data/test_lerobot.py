@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import simplejpeg
 
 from trainer.data.episode import Dataset, Episode
 from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
+from trainer.data.image_files import decode_image
 
 FIXTURES = Path(__file__).parent / "fixtures" / "lerobot"
 ALL = ("v3.0-video", "v3.0-image", "v2.1-video", "v2.1-image")
@@ -263,6 +265,42 @@ def test_tables_that_disagree_are_an_error(broken: Callable[[str], Path], name: 
     change_info(folder, total_episodes=4)
     with pytest.raises(DataError, match=r"tells of 4 episodes.* has 3"):
         open_dataset(folder)
+
+
+def test_features_are_understood_however_they_are_told(broken: Callable[[str], Path]) -> None:
+    folder = broken("v2.1-video")
+    features = json.loads((folder / "meta" / "info.json").read_text())["features"]
+    features[CAMERA] |= {"shape": [3, 32, 64], "names": ["channels", "height", "width"]}
+    features["observation.state"]["names"] = {"motors": ["waist", "elbow", "grip"]}
+    features["action"]["names"] = {"grip": 1, "waist": 0}
+    features["observation.note"] = {"dtype": "string", "shape": [1], "names": None}
+    depth = {"dtype": "video", "shape": [32, 64, 3], "info": {"video.is_depth_map": True}}
+    features["observation.images.depth"] = depth
+    change_info(folder, features=features)
+    episode = open_dataset(folder).episode(0)
+    assert episode.description.fields["observation.state"].names == ("waist", "elbow", "grip")
+    assert episode.description.fields["action"].names == ("waist", "grip")
+    assert list(episode.description.cameras) == ["front"]
+    assert shown_numbers(episode, [3]) == [3]
+    left_out = episode.description.provenance["features_left_out"]
+    assert "observation.note (holds no numbers but string)" in left_out
+    assert "observation.images.depth (a depth map" in left_out
+
+
+def test_images_may_be_jpeg(broken: Callable[[str], Path]) -> None:
+    folder = broken("v3.0-image")
+    (file,) = (folder / "data").rglob("*.parquet")
+    table = pq.read_table(file)
+    place = table.column_names.index(CAMERA)
+    images = table[CAMERA].to_pylist()
+    for image in images:
+        image["bytes"] = simplejpeg.encode_jpeg(decode_image(image["bytes"]), quality=95)
+    table = table.set_column(place, table.field(place), pa.array(images, table.field(place).type))
+    pq.write_table(table, file)
+    episode = open_dataset(folder).episode(1)
+    assert episode.description.cameras["front"].encoding == "jpeg"
+    assert shown_numbers(episode, range(5)) == [7, 8, 9, 10, 11]
+    assert episode.encoded_frames("front", [2]) == [images[9]["bytes"]]
 
 
 def change_info(folder: Path, **changes: object) -> None:
