@@ -196,8 +196,11 @@ class WindowLoader:
             return {}
         steps_BF = self.window.image_steps(anchors, self._lengths(samples, places))
         rows_BF = steps_BF + self._per_source(samples, self._cache_starts, places)[:, None]
-        index_BF = torch.from_numpy(rows_BF).to(self._device)
-        return {name: frames[index_BF] for name, frames in self._cache.items()}
+        index = torch.from_numpy(rows_BF.ravel()).to(self._device)
+        return {
+            name: frames.index_select(0, index).reshape(*rows_BF.shape, *frames.shape[1:])
+            for name, frames in self._cache.items()
+        }
 
     @property
     def _cache_starts(self) -> list[IntArray]:

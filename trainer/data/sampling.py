@@ -48,18 +48,19 @@ def permuted(places: npt.ArrayLike, size: npt.ArrayLike, *keys: npt.ArrayLike) -
     bits = np.ceil(np.log2(np.maximum(sizes, 2).astype(np.float64)) / 2).astype(np.uint64)
     # A logarithm may be rounded the wrong way.
     bits = np.maximum(bits + ((np.uint64(1) << (2 * bits)) < sizes), np.uint64(_LEAST_BITS))
+    round_keys = np.stack([hashed(key, turn) for turn in range(_FEISTEL_ROUNDS)])
     waiting = np.arange(len(at))
     while len(waiting):
-        at[waiting] = _feistel(at[waiting], bits[waiting], key[waiting])
+        at[waiting] = _feistel(at[waiting], bits[waiting], round_keys[:, waiting])
         waiting = waiting[at[waiting] >= sizes[waiting]]
     return at.astype(np.int64).reshape(shape)
 
 
-def _feistel(at: UintArray, bits: UintArray, key: UintArray) -> UintArray:
+def _feistel(at: UintArray, bits: UintArray, round_keys: UintArray) -> UintArray:
     mask = (np.uint64(1) << bits) - np.uint64(1)
     left, right = at >> bits, at & mask
-    for turn in range(_FEISTEL_ROUNDS):
-        left, right = right, left ^ (hashed(key, turn, right) & mask)
+    for key in round_keys:
+        left, right = right, left ^ (hashed(key ^ right) & mask)
     return (left << bits) | right
 
 
