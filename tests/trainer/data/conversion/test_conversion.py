@@ -304,6 +304,19 @@ def test_the_command_checks_what_it_wrote(
     assert "episode episode_000003" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["native", "lerobot-v3", "foundry"])
+def test_the_command_writes_what_it_reads_again(
+    demonstration_folder: Path, tmp_path: Path, name: str
+) -> None:
+    """From demonstrations to the format, and from there to the training format."""
+    written, again = tmp_path / "written", tmp_path / "again"
+    words = ["data", "convert", "--workers", "0"]
+    assert main([*words, str(demonstration_folder), str(written), "--to", name]) == 0
+    assert open_dataset(written).format_name == name
+    assert main([*words, str(written), str(again)]) == 0
+    assert [episode.description.num_steps for episode in open_dataset(again)] == [14] * 10
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
