@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -150,6 +151,8 @@ def _lag_findings(check: str, subject: str, pair: _Pair) -> list[Finding]:
     what = f"{abs(lag):.1f} steps ({1e3 * abs(lag) * step_s:.0f} ms), correlation {coefficient:.2f}"
     findings = []
     if lag < _EARLIEST_STEPS:
+        # To where a motion follows its command by half a step at least.
+        shift = math.ceil(0.5 - lag)
         findings.append(
             Finding(
                 check=check,
@@ -158,7 +161,7 @@ def _lag_findings(check: str, subject: str, pair: _Pair) -> list[Finding]:
                 measured=f"the motion comes before its command by {what}",
                 numbers=numbers,
                 cost="the policy learns to repeat what has happened, and lags behind when it acts",
-                remedy=f"shift the actions {round(-lag)} steps earlier, or find where they were "
+                remedy=f"shift the actions {shift} steps earlier, or find where they were "
                 "stamped late",
             )
         )

@@ -325,6 +325,7 @@ def test_lag_is_measured_in_steps_and_milliseconds(make_dataset: MakeDataset) ->
     # The hand follows its command by one step; the actions were stamped three steps late.
     assert finding.numbers["lag_steps"] == pytest.approx(-2, abs=0.1)
     assert finding.numbers["lag_ms"] == pytest.approx(-200, abs=10)
+    assert "shift the actions 3 steps earlier" in finding.remedy
 
 
 def test_where_is_exact(make_dataset: MakeDataset) -> None:
