@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from trainer.data.doctor.catalog import CHECKS
 from trainer.data.doctor.content import shared_findings
 from trainer.data.doctor.examination import examine
 from trainer.data.doctor.finding import Finding, Severity
-from trainer.data.episode import Dataset, Episode, Field
+from trainer.data.episode import Dataset, Episode, EpisodeDescription, Field
 from trainer.data.errors import DataError
 from trainer.data.formats.memory import MemoryDataset
 
@@ -361,6 +361,45 @@ def test_same_scenes_are_told_and_others_are_not(make_dataset: MakeDataset) -> N
     held = examine(make_dataset(same_seed, into=(4,), numbers=range(5, 10))).fingerprints
     (finding,) = shared_findings(train, held)
     assert (finding.check, finding.episodes) == ("shared-seeds", ("episode_000009",))
+
+
+class _VideoEpisode(Episode):
+    """Frames as a codec gives them back: a still one is not the same twice."""
+
+    def __init__(self, inner: Episode) -> None:
+        self._inner = inner
+
+    @property
+    def description(self) -> EpisodeDescription:
+        inner = self._inner.description
+        cameras = {name: replace(one, encoding="video") for name, one in inner.cameras.items()}
+        return replace(inner, cameras=cameras)
+
+    def times_s(self) -> np.ndarray:
+        return self._inner.times_s()
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self._inner.read(name, start, stop)
+
+    def frames(self, camera: str, steps: Sequence[int]) -> np.ndarray:
+        frames = self._inner.frames(camera, steps).astype(int)
+        noise = [np.random.default_rng(step).integers(-8, 9, frames.shape[1:]) for step in steps]
+        return (frames + np.stack(noise)).clip(0, 255).astype(np.uint8)
+
+    def intrinsics(self, camera: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self._inner.intrinsics(camera, start, stop)
+
+    def extrinsics(self, camera: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        return self._inner.extrinsics(camera, start, stop)
+
+
+@pytest.mark.parametrize(("plant", "found"), [(None, []), (frozen_camera, ["repeated-frames"])])
+def test_a_frozen_camera_is_found_in_a_video_too(
+    make_dataset: MakeDataset, plant: Plant | None, found: list[str]
+) -> None:
+    episodes = [_VideoEpisode(episode) for episode in make_dataset(plant)]
+    findings = examine(MemoryDataset(episodes)).findings
+    assert [one.check for one in findings if one.severity is Severity.ERROR] == found
 
 
 class _TornDataset(Dataset):
