@@ -59,8 +59,8 @@ class ConvertArguments:
         executor: local, or ray: the cluster of RAY_ADDRESS, or one on this machine.
         skip_bad: Go on without episodes that cannot be read; they are counted and listed.
         max_bad: With --skip-bad, how many may be bad before the conversion is refused.
-        encoding: Of frames that are not encoded yet. JPEG files are copied as they are. png loses
-            nothing.
+        encoding: Of frames: jpeg or png, png losing nothing, or for lerobot-v3 a video's h264
+            (its default) or av1. JPEG files are copied as they are.
         quality: Of JPEG, 1 to 100.
         resize: Resize frames to WIDTHxHEIGHT, such as 224x224; intrinsics follow.
         episodes: FIRST:END, places in the source, the last one left out.
@@ -78,7 +78,7 @@ class ConvertArguments:
     executor: Executor = "local"
     skip_bad: Annotated[bool, _Flag] = False
     max_bad: int = 10
-    encoding: Literal["jpeg", "png"] = "jpeg"
+    encoding: Literal["jpeg", "png", "h264", "av1"] | None = None
     quality: int = 95
     resize: str | None = None
     episodes: str | None = None
@@ -161,11 +161,23 @@ def _writer(parsed: ConvertArguments) -> DatasetWriter:
         size = ImageSize.parse(parsed.resize) if parsed.resize else None
     except ContractError as error:
         raise DataError(f"--resize: {error}") from error
-    module, _, name = _WRITERS[parsed.to].partition(":")
-    return getattr(importlib.import_module(module), name)(
-        destination=parsed.destination.absolute(),
-        images=ImageSettings(encoding=parsed.encoding, quality=parsed.quality, size=size),
+    is_lerobot = parsed.to == "lerobot-v3"
+    encoding = parsed.encoding or ("h264" if is_lerobot else "jpeg")
+    is_video = encoding in ("h264", "av1")
+    if is_video and not is_lerobot:
+        raise DataError(f"--encoding {encoding}: --to {parsed.to} holds images, jpeg or png")
+    images = ImageSettings(
+        encoding="png" if encoding == "png" else "jpeg", quality=parsed.quality, size=size
     )
+    module, _, name = _WRITERS[parsed.to].partition(":")
+    made = getattr(importlib.import_module(module), name)
+    destination = parsed.destination.absolute()
+    if is_lerobot:
+        from trainer.data.video_writing import VideoSettings
+
+        video = VideoSettings(codec="av1" if encoding == "av1" else "h264") if is_video else None
+        return made(destination=destination, images=images, video=video)
+    return made(destination=destination, images=images)
 
 
 def _verify(destination: Path) -> None:

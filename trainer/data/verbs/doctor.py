@@ -103,7 +103,12 @@ def _examine(source: str, parsed: DoctorArguments) -> Examination:
 
     def progress(indices: range) -> tqdm[int]:
         return tqdm(
-            indices, desc=f"examining {dataset.where}", unit="episode", leave=False, file=sys.stderr
+            indices,
+            desc=f"examining {dataset.where}",
+            unit="episode",
+            leave=False,
+            file=sys.stderr,
+            disable=None,
         )
 
     return examine(dataset, frame_pairs=parsed.frames, progress=progress)

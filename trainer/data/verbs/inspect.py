@@ -78,7 +78,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _progress(what: str, unit: str) -> Callable[[range], Any]:
-    return lambda numbers: tqdm(numbers, desc=what, unit=unit, leave=False, file=sys.stderr)
+    return lambda numbers: tqdm(
+        numbers, desc=what, unit=unit, leave=False, file=sys.stderr, disable=None
+    )
 
 
 def _draw(dataset: Dataset, facts: Overview, output: Path, rows: int, columns: int) -> None:

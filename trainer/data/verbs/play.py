@@ -72,7 +72,13 @@ def main(arguments: Sequence[str]) -> int:
 
     def progress(items: Iterator[Any]) -> tqdm[Any]:
         return tqdm(
-            items, desc="drawing", unit="step", total=num_steps, leave=False, file=sys.stderr
+            items,
+            desc="drawing",
+            unit="step",
+            total=num_steps,
+            leave=False,
+            file=sys.stderr,
+            disable=None,
         )
 
     fields = None if parsed.fields is None else parsed.fields.split(",")

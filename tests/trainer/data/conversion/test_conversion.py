@@ -317,6 +317,17 @@ def test_the_command_writes_what_it_reads_again(
     assert [episode.description.num_steps for episode in open_dataset(again)] == [14] * 10
 
 
+@pytest.mark.parametrize(("encoding", "stored"), [(None, "video"), ("png", "png")])
+def test_lerobot_takes_videos_or_images(
+    demonstration_folder: Path, tmp_path: Path, encoding: str | None, stored: str
+) -> None:
+    words = ["data", "convert", "--workers", "0", "--to", "lerobot-v3", "--episodes", "0:1"]
+    words += [] if encoding is None else ["--encoding", encoding]
+    assert main([*words, str(demonstration_folder), str(tmp_path / "written")]) == 0
+    cameras = open_dataset(tmp_path / "written").episode(0).description.cameras.values()
+    assert {camera.encoding for camera in cameras} == {stored}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -325,6 +336,7 @@ def test_the_command_writes_what_it_reads_again(
         (["--quality", "0"], "expected 1 to 100"),
         (["--max-bad", "-1"], "expected 0 or more"),
         (["--from", "demonstration"], "did you mean 'demonstrations'"),
+        (["--encoding", "h264"], "--to native holds images, jpeg or png"),
         (["--to", "foundry", "--verify"], "only the native format has checksums"),
     ],
 )
