@@ -189,10 +189,10 @@ def repeats_on_cpu(arguments: argparse.Namespace) -> dict[str, object]:
         ),
         expert=ObservationTokenConfig(transformer=language.transformer, num_layers=2),
         space=space,
-        flow=FlowConfig(repeats=8),
+        objective=FlowConfig(repeats=8),
     )
     policy = VisionLanguageAction(config)
-    single = VisionLanguageAction(replace(config, flow=FlowConfig(repeats=1)))
+    single = VisionLanguageAction(replace(config, objective=FlowConfig(repeats=1)))
     inputs, batch = observations(config, 2, num_images=4, num_words=16, device="cpu")
     generator = torch.Generator().manual_seed(0)
 
@@ -385,7 +385,7 @@ def inference_on_gpu(arguments: argparse.Namespace) -> dict[str, object]:
     measure("compiled_cuda_graph", lambda: captured(inputs, noise))
     return {
         "tokens_of_an_observation": inputs.token_BS.shape[1],
-        "steps": config.flow.num_steps,
+        "steps": config.objective.num_steps,
         "ms_per_chunk": {name: round(ms, 2) for name, ms in milliseconds.items()},
         "greatest_difference_of_the_graph": float((eager - replayed).abs().max()),
         "memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1),

@@ -146,15 +146,18 @@ VISION_LANGUAGE_ACTION_PRESETS = {
             transformer=LANGUAGE_PRESETS["tiny"].transformer, num_layers=2, num_times=100
         ),
         space=_FOUNDRY_SPACE,
-        flow=FlowConfig(repeats=4),
+        objective=FlowConfig(repeats=4),
     ),
     "foundry_1.7b": VisionLanguageActionConfig(
         backbone=VISION_LANGUAGE_PRESETS["foundry_1.3b"],
         expert=_observation_token(4),
         space=_FOUNDRY_SPACE,
-        flow=_FOUNDRY_FLOW,
+        objective=_FOUNDRY_FLOW,
     ),
     "qwen3_vl_2b": VisionLanguageActionConfig(
-        backbone=QWEN3_VL_2B, expert=_observation_token(1), space=_FOUNDRY_SPACE, flow=_FOUNDRY_FLOW
+        backbone=QWEN3_VL_2B,
+        expert=_observation_token(1),
+        space=_FOUNDRY_SPACE,
+        objective=_FOUNDRY_FLOW,
     ),
 }

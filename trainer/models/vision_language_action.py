@@ -1,11 +1,11 @@
-"""The whole policy: a backbone that sees and reads, an expert that acts, a flow between them.
+"""The whole policy: a backbone that sees and reads, and an expert that makes chunks of noise.
 
 Axes: B sample, R draw, T timestep, A numbers an action, P proprioceptive step, Q its numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from trainer.models.action.configuration import (
     ObservationTokenConfig,
 )
 from trainer.models.action.cross_attention_expert import CrossAttentionExpert
+from trainer.models.action.diffusion import DiffusionConfig, denoise, diffusion_loss
 from trainer.models.action.expert import repeated_rows, with_noise
 from trainer.models.action.flow_matching import (
     integrate,
@@ -39,13 +40,13 @@ class VisionLanguageActionConfig:
         backbone: Our own vision-language model, or one of Hugging Face's.
         expert: The network that denoises chunks.
         space: What an action is.
-        flow: How the expert is trained and asked.
+        objective: How the expert is trained and asked.
     """
 
     backbone: VisionLanguageConfig | HuggingFaceConfig
     expert: ExpertConfig
     space: ActionSpaceConfig
-    flow: FlowConfig = field(default_factory=FlowConfig)
+    objective: FlowConfig | DiffusionConfig = field(default_factory=FlowConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class ActionBatch:
 
 
 class Draws(NamedTuple):
-    """Noise (B R, T, A) and times (B R,), those of one sample next to each other."""
+    """Noise (B R, T, A) and times (B R,) from 0 to 1, those of one sample next to each other."""
 
     noise_BTA: Tensor
     time_B: Tensor
@@ -119,12 +120,13 @@ class VisionLanguageAction(nn.Module):
 
     def draw(self, batch: ActionBatch, generator: torch.Generator) -> Draws:
         """`repeats` draws for each sample."""
-        flow, chunk_BTA = self.config.flow, batch.chunk_BTA
-        count = len(chunk_BTA) * flow.repeats
-        noise_BTA = torch.randn(
-            (count, *chunk_BTA.shape[1:]), generator=generator, device=chunk_BTA.device
-        )
-        return Draws(noise_BTA, sample_times(flow.time, count, generator, chunk_BTA.device))
+        objective, chunk_BTA = self.config.objective, batch.chunk_BTA
+        count, device = len(chunk_BTA) * objective.repeats, chunk_BTA.device
+        noise_BTA = torch.randn((count, *chunk_BTA.shape[1:]), generator=generator, device=device)
+        if isinstance(objective, FlowConfig):
+            return Draws(noise_BTA, sample_times(objective.time, count, generator, device))
+        levels = torch.randint(objective.num_levels, (count,), generator=generator, device=device)
+        return Draws(noise_BTA, levels / objective.num_levels)
 
     def forward(
         self,
@@ -133,28 +135,40 @@ class VisionLanguageAction(nn.Module):
         generator: torch.Generator | None = None,
         draws: Draws | None = None,
     ) -> Tensor:
-        """The flow's loss, a scalar: the backbone runs once, the expert on every draw."""
+        """The objective's loss, a scalar: the backbone runs once, the expert on every draw."""
         if draws is None:
             if generator is None:
                 raise ValueError("give a generator, or the draws themselves")
             draws = self.draw(batch, generator)
-        flow = self.config.flow
+        objective = self.config.objective
+        input_noise = objective.input_noise if self.training else 0.0
         times = len(draws.time_B) // len(batch.chunk_BTA)
         conditioning = self.expert.read(
             self.observe(batch.inputs), batch.proprioception_BPQ
-        ).repeated(times, input_noise=flow.input_noise, generator=generator)
+        ).repeated(times, input_noise=input_noise, generator=generator)
         chunk_BTA = repeated_rows(batch.chunk_BTA, times)
+        weight_BT = repeated_rows(batch.weight_BT, times)
+
+        def output(noisy_BTA: Tensor, time_B: Tensor) -> Tensor:
+            if batch.is_known_BT is not None:
+                is_known_BT = repeated_rows(batch.is_known_BT, times)
+                noisy_BTA = torch.where(is_known_BT[..., None], chunk_BTA, noisy_BTA)
+            return self.expert(with_noise(noisy_BTA, input_noise, generator), time_B, conditioning)
+
+        if isinstance(objective, DiffusionConfig):
+            return diffusion_loss(
+                objective,
+                output,
+                chunk_BTA,
+                weight_BT,
+                noise_BTA=draws.noise_BTA,
+                level_B=(draws.time_B * objective.num_levels).round().long(),
+            )
         noisy_BTA = noisy_chunk(chunk_BTA, draws.noise_BTA, draws.time_B)
-        if flow.clamp is not None:
-            noisy_BTA = noisy_BTA.clamp(-flow.clamp, flow.clamp)
-        if batch.is_known_BT is not None:
-            is_known_BT = repeated_rows(batch.is_known_BT, times)
-            noisy_BTA = torch.where(is_known_BT[..., None], chunk_BTA, noisy_BTA)
-        noisy_BTA = with_noise(noisy_BTA, flow.input_noise, generator)
-        velocity_BTA = self.expert(noisy_BTA, draws.time_B, conditioning)
-        return velocity_loss(
-            velocity_BTA, chunk_BTA, draws.noise_BTA, repeated_rows(batch.weight_BT, times)
-        )
+        if objective.clamp is not None:
+            noisy_BTA = noisy_BTA.clamp(-objective.clamp, objective.clamp)
+        velocity_BTA = output(noisy_BTA, draws.time_B)
+        return velocity_loss(velocity_BTA, chunk_BTA, draws.noise_BTA, weight_BT)
 
     @torch.no_grad()
     def sample(
@@ -166,16 +180,33 @@ class VisionLanguageAction(nn.Module):
         known_BTA: Tensor | None = None,
         is_known_BT: Tensor | None = None,
         num_steps: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """A chunk (B, T, A) of normalised actions from noise."""
-        flow = self.config.flow
+        """A chunk (B, T, A) of normalised actions from noise; known timesteps come back as given.
+
+        `generator`: of what the DDPM sampler adds on the way; the others add nothing.
+        """
+        objective = self.config.objective
+        if num_steps is not None:
+            objective = replace(objective, num_steps=num_steps)
         conditioning = self.expert.read(self.observe(inputs), proprioception_BPQ)
-        return integrate(
-            lambda noisy_BTA, time_B: self.expert(noisy_BTA, time_B, conditioning),
-            noise_BTA,
-            num_steps=num_steps or flow.num_steps,
-            solver=flow.solver,
-            clamp=flow.clamp,
-            known_BTA=known_BTA,
-            is_known_BT=is_known_BT,
+
+        def with_known(x_BTA: Tensor) -> Tensor:
+            if known_BTA is None or is_known_BT is None:
+                return x_BTA
+            return torch.where(is_known_BT[..., None], known_BTA, x_BTA)
+
+        def output(noisy_BTA: Tensor, time_B: Tensor) -> Tensor:
+            return self.expert(with_known(noisy_BTA), time_B, conditioning)
+
+        if isinstance(objective, DiffusionConfig):
+            return with_known(denoise(objective, output, noise_BTA, generator=generator))
+        return with_known(
+            integrate(
+                output,
+                noise_BTA,
+                num_steps=objective.num_steps,
+                solver=objective.solver,
+                clamp=objective.clamp,
+            )
         )

@@ -17,6 +17,7 @@ from trainer.models.action.configuration import (
     ObservationTokenConfig,
     TimeConditioning,
 )
+from trainer.models.action.diffusion import DiffusionConfig, Prediction
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.configuration import TransformerConfig
 from trainer.models.presets import VISION_LANGUAGE_PRESETS
@@ -66,7 +67,7 @@ def policy(kind: str, **flow: object) -> VisionLanguageAction:
             backbone=BACKBONE,
             expert=EXPERTS[kind],
             space=SPACE,
-            flow=FlowConfig(**flow),  # type: ignore[arg-type]
+            objective=FlowConfig(**flow),  # type: ignore[arg-type]
         )
     )
 
@@ -172,8 +173,31 @@ def test_checkpointed_activations_give_the_same_gradients(kind: str) -> None:
         assert torch.equal(plain, checkpointed)
 
 
-def test_known_actions_are_given_back() -> None:
-    network = policy("token_add").eval()
+@pytest.mark.parametrize("prediction", ["noise", "chunk", "v"])
+def test_diffusion_trains_the_same_expert(prediction: Prediction) -> None:
+    config = policy("token_add").config
+    objective = DiffusionConfig(num_levels=50, prediction=prediction, repeats=8, num_steps=5)
+    network = VisionLanguageAction(replace(config, objective=objective))
+    data = batch()
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    losses = []
+    for step in range(60):
+        loss = network(data, generator=torch.Generator().manual_seed(step % 4))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-4:]) < 0.7 * sum(losses[:4])
+    chunk = network.eval().sample(
+        data.inputs, random(2, 6, 5), proprioception_BPQ=data.proprioception_BPQ
+    )
+    assert chunk.abs().max() <= 1.5
+
+
+@pytest.mark.parametrize("objective", [FlowConfig(), DiffusionConfig()])
+def test_known_actions_are_given_back(objective: FlowConfig | DiffusionConfig) -> None:
+    config = replace(policy("token_add").config, objective=objective)
+    network = VisionLanguageAction(config).eval()
     data = batch()
     chunk = network.sample(
         data.inputs,

@@ -45,6 +45,7 @@ class DiffusionConfig:
         num_steps: Of the sampler, at most num_levels.
         clip: Predicted chunks are kept within this of zero; None for no bound.
         repeats: Draws of level and noise for each observation.
+        input_noise: Deviation of noise on every action and proprioception that the network reads.
     """
 
     num_levels: int = 100
@@ -56,6 +57,7 @@ class DiffusionConfig:
     num_steps: int = 10
     clip: float | None = 1.5
     repeats: int = 1
+    input_noise: float = 0.0
 
     def __post_init__(self) -> None:
         require_positive(self, "num_levels", "num_steps", "beta_start", "beta_end", "repeats")
@@ -77,6 +79,7 @@ class DiffusionConfig:
             f"from beta_start ({self.beta_start}) up to 1",
             self.beta_end,
         )
+        require(self.input_noise >= 0, "input_noise", "0 or more", self.input_noise)
         require(self.clip is None or self.clip > 0, "clip", "a positive number or None", self.clip)
 
     def kept(self, device: torch.device) -> Tensor:

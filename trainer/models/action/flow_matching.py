@@ -71,21 +71,14 @@ def integrate(
     num_steps: int,
     solver: Solver = "euler",
     clamp: float | None = None,
-    known_BTA: Tensor | None = None,
-    is_known_BT: Tensor | None = None,
 ) -> Tensor:
     """From noise to a chunk in exactly `num_steps` equal steps, whatever their number.
 
-    Euler's error falls with the step's length, Heun's with its square. Timesteps that are known
-    are put back before every look at the network, as they were in training.
+    Euler's error falls with the step's length, Heun's with its square.
     """
 
     def settled(x_BTA: Tensor) -> Tensor:
-        if clamp is not None:
-            x_BTA = x_BTA.clamp(-clamp, clamp)
-        if known_BTA is not None and is_known_BT is not None:
-            x_BTA = torch.where(is_known_BT[..., None], known_BTA, x_BTA)
-        return x_BTA
+        return x_BTA if clamp is None else x_BTA.clamp(-clamp, clamp)
 
     x_BTA = settled(noise_BTA)
     for step in range(num_steps):
