@@ -84,7 +84,13 @@ def collect_statistics(
         raise DataError("no episode to take statistics of", where=dataset.where)
     first = dataset.episode(0).description
     # A stride thins the windows out, and changes nothing about how they are distributed.
-    plan = _Plan.make(first.fields, replace(window, stride=1), vectors or {})
+    plan = _Plan.make(
+        first.fields,
+        replace(window, stride=1),
+        vectors or {},
+        # A format that keeps checksums has a digest already.
+        hashes=type(dataset).digest is Dataset.digest,
+    )
     total = _Groups()
     digest, num_steps = hashlib.sha256(), 0
     for block in _blocks(dataset, plan, num_processes):
@@ -92,13 +98,13 @@ def collect_statistics(
         num_steps += block.num_steps
         for each in block.episode_digests:
             digest.update(each)
-        on_episodes(len(block.episode_digests))
+        on_episodes(block.num_episodes)
     source = StatisticsSource(
         where=dataset.where,
         format_name=dataset.format_name,
         num_episodes=len(dataset),
         num_steps=num_steps,
-        digest=digest.hexdigest(),
+        digest=digest.hexdigest() if plan.hashes else dataset.digest,
     )
     return DatasetStatistics(
         past=window.past,
@@ -116,10 +122,15 @@ class _Plan:
     described: Mapping[str, Field]
     fields: Mapping[str, Field]
     vectors: Mapping[str, ResolvedLayout]
+    hashes: bool
 
     @staticmethod
     def make(
-        fields: Mapping[str, Field], window: WindowSpec, vectors: Mapping[str, VectorLayout]
+        fields: Mapping[str, Field],
+        window: WindowSpec,
+        vectors: Mapping[str, VectorLayout],
+        *,
+        hashes: bool,
     ) -> _Plan:
         numeric = _numeric(fields)
         if not numeric:
@@ -129,6 +140,7 @@ class _Plan:
             described=dict(fields),
             fields=numeric,
             vectors={name: layout.resolve(numeric) for name, layout in vectors.items()},
+            hashes=hashes,
         )
 
     def field_statistics(self, groups: _Groups) -> dict[str, FieldStatistics]:
@@ -223,6 +235,7 @@ def _append(lists: dict[Any, list[Summary]], key: Any, parts: Sequence[Summary])
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Block:
     groups: _Groups
+    num_episodes: int
     num_steps: int
     episode_digests: list[bytes]
 
@@ -257,16 +270,18 @@ def _summarise(dataset: Dataset, plan: _Plan, start: int) -> _Block:
     windows = _WindowRows(plan, groups)
     digests: list[bytes] = []
     waiting = num_steps = 0
-    for index in range(start, min(start + _EPISODES_A_BLOCK, len(dataset))):
+    indices = range(start, min(start + _EPISODES_A_BLOCK, len(dataset)))
+    for index in indices:
         episode = dataset.episode(index)
         description = episode.description
         _check_fields(description, plan)
         length = description.num_steps
         values = episode.read_fields(list(plan.fields))
         table_TC = _table(values, description)
-        hasher = hashlib.sha256(f"{description.episode_id} {length}\n".encode())
-        hasher.update(table_TC.data)
-        digests.append(hasher.digest())
+        if plan.hashes:
+            hasher = hashlib.sha256(f"{description.episode_id} {length}\n".encode())
+            hasher.update(table_TC.data)
+            digests.append(hasher.digest())
         for offsets, steps in _groups_of_steps(plan.window, length):
             rows.setdefault(offsets, []).append(table_TC[steps])
         windows.add(values, length)
@@ -277,7 +292,12 @@ def _summarise(dataset: Dataset, plan: _Plan, start: int) -> _Block:
             waiting = 0
     _flush(rows, groups)
     windows.flush()
-    return _Block(groups=groups, num_steps=num_steps, episode_digests=digests)
+    return _Block(
+        groups=groups,
+        num_episodes=len(indices),
+        num_steps=num_steps,
+        episode_digests=digests,
+    )
 
 
 def _check_fields(description: EpisodeDescription, plan: _Plan) -> None:

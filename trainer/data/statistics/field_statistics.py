@@ -77,7 +77,11 @@ class FieldStatistics:
 
 @dataclass(frozen=True, kw_only=True)
 class StatisticsSource:
-    """What statistics are of. digest: SHA-256 over the episodes' ids and low-dimensional data."""
+    """What statistics are of.
+
+    digest: the data set's own, where its format keeps checksums (`Dataset.digest`); otherwise
+    SHA-256 over the episodes' ids and numbers.
+    """
 
     where: str
     format_name: str

@@ -78,7 +78,7 @@ def _table(statistics: DatasetStatistics) -> str:
     (source,) = statistics.sources
     lines = [
         f"{source.where} ({source.format_name}): {statistics.num_episodes} episodes, "
-        f"{statistics.num_steps} control steps, SHA-256 of its numbers {source.digest[:16]}",
+        f"{statistics.num_steps} control steps, digest {source.digest[:16]}",
         "",
     ]
     rows: list[tuple[str, ...]] = [("", *_COLUMNS, "not finite")]
