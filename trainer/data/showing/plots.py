@@ -130,7 +130,7 @@ class PlottedPanel:
         numbers = np.concatenate(shown) if shown else np.zeros(0)
         low, high = (numbers.min(), numbers.max()) if len(numbers) else (0.0, 1.0)
         # A flat curve runs through the middle of a band, not along its edge.
-        margin = max(0.06 * (high - low), 1e-3 * max(abs(low), abs(high), 1e-3))
+        margin = max(0.06 * (high - low), 0.02 * max(abs(low), abs(high), 1e-3))
         self._low, self._high = float(low - margin), float(high + margin)
         self._picture = self._draw()
 

@@ -46,11 +46,6 @@ class TextTokenizer:
         """Of plain text, without special tokens."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
-    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """As encode does, several at once on all cores."""
-        encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [one.ids for one in encoded]
-
     def decode(self, tokens: Sequence[int]) -> str:
         """Special tokens are left out."""
         return self._tokenizer.decode(list(tokens))

@@ -130,6 +130,17 @@ def test_a_transformers_template_marks_the_answers(tokenizer: TextTokenizer) -> 
     assert encoded.tokens_per_image == 3
 
 
+def test_a_prompt_is_what_comes_before_the_answer(tokenizer: TextTokenizer) -> None:
+    hub = HubChatTemplate(hub_tokenizer(tokenizer, CHATML), image="<|image|>", tokens_per_image=4)
+    for template in (ChatTemplate(tokenizer, 4), hub):
+        whole, said = template.encode_turns(TURNS, "a")
+        prompt = template.encode_prompt(TURNS[:3])
+        assert whole[: len(prompt)] == prompt
+        # From there on all is said by the assistant.
+        assert all(said[len(prompt) :])
+        assert not said[len(prompt) - 1]
+
+
 def test_a_template_that_cannot_be_marked_is_refused(tokenizer: TextTokenizer) -> None:
     # It counts the turns in front: what came before changes with every turn.
     template = HubChatTemplate(hub_tokenizer(tokenizer, "{{ messages | length }}" + CHATML))
