@@ -99,10 +99,15 @@ class HuggingFaceBackbone(nn.Module):
         return token_id
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
+        # transformers 5.24 deprecates the name that 5.17 has alone.
+        prefix = (
+            "activation" if hasattr(self.model, "activation_checkpointing_enable") else "gradient"
+        )
         if enabled:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            options = {f"{prefix}_checkpointing_kwargs": {"use_reentrant": False}}
+            getattr(self.model, f"{prefix}_checkpointing_enable")(**options)
         else:
-            self.model.gradient_checkpointing_disable()
+            getattr(self.model, f"{prefix}_checkpointing_disable")()
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile each decoder layer and each vision block in place."""

@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.backbone import BackboneFeatures, VisionLanguageInput
+from trainer.models.hugging_face_language import (
+    HuggingFaceLanguageConfig,
+    HuggingFaceLanguageModel,
+)
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.generation import GenerationConfig, generate
 from trainer.models.language.language_model import LanguageModel, LanguageOutput
@@ -26,20 +30,24 @@ class VisionLanguageConfig:
     """A ViT whose tokens stand among a language model's words.
 
     Attributes:
-        language: The language model.
+        language: The language model: our own, or one of Hugging Face's.
         vision: The ViT and its connector.
         image_token: The vocabulary's place holder for one token of an image.
         bidirectional_prefix: Whether images and prompt see each other in both directions, as in
             PaliGemma; the answer stays causal.
     """
 
-    language: LanguageConfig
+    language: LanguageConfig | HuggingFaceLanguageConfig
     vision: VisionTransformerConfig
     image_token: int
     bidirectional_prefix: bool = False
 
     def __post_init__(self) -> None:
-        size = self.language.vocabulary_size
+        if isinstance(self.language, LanguageConfig):
+            self.require_image_token(self.language.vocabulary_size)
+
+    def require_image_token(self, size: int) -> None:
+        """Of Hugging Face's models the vocabulary's size is known once they are there."""
         require(
             0 <= self.image_token < size,
             "image_token",
@@ -55,19 +63,24 @@ class VisionLanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.vision = VisionTransformer(config.vision)
-        self.connector = Connector(config.vision, config.language.transformer.width)
-        self.language = LanguageModel(config.language)
+        self.language: LanguageModel | HuggingFaceLanguageModel
+        if isinstance(config.language, LanguageConfig):
+            self.language = LanguageModel(config.language)
+        else:
+            self.language = HuggingFaceLanguageModel(config.language)
+            config.require_image_token(self.language.vocabulary_size)
+        self.connector = Connector(config.vision, self.language.width)
         # Not a row of the vocabulary, so that it can be added to a trained model as it is.
-        self.observation_token = nn.Parameter(torch.empty(config.language.transformer.width))
+        self.observation_token = nn.Parameter(torch.empty(self.language.width))
         self.reset_observation_token()
 
     @property
     def width(self) -> int:
-        return self.config.language.transformer.width
+        return self.language.width
 
     @property
     def depth(self) -> int:
-        return self.config.language.transformer.depth
+        return self.language.depth
 
     def reset_observation_token(self) -> None:
         """The mean word: where nothing has been learned, nothing is singled out."""
@@ -76,11 +89,11 @@ class VisionLanguageModel(nn.Module):
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
         self.vision.transformer.checkpoint_activations(enabled)
-        self.language.transformer.checkpoint_activations(enabled)
+        self.language.checkpoint_activations(enabled)
 
     def compile_blocks(self, **options: object) -> None:
         self.vision.transformer.compile_blocks(**options)
-        self.language.transformer.compile_blocks(**options)
+        self.language.compile_blocks(**options)
 
     def embed(self, token_BS: Tensor, image_NCHW: Tensor | None) -> Tensor:
         """(B, S, D): words, and the images' tokens in their places."""

@@ -29,6 +29,7 @@ from trainer.models.action.flow_matching import (
 from trainer.models.action.observation_token_expert import ObservationTokenExpert
 from trainer.models.backbone import BackboneFeatures, VisionLanguageInput
 from trainer.models.hugging_face import HuggingFaceBackbone, HuggingFaceConfig
+from trainer.models.language.configuration import LanguageConfig
 from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
 
 
@@ -87,7 +88,8 @@ class VisionLanguageAction(nn.Module):
             self.backbone, shape = HuggingFaceBackbone(config.backbone), None
         else:
             self.backbone = VisionLanguageModel(config.backbone)
-            shape = config.backbone.language.transformer
+            language = config.backbone.language
+            shape = language.transformer if isinstance(language, LanguageConfig) else None
         width, depth = self.backbone.width, self.backbone.depth
         self.expert: ObservationTokenExpert | CrossAttentionExpert
         if isinstance(config.expert, ObservationTokenConfig):

@@ -6,6 +6,7 @@ Axes: B sample, S position, D width, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from torch import Tensor
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.language.masks import AttentionMask
 from trainer.models.requirements import require, require_positive
+
+if TYPE_CHECKING:
+    from trainer.models.hugging_face_language import HuggingFaceLanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class GenerationConfig:
 
 @torch.no_grad()
 def generate(
-    model: LanguageModel,
+    model: LanguageModel | HuggingFaceLanguageModel,
     token_BS: Tensor,
     config: GenerationConfig,
     *,
@@ -70,7 +74,7 @@ def generate(
     valid_BC = torch.ones(num_samples, capacity, dtype=torch.bool, device=device)
     valid_BC[:, :prompt_length] = valid_BS
     position_BC = (valid_BC.cumsum(dim=1) - 1).clamp(min=0)
-    cache = model.new_cache(num_samples, capacity)
+    cache: Any = model.new_cache(num_samples, capacity)
     generator = torch.Generator(device=device).manual_seed(config.seed)
     is_done_B = torch.zeros(num_samples, dtype=torch.bool, device=device)
     drawn: list[Tensor] = []

@@ -56,6 +56,24 @@ class LanguageModel(nn.Module):
         if not self.config.tied_weights:
             truncated_normal_(self.head.weight, deviation)
 
+    @property
+    def width(self) -> int:
+        return self.config.transformer.width
+
+    @property
+    def depth(self) -> int:
+        return self.config.transformer.depth
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self.config.vocabulary_size
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        self.transformer.checkpoint_activations(enabled)
+
+    def compile_blocks(self, **options: object) -> None:
+        self.transformer.compile_blocks(**options)
+
     def embed(self, token_BS: Tensor) -> Tensor:
         """(B, S, D), before the norm that may follow."""
         return self.embedding(token_BS)

@@ -1,0 +1,61 @@
+"""How much of a pretrained network is trained: nothing, low-rank updates, or all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from trainer.models.requirements import require, require_choice, require_positive
+
+AdaptationKind = Literal["full", "lora", "frozen"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationConfig:
+    """What may change of a pretrained network.
+
+    Attributes:
+        kind: Everything; low-rank updates (LoRA, Hu et al. 2021, arXiv:2106.09685) beside frozen
+            weights, through peft; or nothing.
+        rank: Of the updates.
+        alpha: Updates are scaled by alpha / rank.
+        dropout: Of what the updates read.
+        targets: Names of the matrices that are updated; empty for all but the head's.
+    """
+
+    kind: AdaptationKind = "full"
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_choice(self, kind=get_args(AdaptationKind))
+        require_positive(self, "rank", "alpha")
+        require(0 <= self.dropout < 1, "dropout", "0 <= dropout < 1", self.dropout)
+
+
+def adapt(model: Any, config: AdaptationConfig) -> None:
+    """Freeze a Hugging Face model, or put low-rank updates beside its matrices, in place."""
+    if config.kind == "frozen":
+        model.requires_grad_(False)
+    elif config.kind == "lora":
+        # Here, so that who adapts nothing needs no peft.
+        from peft import LoraConfig, inject_adapter_in_model
+
+        updates = LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]: any number scales
+            lora_dropout=config.dropout,
+            target_modules=list(config.targets) or "all-linear",
+        )
+        # It freezes all other weights. The model stays of its own class, not peft's.
+        inject_adapter_in_model(updates, model)
+
+
+def trainable_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """What an optimizer is given, by name."""
+    return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
