@@ -362,7 +362,12 @@ def _groups_of_steps(window: WindowSpec, length: int) -> list[tuple[_Offsets, sl
 
 def _flush(rows: dict[_Offsets, list[npt.NDArray[Any]]], groups: _Groups) -> None:
     for offsets, tables in rows.items():
-        _append(groups.steps, offsets, [Summary.of(np.concatenate(tables))])
+        num_columns, num_steps = tables[0].shape[1], sum(map(len, tables))
+        columns_CN, start = np.empty((num_columns, num_steps)), 0
+        for table_TC in tables:
+            columns_CN[:, start : start + len(table_TC)] = table_TC.T
+            start += len(table_TC)
+        _append(groups.steps, offsets, [Summary.of_columns(columns_CN)])
     rows.clear()
 
 

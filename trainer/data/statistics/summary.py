@@ -58,12 +58,16 @@ class Summary:
     @staticmethod
     def of(rows_NC: npt.NDArray[Any]) -> Summary:
         """Of numbers of any real dtype."""
-        width = max(1, _NUMBERS_IN_CACHE // max(1, len(rows_NC)))
-        if rows_NC.shape[1] > width:
-            starts = range(0, rows_NC.shape[1], width)
-            return Summary._beside([Summary.of(rows_NC[:, a : a + width]) for a in starts])
-        # A copy, with each column in one piece: it is sorted in place.
-        columns_CN = np.array(rows_NC.T, dtype=np.float64, order="C")
+        # A copy, with each column in one piece.
+        return Summary.of_columns(np.array(rows_NC.T, dtype=np.float64, order="C"))
+
+    @staticmethod
+    def of_columns(columns_CN: FloatArray) -> Summary:
+        """Of columns that each lie in one piece; they are sorted in place."""
+        width = max(1, _NUMBERS_IN_CACHE // max(1, columns_CN.shape[1]))
+        if len(columns_CN) > width:
+            starts = range(0, len(columns_CN), width)
+            return Summary._beside([Summary.of_columns(columns_CN[a : a + width]) for a in starts])
         num_columns, total = columns_CN.shape
         finite = np.isfinite(columns_CN)
         if total and finite.all():
