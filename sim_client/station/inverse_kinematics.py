@@ -126,6 +126,7 @@ class DifferentialInverseKinematics:
         """Start from the joint angles q (7,), at rest."""
         self.angles: list[float] = q.tolist()
         self.rates = [0.0] * panda.NUM_JOINTS
+        self._settled_at: Sequence[float] | None = None
 
     @property
     def q(self) -> Array:
@@ -144,6 +145,8 @@ class DifferentialInverseKinematics:
 
     def step_toward(self, X_BE_target: Sequence[float], dt_s: float) -> None:
         """One tick of dt_s seconds toward the target, its 16 numbers row by row."""
+        if X_BE_target == self._settled_at:
+            return
         limits = self.limits
         X_BE, columns = panda.chain(self.angles)
         translation, rotation = _way_between(X_BE, X_BE_target)
@@ -156,10 +159,16 @@ class DifferentialInverseKinematics:
             share * (preferred - angle)
             for preferred, angle in zip(self._posture, self.angles, strict=True)
         ]
-        self._follow(self._within_limits(columns, move, toward_posture), dt_s)
+        changes = self._within_limits(columns, move, toward_posture)
+        self._follow(changes, dt_s)
+        if all(-_SETTLED_RAD < change < _SETTLED_RAD for change in changes):
+            # An arm that waits, as the other one works, stays where it is instead of creeping on.
+            self.rates = [0.0] * panda.NUM_JOINTS
+            self._settled_at = X_BE_target
 
     def step_joints(self, q_target: Sequence[float], dt_s: float) -> None:
         """One tick of dt_s seconds straight toward joint angles (7,), within the same limits."""
+        self._settled_at = None
         within = self._clipped(q_target)
         self._follow(
             [after - angle for after, angle in zip(within, self.angles, strict=True)], dt_s
@@ -218,6 +227,8 @@ class DifferentialInverseKinematics:
 
 _LOWEST_RAD: list[float] = panda.LOWER_RAD.tolist()
 _HIGHEST_RAD: list[float] = panda.UPPER_RAD.tolist()
+# Of a tick's greatest change: a tenth of a milliradian a second.
+_SETTLED_RAD = 2e-6
 _MAX_SOLVE_ITERATIONS = 400
 # Toward the seed's posture first; then without that pull, which damping lets shift the flange
 # where the arm is near a singularity.

@@ -140,3 +140,18 @@ def test_the_spare_joint_returns_to_the_posture() -> None:
         ends.append(follower.q.copy())
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-3)
     np.testing.assert_allclose(ends[0], POSTURE, atol=1e-3)
+
+
+def test_an_arm_that_waits_stays_where_it_is() -> None:
+    kinematics = DifferentialInverseKinematics(posture=POSTURE)
+    X_BE = panda.forward_kinematics(POSTURE + 0.2)
+    for _ in range(2000):
+        kinematics.step(X_BE, 0.02)
+    waiting = kinematics.q
+    np.testing.assert_allclose(panda.forward_kinematics(waiting), X_BE, atol=2e-5)
+    for _ in range(10):
+        np.testing.assert_array_equal(kinematics.step(X_BE, 0.02), waiting)
+    np.testing.assert_array_equal(kinematics.qdot, np.zeros(7))
+    moved = X_BE.copy()
+    moved[2, 3] += 0.01
+    assert np.abs(kinematics.step(moved, 0.02) - waiting).max() > 1e-4
