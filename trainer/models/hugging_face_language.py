@@ -109,7 +109,14 @@ class HuggingFaceLanguageModel(nn.Module):
         return super().train(mode and self.config.adaptation.kind != "frozen")
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
-        checkpoint_blocks(self.model, enabled)
+        # transformers 5.24 deprecates the name that 5.17 has alone.
+        is_new = hasattr(self.model, "activation_checkpointing_enable")
+        prefix = f"{'activation' if is_new else 'gradient'}_checkpointing"
+        if enabled:
+            options = {f"{prefix}_kwargs": {"use_reentrant": False}}
+            getattr(self.model, f"{prefix}_enable")(**options)
+        else:
+            getattr(self.model, f"{prefix}_disable")()
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile each block in place."""
@@ -150,7 +157,9 @@ class HuggingFaceLanguageModel(nn.Module):
         output = self.model.base_model(
             inputs_embeds=x_BSD,
             # Without a mask it is causal by itself.
-            attention_mask=None if dense_B1QK is None else dense_B1QK.expand(len(x_BSD), -1, -1, -1),
+            attention_mask=None
+            if dense_B1QK is None
+            else dense_B1QK.expand(len(x_BSD), -1, -1, -1),
             position_ids=position_BS,
             use_cache=cache is not None,
             output_hidden_states=num_layers > 0,

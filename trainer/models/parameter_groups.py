@@ -1,4 +1,4 @@
-"""Groups of parameters for an optimizer: a learning rate for each part, decay for matrices alone."""
+"""Groups of parameters for an optimizer: a learning rate for each part, decay for matrices."""
 
 from __future__ import annotations
 
