@@ -76,7 +76,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden_ND) if needs_hidden else None
         # Summed in float32: in bfloat16 many small chunks would be lost in a large sum.
-        grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if needs_weight else None
+        is_exact = hidden_ND.dtype == torch.float32 and len(hidden_ND) > 0
+        grad_weight = None
+        if needs_weight:
+            new = torch.empty_like if is_exact else torch.zeros_like
+            grad_weight = new(weight_VD, dtype=torch.float32)
         # Scaling the narrow factor of the weight's gradient spares a pass over the wide product.
         shared_ND = (hidden_ND.float() * share).to(hidden_ND.dtype)
         total = hidden_ND.new_zeros((), dtype=torch.float32)
@@ -99,8 +103,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if grad_hidden is not None:
                     torch.mm(grad_logits, compute_VD, out=grad_hidden[part])
                 if grad_weight is not None:
-                    if hidden.dtype == torch.float32:
-                        grad_weight.addmm_(grad_logits.T, shared_ND[part])
+                    if is_exact:
+                        # The first product needs no zeros beneath it.
+                        grad_weight.addmm_(
+                            grad_logits.T, shared_ND[part], beta=0 if start == 0 else 1
+                        )
                     else:
                         grad_weight += grad_logits.T @ shared_ND[part]
             if grad_hidden is not None:
