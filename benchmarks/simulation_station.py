@@ -111,9 +111,20 @@ def bare_drake_steps(
     world = station.world
     began = round(world.context.get_time() / TIME_STEP_S)
 
+    plant, context = world.scene.plant, world.plant_context
+    ports = [
+        (
+            plant.get_desired_state_input_port(arm.arm),
+            plant.get_desired_state_input_port(arm.fingers),
+        )
+        for arm in world.scene.arms.values()
+    ]
+
     def step(ticks: Sequence[tuple[Tick, float]]) -> None:
         for tick, until_s in ticks:
-            world.fix_commands(tick.commands)
+            for (arm_port, finger_port), command in zip(ports, tick.commands, strict=True):
+                arm_port.FixValue(context, command.joints)
+                finger_port.FixValue(context, command.fingers)
             world.simulator.AdvanceTo(until_s)
 
     steps = []

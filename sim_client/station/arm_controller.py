@@ -80,6 +80,8 @@ class ArmController:
         self._q_target: list[float] | None = None
         self._num_time_steps = self._time_steps_left = 0
         self.width_target_m = self.width_m = width_m
+        self._former: ArmCommand | None = None
+        self._former_joints: list[float] = []
 
     @property
     def q(self) -> Array:
@@ -90,13 +92,22 @@ class ArmController:
         return self._kinematics.qdot
 
     def command(self) -> ArmCommand:
-        """What the servos are given in this tick."""
+        """What the servos are given in this tick; what stays as it was is the same array again."""
+        former, kinematics = self._former, self._kinematics
+        joints = kinematics.angles + kinematics.rates
         travel_m = self.width_m / 2.0
-        kinematics = self._kinematics
-        return ArmCommand(
-            joints=np.array(kinematics.angles + kinematics.rates),
-            fingers=np.array([travel_m, travel_m, 0.0, 0.0]),
-        )
+        if former is None or joints != self._former_joints:
+            self._former_joints = joints
+            former = ArmCommand(np.array(joints), self._fingers(former, travel_m))
+        elif travel_m != former.fingers[0]:
+            former = ArmCommand(former.joints, self._fingers(former, travel_m))
+        self._former = former
+        return former
+
+    def _fingers(self, former: ArmCommand | None, travel_m: float) -> Array:
+        if former is not None and former.fingers[0] == travel_m:
+            return former.fingers
+        return np.array([travel_m, travel_m, 0.0, 0.0])
 
     def reset(self, X_TE: Array, width_m: float) -> None:
         """Start at rest at X_TE (4, 4). Raises ValueError where it is out of reach."""

@@ -98,6 +98,11 @@ def _way_between(X: Sequence[float], X_target: Sequence[float]) -> tuple[list[fl
     return [dp - ap, ep - bp, fp - cp], rotation
 
 
+def _is_same(X: Sequence[float], Y: Sequence[float]) -> bool:
+    """But for rounding: a pose that is asked for again may have been through other frames."""
+    return all(-1e-9 < x - y < 1e-9 for x, y in zip(X, Y, strict=True))
+
+
 def _capped(vector: list[float], length: float) -> list[float]:
     x, y, z = vector
     norm = sqrt(x * x + y * y + z * z)
@@ -145,7 +150,7 @@ class DifferentialInverseKinematics:
 
     def step_toward(self, X_BE_target: Sequence[float], dt_s: float) -> None:
         """One tick of dt_s seconds toward the target, its 16 numbers row by row."""
-        if X_BE_target == self._settled_at:
+        if self._settled_at is not None and _is_same(X_BE_target, self._settled_at):
             return
         limits = self.limits
         X_BE, columns = panda.chain(self.angles)

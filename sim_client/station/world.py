@@ -53,6 +53,7 @@ class World:
             )
             for side in self.controllers
         ]
+        self._fixed: list[ArmCommand | None] = [None] * len(self._ports)
         self._contacts = ContactReader(self.scene)
         free = [name for name in self.scene.bodies if name not in self.scene.fixed_frames]
         self.free_objects = tuple(free)
@@ -125,9 +126,14 @@ class World:
 
     def fix_commands(self, commands: Sequence[ArmCommand]) -> None:
         """Give the arms' servos what they are to follow from now on."""
-        for (arm_port, finger_port), command in zip(self._ports, commands, strict=True):
-            arm_port.FixValue(self.plant_context, command.joints)
-            finger_port.FixValue(self.plant_context, command.fingers)
+        for side, (arm_port, finger_port) in enumerate(self._ports):
+            command, fixed = commands[side], self._fixed[side]
+            # What is the same as before is fixed already: an arm that waits, an open hand.
+            if fixed is None or command.joints is not fixed.joints:
+                arm_port.FixValue(self.plant_context, command.joints)
+            if fixed is None or command.fingers is not fixed.fingers:
+                finger_port.FixValue(self.plant_context, command.fingers)
+            self._fixed[side] = command
 
     def require_finite(self) -> None:
         """Raises SimulationError where the simulation has diverged."""
