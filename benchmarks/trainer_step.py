@@ -25,9 +25,9 @@ from trainer.data.batches import Batch, TrainingData
 from trainer.data.episode import Field, FieldRole
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
-from trainer.learner import Learner
 from trainer.models.policy_network import images_to_input
-from trainer.recipes import find_recipe
+from trainer.policy_learner import PolicyLearner
+from trainer.recipes import find_policy_recipe
 from trainer.training_loop import resolve
 
 
@@ -99,11 +99,11 @@ def timed(act: Callable[[int], object], count: int, warm_up: int) -> dict[str, f
 def main() -> None:
     arguments = tyro.cli(BenchmarkArguments, description=__doc__)
     torch.set_num_threads(1)
-    config = resolve(replace(find_recipe(arguments.recipe), precision=arguments.precision))
+    config = resolve(replace(find_policy_recipe(arguments.recipe), precision=arguments.precision))
     device = torch.device(config.device)
     recordings = random_recordings(config, arguments.image_side)
     data = TrainingData(recordings, range(recordings.num_episodes), config, device)
-    learner = Learner(
+    learner = PolicyLearner(
         build_network(config, recordings.contract, data.transform),
         config,
         device,

@@ -1,4 +1,4 @@
-"""The console script `trainer`: train, inspect a checkpoint, and handle robot data.
+"""The console script `trainer`: train, look at recipes and checkpoints, and handle robot data.
 
 Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input, 130 interrupted.
 """
@@ -12,20 +12,25 @@ from collections.abc import Sequence
 _USAGE = """\
 usage: trainer VERB ...
 
-Makes checkpoints of robot policies from demonstrations.
+Makes checkpoints: of robot policies from demonstrations, of language models from text.
 
-  trainer train RECIPE --data FOLDER --output RUN    train a policy, or resume its training
+  trainer train RECIPE --data FOLDER --output RUN    train, or resume a training
+  trainer list                                       say which recipes there are
+  trainer show RECIPE                                print a recipe, resolved
+  trainer sample CHECKPOINT PROMPT                   let a language model go on from a prompt
   trainer inspect CHECKPOINT                         say what a checkpoint is
   trainer data VERB ...                              convert, check and show robot data
 
 example:
   trainer train pick_and_place_box --data demos/PickAndPlaceBox --output runs/box
   trainer inspect runs/box/checkpoints/final
+  trainer train tiny_lm --data texts --output runs/lm
+  trainer sample runs/lm/checkpoints/final "The robot"
 
 `trainer VERB --help` lists a verb's options.
 """
 
-_VERBS = ("train", "inspect", "data")
+_VERBS = ("train", "list", "show", "sample", "inspect", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,13 +7,15 @@ is stored, and training from it gives the same run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 
 Precision = Literal["auto", "float32", "bfloat16"]
 WeightsFormat = Literal["float32", "float16", "bfloat16"]
 NormalizationScope = Literal["global", "per_timestep"]
 NormalizationMethod = Literal["quantiles", "min_max", "std"]
+Schedule = Literal["cosine", "constant_decay"]
 
 
 class ConfigurationError(ValueError):
@@ -212,12 +214,15 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW; the learning rate rises linearly, then falls along a cosine to its final fraction.
+    """AdamW; the learning rate rises linearly, then falls to its final fraction.
 
     Attributes:
         learning_rate: The greatest one, after the warm-up.
         warmup_steps: Optimizer steps of linear rise.
-        final_learning_rate_fraction: Where the cosine ends, as a fraction of the greatest.
+        schedule: It falls along a cosine; or stays, and falls along a line at the end, so that a
+            run of any length can be decided upon while it lasts.
+        decay_fraction: The part of all steps in which constant_decay falls.
+        final_learning_rate_fraction: Where it ends, as a fraction of the greatest.
         weight_decay: Acts on matrices and kernels alone, never on biases or norms.
         beta1: Decay of the gradients' average.
         beta2: Decay of the squared gradients' average.
@@ -226,6 +231,8 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3
     warmup_steps: int = 50
+    schedule: Schedule = "cosine"
+    decay_fraction: float = 0.2
     final_learning_rate_fraction: float = 0.02
     weight_decay: float = 1e-4
     beta1: float = 0.9
@@ -236,6 +243,12 @@ class OptimizerConfig:
         _require_positive(self, "learning_rate", "max_gradient_norm")
         _require(self.warmup_steps >= 0, "warmup_steps", "0 or more", self.warmup_steps)
         _require(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        _require(
+            0 < self.decay_fraction <= 1,
+            "decay_fraction",
+            "0 < fraction <= 1",
+            self.decay_fraction,
+        )
         for name in ("final_learning_rate_fraction", "beta1", "beta2"):
             value = getattr(self, name)
             _require(0 <= value < 1, name, "0 <= value < 1", value)
@@ -245,11 +258,13 @@ class OptimizerConfig:
 class EmaConfig:
     """The exponential moving average of the weights, which is what a checkpoint holds.
 
+    Without one (a greatest decay of 0) it holds the weights themselves, and no copy is kept.
+
     The decay grows with the steps taken, min(max_decay, (1 + k) / (10 + k)), so that an early
     checkpoint is an average of recent weights and not of the random first ones.
 
     Attributes:
-        max_decay: What the decay grows to.
+        max_decay: What the decay grows to; 0 for no average.
     """
 
     max_decay: float = 0.998
@@ -274,9 +289,88 @@ class ServingConfig:
         _require_positive(self, "num_flow_steps", "open_loop_steps")
 
 
+class RunFields(Protocol):
+    """What the configurations of all kinds of training have in common."""
+
+    kind: ClassVar[str]
+    # Fields that may be others when a run goes on.
+    may_change: ClassVar[tuple[str, ...]]
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]: ...
+    @property
+    def validation_every(self) -> int: ...
+    @property
+    def save_state_every(self) -> int: ...
+    @property
+    def weights_format(self) -> WeightsFormat: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> Precision: ...
+    @property
+    def num_threads(self) -> int | None: ...
+    @property
+    def optimizer(self) -> OptimizerConfig: ...
+    @property
+    def ema(self) -> EmaConfig: ...
+    @property
+    def total_steps(self) -> int: ...
+    @property
+    def kept_steps(self) -> tuple[int, ...]: ...
+
+
+def require_one_budget(budgets: Mapping[str, int | None]) -> None:
+    """Of several units to count a run in, just one may be used."""
+    _require(
+        sum(value is not None for value in budgets.values()) == 1,
+        ", ".join(budgets),
+        "exactly one of them",
+        tuple(budgets.values()),
+    )
+    for name, value in budgets.items():
+        _require(value is None or value > 0, name, "a positive number", value)
+
+
+def require_run_fields(config: RunFields) -> None:
+    _require_positive(config, "batch_size", "validation_every", "save_state_every")
+    _require(
+        config.num_threads is None or config.num_threads > 0,
+        "num_threads",
+        "a positive number",
+        config.num_threads,
+    )
+    _require(
+        all(0 < step <= config.total_steps for step in config.checkpoint_steps),
+        "checkpoint_steps",
+        f"optimizer steps from 1 to {config.total_steps}",
+        config.checkpoint_steps,
+    )
+    _require(0 <= config.seed < 2**63, "seed", "0 <= seed < 2**63", config.seed)
+    _require(
+        config.device in ("auto", "cpu", "cuda") or config.device.removeprefix("cuda:").isdigit(),
+        "device",
+        "auto, cpu, cuda or cuda:N",
+        config.device,
+    )
+
+
+def kept_steps(config: RunFields) -> tuple[int, ...]:
+    """Every optimizer step with a checkpoint, ascending, the last one included."""
+    return tuple(sorted({*config.checkpoint_steps, config.total_steps}))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run.
+    """One training run of a policy.
 
     The budget is num_steps or num_samples, whichever is given.
 
@@ -306,6 +400,9 @@ class TrainConfig:
         serving: How a checkpoint asks to be run.
     """
 
+    kind: ClassVar[str] = "policy"
+    may_change: ClassVar[tuple[str, ...]] = ("data", "loader")
+
     data: str = ""
     name: str = "policy"
     cameras: tuple[str, ...] | None = None
@@ -331,21 +428,12 @@ class TrainConfig:
     serving: ServingConfig = field(default_factory=ServingConfig)
 
     def __post_init__(self) -> None:
-        _require_positive(
-            self, "chunk_length", "batch_size", "validation_every", "save_state_every"
-        )
-        _require(
-            (self.num_steps is None) != (self.num_samples is None),
-            "num_steps, num_samples",
-            "exactly one of them",
-            (self.num_steps, self.num_samples),
-        )
-        for name in ("num_steps", "num_samples", "num_threads"):
-            value = getattr(self, name)
-            _require(value is None or value > 0, name, "a positive number", value)
+        _require_positive(self, "chunk_length", "batch_size")
+        require_one_budget({"num_steps": self.num_steps, "num_samples": self.num_samples})
         _require(
             self.total_steps > 0, "num_samples", f"at least {self.batch_size}", self.num_samples
         )
+        require_run_fields(self)
         _require(
             self.cameras is None or len(set(self.cameras)) == len(self.cameras) > 0,
             "cameras",
@@ -353,18 +441,11 @@ class TrainConfig:
             self.cameras,
         )
         _require(
-            all(0 < step <= self.total_steps for step in self.checkpoint_steps),
-            "checkpoint_steps",
-            f"optimizer steps from 1 to {self.total_steps}",
-            self.checkpoint_steps,
-        )
-        _require(
             self.validation_episodes >= 0,
             "validation_episodes",
             "0 or more",
             self.validation_episodes,
         )
-        _require(0 <= self.seed < 2**63, "seed", "0 <= seed < 2**63", self.seed)
         _require(
             self.serving.open_loop_steps <= self.chunk_length,
             "serving.open_loop_steps",
@@ -378,12 +459,6 @@ class TrainConfig:
             f"a multiple of model.flow_head.timesteps_per_token ({per_token})",
             self.chunk_length,
         )
-        _require(
-            self.device in ("auto", "cpu", "cuda") or self.device.removeprefix("cuda:").isdigit(),
-            "device",
-            "auto, cpu, cuda or cuda:N",
-            self.device,
-        )
 
     @property
     def total_steps(self) -> int:
@@ -394,5 +469,4 @@ class TrainConfig:
 
     @property
     def kept_steps(self) -> tuple[int, ...]:
-        """Every optimizer step with a checkpoint, ascending, the last one included."""
-        return tuple(sorted({*self.checkpoint_steps, self.total_steps}))
+        return kept_steps(self)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.run_configuration import KINDS, RunConfig
 
 _Config = TypeVar("_Config")
 
@@ -22,6 +23,8 @@ _ADDED: dict[str, Any] = {
     "augmentation.saturation": 0.0,
     "augmentation.hue": 0.0,
     "augmentation.blur_pixels": 0.0,
+    "optimizer.schedule": "cosine",
+    "optimizer.decay_fraction": 0.2,
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
 }
 
@@ -32,21 +35,39 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def config_to_json(config: TrainConfig) -> str:
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+def config_to_json(config: RunConfig) -> str:
+    return json.dumps({"kind": config.kind, **dataclasses.asdict(config)}, indent=2) + "\n"
 
 
-def config_from_json(text: str) -> TrainConfig:
-    """Raises ConfigurationError for anything but a configuration, naming the field."""
+def policy_config_from_json(text: str) -> TrainConfig:
+    """A policy's. Raises ConfigurationError for anything else, naming the field."""
+    config = config_from_json(text)
+    if not isinstance(config, TrainConfig):
+        raise ConfigurationError(f"kind: expected {TrainConfig.kind!r}, got {config.kind!r}")
+    return config
+
+
+def config_from_json(text: str) -> RunConfig:
+    """Of any kind. Raises ConfigurationError for what is no configuration, naming the field."""
     try:
         fields = json.loads(text)
     except ValueError as error:
         raise ConfigurationError(f"configuration: not JSON: {error}") from error
-    return _read_dataclass(TrainConfig, fields, "")
+    if not isinstance(fields, dict):
+        raise ConfigurationError(f"configuration: expected an object, got {fields!r:.80}")
+    # Once there were policies alone, and nothing said so.
+    kind = fields.pop("kind", TrainConfig.kind)
+    if kind not in KINDS:
+        raise ConfigurationError(
+            f"kind: expected one of {list(KINDS)}, got {kind!r}{did_you_mean(str(kind), KINDS)}"
+        )
+    return _read_dataclass(KINDS[kind], fields, "")
 
 
-def config_differences(first: TrainConfig, second: TrainConfig) -> list[str]:
+def config_differences(first: RunConfig, second: RunConfig) -> list[str]:
     """`field: first's value, second's value` for each field that differs."""
+    if first.kind != second.kind:
+        return [f"kind: {first.kind!r}, now {second.kind!r}"]
     before, after = _leaves(dataclasses.asdict(first)), _leaves(dataclasses.asdict(second))
     return [
         f"{name}: {before[name]!r}, now {after[name]!r}"
@@ -70,7 +91,8 @@ def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
         raise ConfigurationError(
             f"{path or 'configuration'}: expected an object, got {fields!r:.80}"
         )
-    hints = typing.get_type_hints(kind)
+    types_of = typing.get_type_hints(kind)
+    hints = {one.name: types_of[one.name] for one in dataclasses.fields(typing.cast("Any", kind))}
     for name in fields:
         if name not in hints:
             raise ConfigurationError(

@@ -1,26 +1,29 @@
-"""A network, its averaged copy and its optimizer: what an optimizer step changes.
-
-Axes: B sample, R flow times an image, T timestep, A numbers an action.
-"""
+"""A network, its averaged copy and its optimizer: what an optimizer step changes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import EmaConfig, OptimizerConfig, TrainConfig
-from trainer.data.batches import Batch
-from trainer.models.flow_head import flow_loss
-from trainer.models.policy_network import PolicyNetwork
+from trainer.configuration import EmaConfig, OptimizerConfig, RunFields
 
 _NETWORK, _EMA, _OPTIMIZER = "network/", "ema/", "optimizer/"
+
+_MAX_DEFAULT_THREADS = 2
+
+_Network = TypeVar("_Network", bound=nn.Module)
+_Batch = TypeVar("_Batch")
+_Result = TypeVar("_Result")
 
 
 class TrainingDivergedError(RuntimeError):
@@ -37,10 +40,14 @@ class StepResult:
 
 
 def learning_rate_at(step: int, total_steps: int, config: OptimizerConfig) -> float:
-    """Of optimizer step `step`, counted from 0: linear warm-up, then a cosine."""
+    """Of optimizer step `step`, counted from 0: linear warm-up, then as the schedule says."""
     warmup = min(config.warmup_steps, total_steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
+    if config.schedule == "constant_decay":
+        left = (total_steps - step) / (config.decay_fraction * total_steps)
+        floor = config.final_learning_rate_fraction
+        return config.learning_rate * (floor + (1 - floor) * min(1.0, left))
     progress = (step - warmup) / max(1, total_steps - warmup)
     floor = config.final_learning_rate_fraction
     return config.learning_rate * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
@@ -65,8 +72,21 @@ def _build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim
     )
 
 
-class Learner:
+def num_threads_of(config: RunFields) -> int:
+    return config.num_threads or min(_available_cores(), _MAX_DEFAULT_THREADS)
+
+
+def _available_cores() -> int:
+    """Cores that this process may use, which in a container may be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Learner(ABC, Generic[_Network, _Batch]):
     """Weights, averages and moments are float32 throughout; only activations may be bfloat16.
+
+    What a kind of training adds is `parts`: a batch's loss, in parts.
 
     num_threads: on a CPU a batch is cut in so many parts, each computed by one thread, and their
     gradients are added in order. Threads inside of torch's operations wait for each other
@@ -75,8 +95,8 @@ class Learner:
 
     def __init__(
         self,
-        network: PolicyNetwork,
-        config: TrainConfig,
+        network: _Network,
+        config: RunFields,
         device: torch.device,
         *,
         num_threads: int = 1,
@@ -88,10 +108,23 @@ class Learner:
         )
         self.device = device
         self.network = network.to(device)
-        self.ema = {name: p.detach().clone() for name, p in self.network.named_parameters()}
+        self.averages = config.ema.max_decay > 0
+        # Without averages these are the weights themselves, under their names.
+        self.ema = {
+            name: p.detach().clone() if self.averages else p.detach()
+            for name, p in self.network.named_parameters()
+        }
         self.optimizer = _build_optimizer(self.network, config.optimizer)
 
-    def step(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
+    @abstractmethod
+    def parts(self, batch: _Batch, generator: torch.Generator) -> Sequence[Callable[[], Tensor]]:
+        """Each gives a part of the batch's loss, and all together its whole.
+
+        They are called and differentiated `num_threads` at a time, in order; what is random in
+        them is drawn here.
+        """
+
+    def step(self, batch: _Batch, step: int, generator: torch.Generator) -> StepResult:
         """Optimizer step `step`, counted from 0. Raises TrainingDivergedError, nothing changed."""
         rate = learning_rate_at(step, self.config.total_steps, self.config.optimizer)
         for group in self.optimizer.param_groups:
@@ -108,59 +141,68 @@ class Learner:
                 f"optimizer.learning_rate than {self.config.optimizer.learning_rate} may help"
             )
         self.optimizer.step()
-        decay = ema_decay_at(step + 1, self.config.ema)
-        with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                self.ema[name].lerp_(parameter, 1 - decay)
+        if self.averages:
+            decay = ema_decay_at(step + 1, self.config.ema)
+            with torch.no_grad():
+                for name, parameter in self.network.named_parameters():
+                    self.ema[name].lerp_(parameter, 1 - decay)
         return result
 
-    def _set_gradients(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _set_gradients(self, batch: _Batch, generator: torch.Generator) -> Tensor:
         """Sets every parameter's gradient and returns the loss, both of the whole batch."""
-        repeats, size = self.config.model.flow_head.flow_times_per_image, len(batch.chunk)
-        noise_RBTA = torch.randn(
-            (repeats, *batch.chunk.shape), generator=generator, device=self.device
-        )
-        time_RB = torch.rand((repeats, size), generator=generator, device=self.device)
-        num_valid = batch.valid.sum()
-
-        def differentiate(rows: slice) -> tuple[Tensor, ...]:
-            part = batch.rows(rows)
-            share = part.valid.sum() / num_valid
-            loss = share * self._loss(part, noise_RBTA[:, rows], time_RB[:, rows])
-            return loss.detach(), *torch.autograd.grad(loss, list(self.network.parameters()))
-
-        edges = [size * part // self.num_threads for part in range(self.num_threads + 1)]
-        first, *others = (slice(*pair) for pair in pairwise(edges) if pair[0] < pair[1])
-        running = [self._workers.submit(differentiate, rows) for rows in others]
-        results = [differentiate(first), *(future.result() for future in running)]
-        loss, *gradients = (torch.stack(parts).sum(dim=0) for parts in zip(*results, strict=True))
+        parts = self.parts(batch, generator)
+        sums: list[Tensor] = []
+        for start in range(0, len(parts), self.num_threads):
+            together = parts[start : start + self.num_threads]
+            results = self.at_once([partial(self._differentiate, part) for part in together])
+            added = [_sum(of_parts) for of_parts in zip(*results, strict=True)]
+            if not sums:
+                sums = added
+            else:
+                for so_far, more in zip(sums, added, strict=True):
+                    so_far += more
+        loss, *gradients = sums
         for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
             parameter.grad = gradient
         return loss
 
-    def _loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
-        repeats = len(time_RB)
+    def _differentiate(self, part: Callable[[], Tensor]) -> tuple[Tensor, ...]:
+        loss = part()
+        return loss.detach(), *torch.autograd.grad(loss, list(self.network.parameters()))
+
+    def at_once(self, calls: Sequence[Callable[[], _Result]]) -> list[_Result]:
+        """What these return, each in a thread of its own."""
+        first, *others = calls
+        running = [self._workers.submit(call) for call in others]
+        return [first(), *(future.result() for future in running)]
+
+    def autocast(self) -> torch.autocast:
         # Without autocast's cache, which threads would share; no weight is used twice anyway.
-        with torch.autocast(
+        return torch.autocast(
             self.device.type,
             dtype=torch.bfloat16,
             enabled=self.config.precision == "bfloat16",
             cache_enabled=False,
-        ):
-            tokens = self.network.encode(batch.images, batch.proprioception)
-            return flow_loss(
-                self.network.head,
-                self.network.head.read(tokens).repeated(repeats),
-                batch.chunk.repeat(repeats, 1, 1),
-                batch.valid.repeat(repeats, 1),
-                noise_BTA=noise_RBTA.flatten(0, 1),
-                time_B=time_RB.flatten(),
-            )
+        )
+
+    @contextmanager
+    def averaged(self) -> Iterator[_Network]:
+        """The network with the averages in its weights' place, bit by bit undone afterwards."""
+        parameters = dict(self.network.named_parameters())
+        own = {name: parameter.data for name, parameter in parameters.items()}
+        try:
+            for name, parameter in parameters.items():
+                parameter.data = self.ema[name]
+            yield self.network
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = own[name]
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as named tensors."""
         state = {_NETWORK + name: p.detach() for name, p in self.network.named_parameters()}
-        state |= {_EMA + name: tensor for name, tensor in self.ema.items()}
+        if self.averages:
+            state |= {_EMA + name: tensor for name, tensor in self.ema.items()}
         moments: dict[int, dict[str, Any]] = self.optimizer.state_dict()["state"]
         for index, tensors in moments.items():
             state |= {f"{_OPTIMIZER}{index}/{key}": tensor for key, tensor in tensors.items()}
@@ -168,14 +210,16 @@ class Learner:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """What `state` gave. Raises ValueError where it is another network's."""
-        expected = {_NETWORK + name for name in self.ema} | {_EMA + name for name in self.ema}
+        kinds = (_NETWORK, _EMA) if self.averages else (_NETWORK,)
+        expected = {kind + name for kind in kinds for name in self.ema}
         given = {name for name in state if not name.startswith(_OPTIMIZER)}
         if given != expected:
             raise ValueError(f"training state: unexpected or missing {sorted(given ^ expected)}")
         with torch.no_grad():
             for name, parameter in self.network.named_parameters():
                 parameter.copy_(state[_NETWORK + name])
-                self.ema[name].copy_(state[_EMA + name])
+                if self.averages:
+                    self.ema[name].copy_(state[_EMA + name])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.items():
             if name.startswith(_OPTIMIZER):
@@ -183,3 +227,14 @@ class Learner:
                 moments.setdefault(int(index), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    """In memory of its own, laid out as weights are.
+
+    The fused optimizer reads a gradient as if it were, and clipping scales it in place; autograd
+    hands out transposed ones, and one for two parameters.
+    """
+    if len(parts) == 1:
+        return parts[0].clone(memory_format=torch.contiguous_format)
+    return torch.stack(list(parts)).sum(dim=0)

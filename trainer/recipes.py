@@ -4,10 +4,12 @@ line; a recipe is only where one starts."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from trainer.configuration import (
     ConfigurationError,
+    EmaConfig,
     FlowHeadConfig,
     ModelConfig,
     OptimizerConfig,
@@ -15,6 +17,10 @@ from trainer.configuration import (
     VisionConfig,
 )
 from trainer.configuration_json import did_you_mean
+from trainer.language_configuration import LanguageTrainConfig
+from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.models.presets import LANGUAGE_PRESETS
+from trainer.run_configuration import RunConfig
 
 
 def pick_and_place_box() -> TrainConfig:
@@ -63,15 +69,88 @@ def smoke() -> TrainConfig:
     )
 
 
-RECIPES: Mapping[str, Callable[[], TrainConfig]] = MappingProxyType(
-    {recipe.__name__: recipe for recipe in (pick_and_place_box, put_mug_on_saucer, smoke)}
+def tiny_lm() -> LanguageTrainConfig:
+    """A language model of a laptop's minutes: the first stage on a small text."""
+    return LanguageTrainConfig(
+        name="tiny_lm",
+        num_steps=600,
+        batch_size=16,
+        validation_documents=4,
+        validation_every=100,
+        save_state_every=100,
+        model=LanguageConfig(
+            transformer=TransformerConfig(width=128, depth=4, num_heads=4),
+            vocabulary_size=1024,
+            context_length=128,
+            tied_weights=True,
+            z_loss=1e-4,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=3e-3, warmup_steps=30, weight_decay=0.05, beta2=0.95
+        ),
+        ema=EmaConfig(max_decay=0.98),
+    )
+
+
+def lm_11m() -> LanguageTrainConfig:
+    """VLA Foundry's 11M shape, on 500 million tokens; not trained to its end by us."""
+    return _pretraining("lm_11m", "11m", num_tokens=500_000_000, batch_size=64, learning_rate=1e-3)
+
+
+def lm_100m() -> LanguageTrainConfig:
+    """VLA Foundry's 100M shape, on 2 billion tokens; not trained to its end by us."""
+    return _pretraining("lm_100m", "100m", num_tokens=2_000_000_000, batch_size=256)
+
+
+def _pretraining(
+    name: str, preset: str, *, num_tokens: int, batch_size: int, learning_rate: float = 6e-4
+) -> LanguageTrainConfig:
+    """The rate stays and falls at the end, so that a longer run can start from a stored state."""
+    return LanguageTrainConfig(
+        name=name,
+        num_tokens=num_tokens,
+        batch_size=batch_size,
+        micro_batch_size=8,
+        validation_documents=64,
+        validation_every=500,
+        save_state_every=500,
+        model=replace(LANGUAGE_PRESETS[preset], z_loss=1e-4),
+        optimizer=OptimizerConfig(
+            learning_rate=learning_rate,
+            warmup_steps=500,
+            schedule="constant_decay",
+            final_learning_rate_fraction=0.0,
+            weight_decay=0.1,
+            beta2=0.95,
+        ),
+    )
+
+
+RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
+    {
+        recipe.__name__: recipe
+        for recipe in (pick_and_place_box, put_mug_on_saucer, smoke, tiny_lm, lm_11m, lm_100m)
+    }
 )
 
 
-def find_recipe(name: str) -> TrainConfig:
+def find_recipe(name: str) -> RunConfig:
     """Raises ConfigurationError, with a suggestion, for a name that is none."""
     if name not in RECIPES:
         raise ConfigurationError(
             f"unknown recipe {name!r}{did_you_mean(name, RECIPES)}; there are {', '.join(RECIPES)}"
         )
     return RECIPES[name]()
+
+
+def find_policy_recipe(name: str) -> TrainConfig:
+    """Raises ConfigurationError for a name that is none of a policy's."""
+    config = find_recipe(name)
+    if not isinstance(config, TrainConfig):
+        raise ConfigurationError(f"recipe {name!r}: expected a policy's, got a {config.kind} run's")
+    return config
+
+
+def summary(name: str) -> str:
+    """A recipe's first sentence."""
+    return (RECIPES[name].__doc__ or "").partition("\n")[0]

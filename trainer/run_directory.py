@@ -3,6 +3,7 @@
 config.json                        the resolved configuration
 checkpoints/step_000400/           as asked for; `final` links to the last
 training_state/step_000400/        weights, averages and moments of the newest save
+tokenizer.json, corpus/            of a language model: its text as tokens
 tensorboard/
 """
 
@@ -19,8 +20,9 @@ import safetensors.torch
 from torch import Tensor
 
 from trainer.atomic_directory import atomic_directory, remove_partial_directories
-from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.configuration import ConfigurationError
 from trainer.configuration_json import config_differences, config_from_json, config_to_json
+from trainer.run_configuration import RunConfig
 
 _TENSORS, _FACTS = "state.safetensors", "state.json"
 
@@ -59,6 +61,14 @@ class RunDirectory:
     def tensorboard(self) -> Path:
         return self.root / "tensorboard"
 
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer.json"
+
+    @property
+    def corpus(self) -> Path:
+        return self.root / "corpus"
+
     def checkpoint(self, step: int) -> Path:
         return self._checkpoints / step_name(step)
 
@@ -70,7 +80,7 @@ class RunDirectory:
     def _states(self) -> Path:
         return self.root / "training_state"
 
-    def check(self, config: TrainConfig) -> None:
+    def check(self, config: RunConfig) -> None:
         """Raises RunError where the folder holds something other than this resolved run."""
         try:
             if self.config_path.exists():
@@ -83,7 +93,7 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{self.root}: cannot be read as a run: {error}") from error
 
-    def claim(self, config: TrainConfig) -> None:
+    def claim(self, config: RunConfig) -> None:
         """Make the folder this run's, or join it. Raises RunError where it cannot be written."""
         self.check(config)
         try:
@@ -98,14 +108,16 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{self.root}: cannot be written: {error}") from error
 
-    def _refuse_another_run(self, config: TrainConfig) -> None:
+    def _refuse_another_run(self, config: RunConfig) -> None:
         try:
             stored = config_from_json(self.config_path.read_text())
         except (ConfigurationError, UnicodeDecodeError) as error:
             raise RunError(f"{self.config_path}: {error}; choose another --output") from error
-        # Where the data lies and how it is loaded may change; what it is may not, and its digest
-        # is compared.
-        stored = replace(stored, data=config.data, loader=config.loader)
+        if type(stored) is type(config):
+            # Where the data lies and how it is loaded may change; what it is may not, and its
+            # digest is compared.
+            changed = {name: getattr(config, name) for name in config.may_change}
+            stored = replace(stored, **changed)
         differing = config_differences(stored, config)
         if differing:
             raise RunError(

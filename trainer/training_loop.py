@@ -1,47 +1,43 @@
-"""One training run, from recorded episodes to a final checkpoint, resumable at any step."""
+"""One training run, from data to a final checkpoint, resumable at any step, whatever the stage."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, current_thread, main_thread
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from trainer.checkpoint import Checkpoint, build_network, write_checkpoint
-from trainer.configuration import ConfigurationError, TrainConfig
-from trainer.data.batches import Batch, TrainingData
-from trainer.data.formats.catalog import open_dataset
-from trainer.data.robot_recordings import RobotRecordings, read_recordings
-from trainer.data.windows import split_episodes
-from trainer.learner import Learner, StepResult
-from trainer.provenance import describe_code, describe_data, now
+from trainer.configuration import ConfigurationError
+from trainer.provenance import describe_code, now
+from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory, RunError, TrainingState
-from trainer.validation import ActionError, Validator
+from trainer.stages.catalog import open_stage
+from trainer.stages.stage import Measurement, Stage, StepReport
+from trainer.throughput import Pace, memory_gib, peak_flops
+
+_Config = TypeVar("_Config", bound=RunConfig)
 
 # Steps between scalars in TensorBoard, and between plain lines where no progress bar is shown.
 _SCALARS_EVERY = 10
 _LINES_EVERY = 200
-
-_MAX_DEFAULT_THREADS = 2
 
 
 class TrainingInterruptedError(RuntimeError):
     """Stopped on request; the state was saved and the same command goes on from it."""
 
 
-def resolve(config: TrainConfig) -> TrainConfig:
+def resolve(config: _Config) -> _Config:
     """With what the machine decides settled: device and precision.
 
     bfloat16 is taken where the hardware multiplies in it, which more than pays for itself.
@@ -61,7 +57,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
     return replace(config, device=device, precision=precision)
 
 
-def train(config: TrainConfig, output: Path) -> Path:
+def train(config: RunConfig, output: Path) -> Path:
     """Run to the end, resuming what `output` holds, and return the final checkpoint's folder.
 
     A finished run returns at once. Raises ConfigurationError, DataError, RunError,
@@ -74,14 +70,12 @@ def train(config: TrainConfig, output: Path) -> Path:
         return run.final_checkpoint
     # The learner has threads of its own.
     torch.set_num_threads(1)
-    recordings = read_recordings(open_dataset(config.data), config.cameras)
+    make_stage = open_stage(config, run)
     run.claim(config)
-    session = _Session.prepare(config, run, recordings)
-    with (
-        session.data,
-        SummaryWriter(str(run.tensorboard), purge_step=session.step) as scalars,
-    ):
-        session.run_to_end(scalars)
+    with make_stage() as stage:
+        session = _Session.prepare(config, run, stage)
+        with SummaryWriter(str(run.tensorboard), purge_step=session.step) as scalars:
+            session.run_to_end(scalars)
     return run.final_checkpoint
 
 
@@ -89,58 +83,32 @@ def train(config: TrainConfig, output: Path) -> Path:
 class _Session:
     """A run while it is being trained. step: optimizer steps taken so far."""
 
-    config: TrainConfig
+    config: RunConfig
     run: RunDirectory
-    recordings: RobotRecordings
-    num_training_episodes: int
-    data: TrainingData
-    learner: Learner
-    validator: Validator | None
+    stage: Stage[Any, Any]
     step: int
     training_s: float
+    pace: Pace
     # Taken at the start: what is committed meanwhile is not what runs here.
     code: dict[str, Any] = field(default_factory=describe_code)
-    action_error: ActionError | None = None
 
     @staticmethod
-    def prepare(config: TrainConfig, run: RunDirectory, recordings: RobotRecordings) -> _Session:
-        device = torch.device(config.device)
-        training, held_out = split_episodes(recordings.num_episodes, config.validation_episodes)
-        data = TrainingData(recordings, training, config, device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            network = build_network(config, recordings.contract, data.transform)
-        num_threads = config.num_threads or min(_available_cores(), _MAX_DEFAULT_THREADS)
-        learner = Learner(network, config, device, num_threads=num_threads)
-        validator = (
-            Validator(
-                recordings,
-                held_out,
-                data.transform,
-                open_loop_steps=config.serving.open_loop_steps,
-                num_flow_steps=config.serving.num_flow_steps,
-            )
-            if held_out
-            else None
-        )
+    def prepare(config: RunConfig, run: RunDirectory, stage: Stage[Any, Any]) -> _Session:
         state = run.load_state()
         if state is not None:
-            if state.data_digest != recordings.digest:
+            if state.data_digest != stage.data_digest:
                 raise RunError(
-                    f"{run.root}: the demonstrations in {config.data} are not those that the run "
-                    "began with; put them back, or choose another --output"
+                    f"{run.root}: the data in {config.data} are not those that the run began "
+                    "with; put them back, or choose another --output"
                 )
-            learner.load_state(state.tensors)
+            stage.learner.load_state(state.tensors)
         return _Session(
             config=config,
             run=run,
-            recordings=recordings,
-            num_training_episodes=len(training),
-            data=data,
-            learner=learner,
-            validator=validator,
+            stage=stage,
             step=0 if state is None else state.step,
             training_s=0.0 if state is None else state.training_s,
+            pace=Pace(peak_flops(stage.learner.device, config.precision)),
         )
 
     def run_to_end(self, scalars: SummaryWriter) -> None:
@@ -150,14 +118,16 @@ class _Session:
             tqdm(total=total, initial=self.step, unit="step", disable=None) as progress,
         ):
             self._announce(progress)
-            batches = self.data.batches(self.step, total)
+            batches = self.stage.batches(self.step, total)
             while self.step < total:
                 started = time.perf_counter()
-                result = self._take_step(next(batches))
+                report = self.stage.step(next(batches), self.step)
+                self.step += 1
                 elapsed_s = time.perf_counter() - started
                 self.training_s += elapsed_s
+                self.pace.add(report.counts, report.flops, elapsed_s)
                 progress.update()
-                self._report(scalars, progress, result, elapsed_s)
+                self._report(scalars, progress, report)
                 if self.step in self.config.kept_steps:
                     self._write_checkpoint()
                 if stop.is_set() and self.step < total:
@@ -173,55 +143,63 @@ class _Session:
             self._write_checkpoint()
         self.run.link_final(total)
 
-    def _take_step(self, batch: Batch) -> StepResult:
-        result = self.learner.step(batch, self.step, self.data.generator(self.step))
-        self.step += 1
-        return result
-
     def _announce(self, progress: tqdm) -> None:
-        parameters = sum(p.numel() for p in self.learner.network.parameters())
+        learner = self.stage.learner
+        parameters = sum(p.numel() for p in learner.network.parameters())
         resumed = f", resumed at {self.step}" if self.step else ""
         progress.write(
-            f"training on {self.num_training_episodes} of {self.recordings.num_episodes} "
-            f"episodes ({self.recordings.num_steps} frames, "
-            f"{len(self.recordings.contract.cameras)} cameras), "
-            f"{parameters / 1e6:.1f} M parameters, "
-            f"{self.config.device} {self.config.precision}, {self.learner.num_threads} threads, "
+            f"training on {self.stage.describe()}, {parameters / 1e6:.1f} M parameters, "
+            f"{self.config.device} {self.config.precision}, {learner.num_threads} threads, "
             f"{self.config.total_steps} steps{resumed}",
             file=sys.stderr,
         )
 
-    def _report(
-        self, scalars: SummaryWriter, progress: tqdm, result: StepResult, elapsed_s: float
-    ) -> None:
-        if self.step % _SCALARS_EVERY == 0:
-            scalars.add_scalar("train/loss", result.loss, self.step)
-            scalars.add_scalar("train/gradient_norm", result.gradient_norm, self.step)
-            scalars.add_scalar("train/learning_rate", result.learning_rate, self.step)
-            scalars.add_scalar("train/samples_per_s", self.config.batch_size / elapsed_s, self.step)
-            progress.set_postfix_str(f"loss {result.loss:.3f}", refresh=False)
+    def _report(self, scalars: SummaryWriter, progress: tqdm, report: StepReport) -> None:
         measured = self.step % self.config.validation_every == 0
         measured |= self.step in self.config.kept_steps
-        if measured and self.validator is not None:
-            self.action_error = self.validator.measure(self.learner.network, self.learner.ema)
-            for name, value in asdict(self.action_error).items():
-                scalars.add_scalar(f"validation/{name}", value, self.step)
-        if measured or self.step % _LINES_EVERY == 0:
-            line = f"step {self.step}/{self.config.total_steps}: loss {result.loss:.3f}"
-            if measured and (error := self.action_error) is not None:
-                line += (
-                    f", held-out action error {error.position_mm:.1f} mm, "
-                    f"{error.rotation_deg:.1f} deg, gripper {error.gripper_mm:.1f} mm"
-                )
-            progress.write(f"{line}, {self.training_s:.0f} s", file=sys.stderr)
+        told = measured or self.step % _LINES_EVERY == 0
+        if not (told or self.step % _SCALARS_EVERY == 0):
+            return
+        facts = self._facts(report)
+        for name, value in facts.items():
+            scalars.add_scalar(f"train/{name}", value, self.step)
+        words = _in_words(facts)
+        progress.set_postfix_str(words, refresh=False)
+        if not told:
+            return
+        measurement = self.stage.measure() if measured else None
+        line = f"step {self.step}/{self.config.total_steps}: {words}"
+        if measurement is not None:
+            line += f", {measurement.told}"
+            self._add(scalars, measurement)
+        left_s = self.training_s / self.step * (self.config.total_steps - self.step)
+        progress.write(f"{line}, {self.training_s:.0f} s, {left_s:.0f} s left", file=sys.stderr)
+        for text in measurement.texts.values() if measurement else ():
+            progress.write(f"  {text!r}", file=sys.stderr)
+
+    def _facts(self, report: StepReport) -> dict[str, float]:
+        result = report.result
+        return {
+            "loss": result.loss,
+            "gradient_norm": result.gradient_norm,
+            "learning_rate": result.learning_rate,
+            **self.pace.take(),
+            "memory_gib": memory_gib(self.stage.learner.device),
+        }
+
+    def _add(self, scalars: SummaryWriter, measurement: Measurement) -> None:
+        for name, value in measurement.scalars.items():
+            scalars.add_scalar(f"validation/{name}", value, self.step)
+        for name, text in measurement.texts.items():
+            scalars.add_text(f"samples/{name}", text, self.step)
 
     def _save_state(self) -> None:
         self.run.save_state(
             TrainingState(
                 step=self.step,
-                data_digest=self.recordings.digest,
+                data_digest=self.stage.data_digest,
                 training_s=self.training_s,
-                tensors=self.learner.state(),
+                tensors=self.stage.learner.state(),
             )
         )
 
@@ -229,33 +207,30 @@ class _Session:
         path = self.run.checkpoint(self.step)
         # Written before the state that a resume began from was saved: the same, once more.
         shutil.rmtree(path, ignore_errors=True)
-        error = None if self.action_error is None else asdict(self.action_error)
-        write_checkpoint(
-            Checkpoint(
-                weights=self.learner.ema,
-                config=self.config,
-                transform=self.data.transform,
-                contract=self.recordings.contract,
-                provenance={
-                    "optimizer_step": self.step,
-                    "total_steps": self.config.total_steps,
-                    "created": now(),
-                    "training_s": round(self.training_s, 1),
-                    "seed": self.config.seed,
-                    "held_out_action_error": error,
-                    **describe_data(self.recordings, self.num_training_episodes),
-                    **self.code,
-                },
-            ),
+        self.stage.write_checkpoint(
             path,
+            {
+                "optimizer_step": self.step,
+                "total_steps": self.config.total_steps,
+                "created": now(),
+                "training_s": round(self.training_s, 1),
+                "seed": self.config.seed,
+                **self.code,
+            },
         )
 
 
-def _available_cores() -> int:
-    """Cores that this process may use, which in a container may be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _in_words(facts: Mapping[str, float]) -> str:
+    """`loss 2.345, |g| 0.81, 12,300 tokens/s, mfu 41%, 1.2 GiB`."""
+    words = [f"loss {facts['loss']:.3f}", f"|g| {facts['gradient_norm']:.2f}"]
+    words += [
+        f"{value:,.0f} {name.removesuffix('_per_s')}/s"
+        for name, value in facts.items()
+        if name.endswith("_per_s")
+    ]
+    if "mfu" in facts:
+        words.append(f"mfu {facts['mfu']:.0%}")
+    return ", ".join([*words, f"{facts['memory_gib']:.1f} GiB"])
 
 
 @contextmanager

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from policy_interface.usage import UsageError, parse_or_say_why
-from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from trainer.checkpoint import Checkpoint, read_checkpoint
+from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.configuration import ConfigurationError, TrainConfig
-from trainer.configuration_json import config_from_json
+from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
+from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
+from trainer.language_configuration import LanguageTrainConfig
+from trainer.language_sampling import continuation
 from trainer.learner import TrainingDivergedError
-from trainer.recipes import RECIPES, find_recipe
+from trainer.models.language.generation import GenerationConfig
+from trainer.recipes import RECIPES, find_recipe, summary
+from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunError
-from trainer.training_loop import TrainingInterruptedError, train
+from trainer.stages.language_data import Vocabulary
+from trainer.training_loop import TrainingInterruptedError, resolve, train
 
 _Arguments = TypeVar("_Arguments")
 
@@ -32,7 +40,7 @@ class VerbError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainArguments:
+class PolicyTrainArguments:
     """Train a policy by a recipe, or resume a run that was stopped.
 
     Attributes:
@@ -42,6 +50,19 @@ class TrainArguments:
 
     output: Path
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTrainArguments:
+    """Train a language model by a recipe, or resume a run that was stopped.
+
+    Attributes:
+        output: The run's folder. One that holds this very run already is resumed.
+        config: Every field of the recipe may be changed.
+    """
+
+    output: Path
+    config: Annotated[LanguageTrainConfig, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +78,37 @@ class InspectArguments:
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleArguments:
+    """Let a language model go on from a prompt.
+
+    Attributes:
+        checkpoint: Its folder, such as runs/lm/checkpoints/final.
+        prompt: A document's beginning.
+        max_new_tokens: Tokens that are said, at most.
+        temperature: Divides the logits; 0 takes the likeliest token.
+        top_k: Only so many of the likeliest tokens may be drawn; None for all.
+        top_p: Only the likeliest tokens that together have this probability; 1 for all.
+        num_samples: Continuations, each of another seed.
+        seed: Of the first one's draws.
+        device: cpu, cuda or cuda:N.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    prompt: tyro.conf.Positional[str]
+    max_new_tokens: int = 128
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float = 1.0
+    num_samples: int = 1
+    seed: int = 0
+    device: str = "cpu"
+
+
 def run_verb(verb: str, arguments: Sequence[str]) -> None:
     """Raises VerbError for whatever the user can do something about."""
     try:
-        if verb == "train":
-            _train(arguments)
-        else:
-            _inspect(arguments)
+        _VERBS[verb](arguments)
     except (ConfigurationError, DataError, RunError, CheckpointError) as error:
         raise VerbError(str(error), 2) from error
     except TrainingInterruptedError as error:
@@ -73,33 +118,70 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
 
 
 def _train(arguments: Sequence[str]) -> None:
-    wants_help = bool({"-h", "--help"} & set(arguments))
-    if arguments and not arguments[0].startswith("-"):
-        recipe, *options = arguments
-    elif wants_help:
-        recipe, options = next(iter(RECIPES)), list(arguments)
-    else:
-        raise VerbError(
-            f"train: first a recipe ({', '.join(RECIPES)}) or the config.json of a run", 2
-        )
-    parsed = _parse(
-        TrainArguments,
-        options,
-        program=f"trainer train {recipe}",
-        description=(
-            f"Train a policy, or resume its training. Recipes: {', '.join(RECIPES)}; or the path "
-            "of a run's config.json, to train the same again.\n\nexample: trainer train "
-            "pick_and_place_box --data demos/PickAndPlaceBox --output runs/box "
-            "--optimizer.learning-rate 3e-4"
-        ),
-        default=TrainArguments(output=tyro.MISSING, config=_starting_config(recipe)),
-    )
+    recipe, options = _recipe_of("train", arguments)
+    parsed = _parse_run("train", recipe, options, tyro.MISSING)
     if not parsed.config.data:
-        raise VerbError("train: --data: give the folder of demonstrations", 2)
+        what = "the folder of demonstrations" if _is_policy(parsed.config) else "text"
+        raise VerbError(f"train: --data: give {what}", 2)
     print(train(parsed.config, parsed.output))
 
 
-def _starting_config(recipe: str) -> TrainConfig:
+def _show(arguments: Sequence[str]) -> None:
+    recipe, options = _recipe_of("show", arguments)
+    # Nothing is written there.
+    parsed = _parse_run("show", recipe, options, Path())
+    print(config_to_json(resolve(parsed.config)), end="")
+
+
+def _list(arguments: Sequence[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print("usage: trainer list\n\nSay which recipes there are.\n\nexample: trainer list")
+        return
+    if arguments:
+        raise VerbError(f"list: expected no arguments, got {' '.join(arguments)!r}", 2)
+    width = max(map(len, RECIPES))
+    for name in RECIPES:
+        kind = find_recipe(name).kind
+        print(f"{name:<{width}}  {kind:<8}  {summary(name)}")
+
+
+def _recipe_of(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The recipe's name or file, and the options after it."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], list(arguments[1:])
+    if {"-h", "--help"} & set(arguments):
+        return next(iter(RECIPES)), list(arguments)
+    raise VerbError(f"{verb}: first a recipe ({', '.join(RECIPES)}) or the config.json of a run", 2)
+
+
+def _parse_run(
+    verb: str, recipe: str, options: Sequence[str], output: Any
+) -> PolicyTrainArguments | LanguageTrainArguments:
+    """A recipe with what the options change of it."""
+    what = "Train, or resume a training." if verb == "train" else "Print a recipe, resolved."
+    data = "--data demos/PickAndPlaceBox" if verb == "train" else "--num-steps 300"
+    output_option = " --output runs/box" if verb == "train" else ""
+    words: dict[str, Any] = {
+        "program": f"trainer {verb} {recipe}",
+        "description": (
+            f"{what} Recipes: {', '.join(RECIPES)}; or the path of a run's config.json, for the "
+            f"same again.\n\nexample: trainer {verb} pick_and_place_box {data}{output_option} "
+            "--optimizer.learning-rate 3e-4"
+        ),
+    }
+    config = _starting_config(recipe)
+    if isinstance(config, TrainConfig):
+        policy = PolicyTrainArguments(output=output, config=config)
+        return _parse(PolicyTrainArguments, options, default=policy, **words)
+    language = LanguageTrainArguments(output=output, config=config)
+    return _parse(LanguageTrainArguments, options, default=language, **words)
+
+
+def _is_policy(config: RunConfig) -> bool:
+    return isinstance(config, TrainConfig)
+
+
+def _starting_config(recipe: str) -> RunConfig:
     """Of a recipe's name, or of the config.json of a run."""
     if not recipe.endswith(".json"):
         return find_recipe(recipe)
@@ -107,6 +189,35 @@ def _starting_config(recipe: str) -> TrainConfig:
         return config_from_json(Path(recipe).read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise VerbError(f"{recipe}: cannot be read: {error}", 2) from error
+
+
+def _sample(arguments: Sequence[str]) -> None:
+    parsed = _parse(
+        SampleArguments,
+        arguments,
+        program="trainer sample",
+        description="Let a language model go on from a prompt.\n\n"
+        'example: trainer sample runs/lm/checkpoints/final "The robot" --temperature 0.5',
+        default=None,
+    )
+    drawn = GenerationConfig(
+        max_new_tokens=parsed.max_new_tokens,
+        temperature=parsed.temperature,
+        top_k=parsed.top_k,
+        top_p=parsed.top_p,
+    )
+    if parsed.num_samples < 1:
+        raise VerbError(f"sample: --num-samples: expected 1 or more, got {parsed.num_samples}", 2)
+    checkpoint = read_language_checkpoint(parsed.checkpoint)
+    try:
+        model = checkpoint.build_model().to(parsed.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise VerbError(f"sample: --device {parsed.device}: {reason}", 2) from error
+    vocabulary = Vocabulary.of(checkpoint.build_tokenizer())
+    for number in range(parsed.num_samples):
+        numbered = replace(drawn, seed=parsed.seed + number)
+        print(parsed.prompt + continuation(model, vocabulary, parsed.prompt, numbered))
 
 
 def _inspect(arguments: Sequence[str]) -> None:
@@ -118,7 +229,10 @@ def _inspect(arguments: Sequence[str]) -> None:
         "example: trainer inspect runs/box/checkpoints/final",
         default=None,
     )
-    facts = describe_checkpoint(read_checkpoint(parsed.checkpoint))
+    if checkpoint_kind(parsed.checkpoint) == LanguageTrainConfig.kind:
+        facts = describe_language_checkpoint(read_language_checkpoint(parsed.checkpoint))
+    else:
+        facts = describe_checkpoint(read_checkpoint(parsed.checkpoint))
     if parsed.json:
         print(json.dumps(facts, indent=2))
         return
@@ -132,6 +246,7 @@ def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     provenance, config, contract = checkpoint.provenance, checkpoint.config, checkpoint.contract
     return {
         "name": config.name,
+        "kind": config.kind,
         "sha256": checkpoint.digest,
         "optimizer_step": provenance.get("optimizer_step"),
         "total_steps": provenance.get("total_steps"),
@@ -146,6 +261,37 @@ def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights_format": config.weights_format,
         "num_bytes": checkpoint.num_bytes,
         "num_episodes": provenance.get("num_episodes"),
+        "data_sha256": provenance.get("data_sha256"),
+        "seed": config.seed,
+        "created": provenance.get("created"),
+        "training_s": provenance.get("training_s"),
+        "git_sha": provenance.get("git_sha"),
+        "git_dirty": provenance.get("git_dirty"),
+        "versions": provenance.get("versions"),
+    }
+
+
+def describe_language_checkpoint(checkpoint: LanguageCheckpoint) -> dict[str, Any]:
+    """The facts that `trainer inspect` prints of a language model."""
+    provenance, config = checkpoint.provenance, checkpoint.config
+    model, shape = config.model, config.model.transformer
+    return {
+        "name": config.name,
+        "kind": config.kind,
+        "sha256": checkpoint.digest,
+        "optimizer_step": provenance.get("optimizer_step"),
+        "total_steps": provenance.get("total_steps"),
+        "held_out": provenance.get("held_out"),
+        "shape": {"width": shape.width, "depth": shape.depth, "heads": shape.num_heads},
+        "context_length": model.context_length,
+        "vocabulary_size": model.vocabulary_size,
+        "tokenizer_vocabulary_size": checkpoint.build_tokenizer().vocabulary_size,
+        "num_parameters": sum(tensor.numel() for tensor in checkpoint.weights.values()),
+        "weights_format": config.weights_format,
+        "num_bytes": checkpoint.num_bytes,
+        "data": provenance.get("data"),
+        "num_documents": provenance.get("num_documents"),
+        "num_tokens_of_data": provenance.get("num_tokens_of_data"),
         "data_sha256": provenance.get("data_sha256"),
         "seed": config.seed,
         "created": provenance.get("created"),
@@ -182,3 +328,8 @@ def _parse(
         )
     except UsageError as error:
         raise VerbError(f"{error}; see {program} --help", 2) from error
+
+
+_VERBS: Mapping[str, Callable[[Sequence[str]], None]] = MappingProxyType(
+    {"train": _train, "list": _list, "show": _show, "sample": _sample, "inspect": _inspect}
+)

@@ -197,7 +197,7 @@ def test_a_finished_run_returns_at_once(
     def load(*_: object) -> None:
         raise AssertionError("a finished run has no need of its data")
 
-    monkeypatch.setattr("trainer.training_loop.read_recordings", load)
+    monkeypatch.setattr("trainer.stages.policy.read_recordings", load)
     assert train(tiny_config, finished) == finished / "checkpoints" / "final"
 
 

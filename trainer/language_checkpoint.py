@@ -1,0 +1,125 @@
+"""A language model's checkpoint: a directory that explains itself, as a policy's does.
+
+    model.safetensors    the averaged (EMA) weights, or the last ones where there is no average
+    config.json          the resolved training configuration
+    tokenizer.json       text to tokens, in the layout of Hugging Face's `tokenizers`
+    provenance.json      code, data, seeds, versions, time, held-out loss
+    MANIFEST.json        the size and SHA-256 of each file above
+
+It is written aside and renamed, and holds no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from trainer.checkpoint_files import (
+    CheckpointError,
+    checkpoint_kind,
+    encode_weights,
+    read_checkpoint_files,
+    write_checkpoint_files,
+)
+from trainer.configuration import ConfigurationError
+from trainer.configuration_json import config_from_json, config_to_json
+from trainer.data.errors import DataError
+from trainer.data.text.tokenizer import TextTokenizer
+from trainer.language_configuration import LanguageTrainConfig
+from trainer.models.language.language_model import LanguageModel
+
+_WEIGHTS, _CONFIG = "model.safetensors", "config.json"
+_TOKENIZER, _PROVENANCE = "tokenizer.json", "provenance.json"
+_FILES = (_WEIGHTS, _CONFIG, _TOKENIZER, _PROVENANCE)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LanguageCheckpoint:
+    """All that it holds. digest, num_bytes: None before it is written."""
+
+    weights: Mapping[str, Tensor]
+    config: LanguageTrainConfig
+    tokenizer: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    digest: str | None = None
+    num_bytes: int | None = None
+
+    def build_model(self) -> LanguageModel:
+        """The model with these weights, in float32, in evaluation mode. Loading is strict."""
+        model = LanguageModel(self.config.model)
+        # A head that is the embedding has no weight of its own, here as in the file.
+        expected = dict(model.named_parameters())
+        differing = sorted(expected.keys() ^ self.weights.keys())
+        differing += [
+            f"{name} {tuple(self.weights[name].shape)}, not {tuple(parameter.shape)}"
+            for name, parameter in expected.items()
+            if name in self.weights and self.weights[name].shape != parameter.shape
+        ]
+        if differing:
+            raise CheckpointError(
+                f"weights do not fit the configuration: missing, unexpected or of another shape "
+                f"are {', '.join(differing)}"
+            )
+        with torch.no_grad():
+            for name, parameter in expected.items():
+                parameter.copy_(self.weights[name])
+        return model.eval().requires_grad_(False)
+
+    def build_tokenizer(self) -> TextTokenizer:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / _TOKENIZER
+            path.write_text(json.dumps(self.tokenizer, ensure_ascii=False))
+            return TextTokenizer(path)
+
+
+def write_language_checkpoint(checkpoint: LanguageCheckpoint, path: Path) -> str:
+    """Write atomically and return the digest. Raises FileExistsError, OSError."""
+    tokenizer = json.dumps(checkpoint.tokenizer, ensure_ascii=False)
+    contents = {
+        _WEIGHTS: encode_weights(checkpoint.weights, checkpoint.config.weights_format),
+        _CONFIG: config_to_json(checkpoint.config).encode(),
+        _TOKENIZER: (tokenizer + "\n").encode(),
+        _PROVENANCE: (json.dumps(dict(checkpoint.provenance), indent=2) + "\n").encode(),
+    }
+    return write_checkpoint_files(contents, path)
+
+
+def read_language_checkpoint(path: Path) -> LanguageCheckpoint:
+    """Read and verify every file. Raises CheckpointError, one line that names what is wrong."""
+    kind = checkpoint_kind(path)
+    if kind != LanguageTrainConfig.kind:
+        raise CheckpointError(
+            f"{path}: expected a language model, got a checkpoint of kind {kind!r}"
+        )
+    files = read_checkpoint_files(path, _FILES)
+    contents = files.contents
+    try:
+        config = config_from_json(contents[_CONFIG].decode())
+        assert isinstance(config, LanguageTrainConfig)
+        return LanguageCheckpoint(
+            weights=safetensors.torch.load(contents[_WEIGHTS]),
+            config=config,
+            tokenizer=json.loads(contents[_TOKENIZER]),
+            provenance=json.loads(contents[_PROVENANCE]),
+            digest=files.digest,
+            num_bytes=files.num_bytes,
+        )
+    except (
+        ConfigurationError,
+        DataError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        safetensors.SafetensorError,
+    ) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint that this version reads: {error}"
+        ) from error

@@ -1,0 +1,150 @@
+"""What the training of a language model is made of; see `trainer.configuration` for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from trainer.configuration import (
+    EmaConfig,
+    OptimizerConfig,
+    Precision,
+    WeightsFormat,
+    kept_steps,
+    require_one_budget,
+    require_run_fields,
+)
+from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.models.requirements import require, require_positive
+
+
+def _smallest_model() -> LanguageConfig:
+    return LanguageConfig(
+        transformer=TransformerConfig(width=64, depth=2, num_heads=2),
+        vocabulary_size=512,
+        context_length=128,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTrainConfig:
+    """One training run of a language model, from scratch.
+
+    The budget is num_steps, num_samples or num_tokens, whichever is given; a sample is a sequence
+    of model.context_length tokens.
+
+    Attributes:
+        data: Text: a folder of text files, JSON lines, parquet or tars, or one such file.
+        name: The model's name, in reports.
+        tokenizer: A tokenizer.json; without one a byte-level BPE of model.vocabulary_size tokens
+            is trained on the data.
+        batch_size: Sequences an optimizer step.
+        micro_batch_size: Sequences that are computed at once; None for the whole batch.
+        num_steps: Budget in optimizer steps.
+        num_samples: Budget in sequences.
+        num_tokens: Budget in tokens, those of padding included.
+        checkpoint_steps: Optimizer steps whose checkpoints are kept; the last one always is.
+        validation_documents: Held out of training, picked evenly by chance.
+        validation_sequences: Sequences of them that are measured, at most.
+        validation_every: Optimizer steps between measurements on them.
+        sample_prompts: What the model goes on from at each measurement.
+        sample_tokens: Tokens that it says then, at most.
+        save_state_every: Optimizer steps between saves of what a resume needs.
+        weights_format: Numbers of a checkpoint's weights; training itself keeps float32.
+        seed: Of initial weights and order.
+        device: auto, cpu, cuda or cuda:N.
+        precision: Of activations; auto takes bfloat16 where the hardware multiplies in it.
+        num_threads: CPU threads; None takes two where there are two.
+        compile: Whether blocks go through torch.compile, which takes a minute and then pays.
+        checkpoint_activations: Whether blocks are computed twice to save memory.
+        model: The network.
+        optimizer: AdamW and its learning rate.
+        ema: The average of the weights, if one is wanted.
+    """
+
+    kind: ClassVar[str] = "language"
+    # Its content is compared.
+    may_change: ClassVar[tuple[str, ...]] = ("tokenizer",)
+
+    data: str = ""
+    name: str = "language_model"
+    tokenizer: str = ""
+    batch_size: int = 16
+    micro_batch_size: int | None = None
+    num_steps: int | None = None
+    num_samples: int | None = None
+    num_tokens: int | None = None
+    checkpoint_steps: tuple[int, ...] = ()
+    validation_documents: int = 8
+    validation_sequences: int = 64
+    validation_every: int = 200
+    sample_prompts: tuple[str, ...] = ("The ",)
+    sample_tokens: int = 48
+    save_state_every: int = 200
+    weights_format: WeightsFormat = "float32"
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    num_threads: int | None = None
+    compile: bool = False
+    checkpoint_activations: bool = False
+    model: LanguageConfig = field(default_factory=_smallest_model)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: EmaConfig = field(default_factory=lambda: EmaConfig(max_decay=0.0))
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_size", "validation_sequences", "sample_tokens")
+        budgets = {
+            "num_steps": self.num_steps,
+            "num_samples": self.num_samples,
+            "num_tokens": self.num_tokens,
+        }
+        require_one_budget(budgets)
+        unit, budget = next((name, n) for name, n in budgets.items() if n is not None)
+        a_step = {"num_steps": 1, "num_samples": self.batch_size, "num_tokens": self.step_tokens}
+        require(self.total_steps > 0, unit, f"at least {a_step[unit]}, one step's", budget)
+        require_run_fields(self)
+        micro = self.micro_batch_size
+        require(
+            micro is None or (micro > 0 and self.batch_size % micro == 0),
+            "micro_batch_size",
+            f"a divisor of batch_size ({self.batch_size})",
+            micro,
+        )
+        require(
+            self.validation_documents >= 0,
+            "validation_documents",
+            "0 or more",
+            self.validation_documents,
+        )
+        require(
+            self.model.context_length >= 2,
+            "model.context_length",
+            "at least 2: a token and what follows it",
+            self.model.context_length,
+        )
+        require(all(self.sample_prompts), "sample_prompts", "no empty one", self.sample_prompts)
+        require(self.model.transformer.causal, "model.transformer.causal", "true", False)
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of an optimizer step."""
+        return self.batch_size * self.model.context_length
+
+    @property
+    def accumulation(self) -> int:
+        """Parts of a batch, one after the other."""
+        return self.batch_size // (self.micro_batch_size or self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """The budget in optimizer steps."""
+        if self.num_steps is not None:
+            return self.num_steps
+        if self.num_samples is not None:
+            return self.num_samples // self.batch_size
+        return (self.num_tokens or 0) // self.step_tokens
+
+    @property
+    def kept_steps(self) -> tuple[int, ...]:
+        return kept_steps(self)

@@ -1,0 +1,15 @@
+"""The kinds of training there are, each with its own configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from trainer.configuration import TrainConfig
+from trainer.language_configuration import LanguageTrainConfig
+
+RunConfig = TrainConfig | LanguageTrainConfig
+
+KINDS: Mapping[str, type[RunConfig]] = MappingProxyType(
+    {kind.kind: kind for kind in (TrainConfig, LanguageTrainConfig)}
+)

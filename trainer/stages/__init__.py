@@ -1,0 +1,1 @@
+"""The kinds of training, each a stage that the one loop runs."""

@@ -1,0 +1,23 @@
+"""Which stage a configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trainer.configuration import TrainConfig
+from trainer.run_configuration import RunConfig
+from trainer.run_directory import RunDirectory
+from trainer.stages.language import open_language_stage
+from trainer.stages.policy import open_policy_stage
+from trainer.stages.stage import Stage
+
+
+def open_stage(config: RunConfig, run: RunDirectory) -> Callable[[], Stage[Any, Any]]:
+    """Look at the data, and return what makes the stage of them.
+
+    Nothing is written before that is called. Raises ConfigurationError, DataError, RunError.
+    """
+    if isinstance(config, TrainConfig):
+        return open_policy_stage(config)
+    return open_language_stage(config, run)

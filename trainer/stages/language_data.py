@@ -1,0 +1,258 @@
+"""A language model's text: which documents are learnt from, in which tokens, in which sequences.
+
+Text becomes tokens once and stays beside the run:
+
+    tokenizer.json        the one that was given, or one that was trained on the text
+    corpus/training/      documents as tokens
+    corpus/held_out/      those that are measured and never learnt from
+
+A run that goes on reads these, and not the data again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from trainer.atomic_directory import remove_partial_directories
+from trainer.configuration import ConfigurationError
+from trainer.data.errors import DataError
+from trainer.data.sampling import permuted
+from trainer.data.text.chat import ChatTemplate, Template
+from trainer.data.text.corpus import Corpus, write_corpus
+from trainer.data.text.documents import Document, Turn
+from trainer.data.text.encoding import Encoder
+from trainer.data.text.packing import PackedSequences
+from trainer.data.text.sources import TextSource, open_source
+from trainer.data.text.tokenizer import SPECIAL_TOKENS, TextTokenizer, train_tokenizer
+from trainer.language_configuration import LanguageTrainConfig
+from trainer.run_directory import RunDirectory, RunError
+
+# The same documents are held out in all runs on the same data.
+_HELD_OUT_STREAM = 11
+
+# How tokenizers that are not ours mark a document's end.
+_FOREIGN_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
+
+
+class EndedText(Template):
+    """Of a tokenizer without our special tokens: plain text, and a token that ends it."""
+
+    def __init__(self, tokenizer: TextTokenizer, end: int) -> None:
+        self.image_token = None
+        self._tokenizer, self._end = tokenizer, end
+
+    def encode_text(self, text: str) -> list[int]:
+        return [*self._tokenizer.encode(text), self._end]
+
+    def encode_turns(self, turns: Sequence[Turn], where: str) -> tuple[list[int], list[bool]]:
+        del turns
+        raise DataError(
+            "a dialogue, for whose roles the tokenizer has no tokens; train one on the data, by "
+            "giving none",
+            where=where,
+        )
+
+    def encode_prompt(self, turns: Sequence[Turn]) -> list[int]:
+        raise DataError("the tokenizer has no tokens for the roles of a dialogue")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """How text is said in tokens. begin: before a document's first, if anything. end: after it."""
+
+    tokenizer: TextTokenizer
+    template: Template
+    begin: tuple[int, ...]
+    end: int
+
+    @property
+    def pad(self) -> int:
+        """Any token does: nothing is learnt there, and nothing looks at it."""
+        return self.end
+
+    @staticmethod
+    def of(tokenizer: TextTokenizer) -> Vocabulary:
+        """Raises DataError for one that has no token for a document's end."""
+        if all(_number(tokenizer, name) is not None for name in SPECIAL_TOKENS):
+            template = ChatTemplate(tokenizer, tokens_per_image=0)
+            begin, end = template.encode_text("")
+            return Vocabulary(tokenizer=tokenizer, template=template, begin=(begin,), end=end)
+        end = next(
+            (n for name in _FOREIGN_ENDS if (n := _number(tokenizer, name)) is not None), None
+        )
+        if end is None:
+            raise DataError(
+                f"no token that ends a document; expected one of {', '.join(_FOREIGN_ENDS)}",
+                where=tokenizer.path,
+            )
+        return Vocabulary(
+            tokenizer=tokenizer, template=EndedText(tokenizer, end), begin=(), end=end
+        )
+
+
+def _number(tokenizer: TextTokenizer, name: str) -> int | None:
+    try:
+        return tokenizer.special(name)
+    except DataError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LanguageData:
+    """digest: of all tokens, and of what they mean."""
+
+    vocabulary: Vocabulary
+    training: PackedSequences
+    held_out: PackedSequences | None
+    num_documents: int
+    num_tokens: int
+    num_held_out_documents: int
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOpening:
+    """What can be looked at before anything is written. source: None where the run has a corpus.
+
+    tokenizer: that which was asked for.
+    """
+
+    config: LanguageTrainConfig
+    run: RunDirectory
+    source: TextSource | None
+    tokenizer: TextTokenizer | None
+
+    @staticmethod
+    def of(config: LanguageTrainConfig, run: RunDirectory) -> TextOpening:
+        """Raises DataError, ConfigurationError; RunError for another tokenizer than the run's."""
+        tokenizer = None
+        if config.tokenizer:
+            tokenizer = TextTokenizer(Path(config.tokenizer).expanduser())
+            _require_fit(tokenizer, config)
+            Vocabulary.of(tokenizer)
+        if run.tokenizer.exists() and tokenizer is not None:
+            stored = TextTokenizer(run.tokenizer)
+            if stored.content() != tokenizer.content():
+                raise RunError(
+                    f"{tokenizer.path}: not the tokenizer that the run began with: it has "
+                    f"{tokenizer.vocabulary_size} tokens, that of {run.tokenizer} has "
+                    f"{stored.vocabulary_size}; give that one, or choose another --output"
+                )
+        names = ["training"] + ["held_out"] * bool(config.validation_documents)
+        if all((run.corpus / name).exists() for name in names):
+            return TextOpening(config=config, run=run, source=None, tokenizer=tokenizer)
+        source = open_source(config.data)
+        if config.validation_documents >= len(source):
+            raise ConfigurationError(
+                f"validation_documents: expected fewer than the {len(source)} documents of "
+                f"{config.data}, got {config.validation_documents}; 0 holds none out"
+            )
+        return TextOpening(config=config, run=run, source=source, tokenizer=tokenizer)
+
+    def prepare(self) -> LanguageData:
+        """Make what is missing beside the run, and open it. Raises DataError."""
+        config, run = self.config, self.run
+        run.corpus.mkdir(exist_ok=True)
+        remove_partial_directories(run.corpus)
+        held_out = None
+        vocabulary = Vocabulary.of(self._tokenizer())
+        training = self._corpus("training", vocabulary)
+        if training.num_tokens < config.model.context_length:
+            raise ConfigurationError(
+                f"model.context_length: expected at most {training.num_tokens}, which is all the "
+                f"tokens that {config.data} has to learn from, got {config.model.context_length}"
+            )
+        corpora = [training]
+        if config.validation_documents:
+            corpora.append(self._corpus("held_out", vocabulary))
+            held_out = self._packed(corpora[1], vocabulary)
+        content = json.dumps(vocabulary.tokenizer.content(), sort_keys=True)
+        sums = [content, *(json.dumps(one.facts["sha256"]) for one in corpora)]
+        return LanguageData(
+            vocabulary=vocabulary,
+            training=self._packed(training, vocabulary),
+            held_out=held_out,
+            num_documents=len(training),
+            num_tokens=training.num_tokens,
+            num_held_out_documents=config.validation_documents,
+            digest=hashlib.sha256("\n".join(sums).encode()).hexdigest(),
+        )
+
+    def _packed(self, corpus: Corpus, vocabulary: Vocabulary) -> PackedSequences:
+        return PackedSequences(corpus, self.config.model.context_length, pad=vocabulary.pad)
+
+    def _tokenizer(self) -> TextTokenizer:
+        path = self.run.tokenizer
+        if not path.exists():
+            if self.tokenizer is None:
+                texts = _texts(self._chosen("training"))
+                return train_tokenizer(texts, self.config.model.vocabulary_size, path)
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text(json.dumps(self.tokenizer.content(), ensure_ascii=False))
+            partial.replace(path)
+        tokenizer = TextTokenizer(path)
+        _require_fit(tokenizer, self.config)
+        return tokenizer
+
+    def _corpus(self, name: str, vocabulary: Vocabulary) -> Corpus:
+        folder = self.run.corpus / name
+        if folder.exists():
+            return Corpus(folder)
+        encoder = Encoder(
+            template=vocabulary.template,
+            vocabulary_size=self.config.model.vocabulary_size,
+            learnt="text",
+        )
+
+        def shown(numbers: Iterator[int]) -> Iterable[int]:
+            return tqdm(numbers, desc=f"{name} text", unit="document", disable=None, leave=False)
+
+        return write_corpus(self._chosen(name), encoder, folder, progress=shown)
+
+    def _chosen(self, name: str) -> _Chosen:
+        source = self.source or open_source(self.config.data)
+        places = permuted(np.arange(len(source)), len(source), 0, _HELD_OUT_STREAM)
+        is_held_out = places < self.config.validation_documents
+        wanted = is_held_out if name == "held_out" else ~is_held_out
+        return _Chosen(source, np.flatnonzero(wanted).tolist())
+
+
+class _Chosen(TextSource):
+    """Some of a source's documents."""
+
+    def __init__(self, source: TextSource, numbers: Sequence[int]) -> None:
+        self.where, self._source, self._numbers = source.where, source, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def document(self, index: int) -> Document:
+        return self._source.document(self._numbers[index])
+
+
+def _texts(source: TextSource) -> Iterator[str]:
+    for document in source:
+        if document.tokens is not None:
+            raise DataError(
+                "holds tokens and no text: give the tokenizer that made them (--tokenizer)",
+                where=document.where,
+            )
+        if document.text is not None:
+            yield document.text
+        yield from (turn.text for turn in document.turns)
+
+
+def _require_fit(tokenizer: TextTokenizer, config: LanguageTrainConfig) -> None:
+    rows = config.model.vocabulary_size
+    if tokenizer.vocabulary_size > rows:
+        raise ConfigurationError(
+            f"model.vocabulary_size: expected at least {tokenizer.vocabulary_size}, as many tokens "
+            f"as {tokenizer.path} has, got {rows}"
+        )

@@ -1,0 +1,81 @@
+"""What a kind of training brings to the loop: its data, its loss, its measure, its checkpoint."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from trainer.learner import Learner, StepResult
+
+_Learner = TypeVar("_Learner", bound=Learner[Any, Any])
+_Batch = TypeVar("_Batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """counts: what went through, such as samples and tokens, shown by second.
+
+    flops: of the model's own products, forward and backward; 0 where nobody counted.
+    """
+
+    result: StepResult
+    counts: Mapping[str, int]
+    flops: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """On what was held out. scalars: by name. told: in words. texts: by name, what was said."""
+
+    scalars: Mapping[str, float]
+    told: str
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Stage(ABC, Generic[_Learner, _Batch]):
+    """A batch is a function of the seed and the optimizer step; so a resume needs no other place.
+
+    learner: what is trained. data_digest: of all that is learnt from.
+    """
+
+    learner: _Learner
+    data_digest: str
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The data and the network, for the first line of a run."""
+
+    @abstractmethod
+    def batches(self, start: int, stop: int) -> Iterator[_Batch]:
+        """Of optimizer steps `start` to `stop`."""
+
+    @abstractmethod
+    def step(self, batch: _Batch, step: int) -> StepReport:
+        """Raises TrainingDivergedError, nothing changed."""
+
+    @abstractmethod
+    def measure(self) -> Measurement | None:
+        """Of the averaged weights; None where nothing was held out."""
+
+    @abstractmethod
+    def write_checkpoint(self, path: Path, provenance: Mapping[str, Any]) -> None:
+        """Of the averaged weights, with what is known of the data added to `provenance`."""
+
+    def close(self) -> None:
+        """Let go of workers and files."""
+        return
+
+    def __enter__(self) -> Stage[_Learner, _Batch]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
