@@ -76,13 +76,24 @@ class ModelFolderError(ValueError):
     """A folder that holds no network of the format known here."""
 
 
-def write_model(network: Any, path: Path, *, notes: Mapping[str, Any] | None = None) -> None:
-    """Write a network and what is known of it, atomically. Raises FileExistsError, OSError."""
+def write_model(
+    network: Any,
+    path: Path,
+    *,
+    notes: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a network, what is known of it, and files beside it, atomically.
+
+    Raises FileExistsError, OSError.
+    """
     config = self_contained_config(network)
     head = {"format": MODEL_FORMAT, "model": _to_json(config), "notes": dict(notes or {})}
     with atomic_directory(path) as folder:
         safetensors.torch.save_file(_distinct_tensors(network), folder / WEIGHTS_FILE)
         (folder / CONFIG_FILE).write_text(json.dumps(head, indent=2) + "\n")
+        for name, content in (files or {}).items():
+            (folder / name).write_bytes(content)
 
 
 def read_model(path: Path) -> Any:

@@ -1,0 +1,198 @@
+"""Models of VLA Foundry give here what they gave there.
+
+data/foundry.json holds numbers alone: configurations, names and shapes of tensors, seeds of random
+weights, and the outputs that VLA Foundry's own code computed with those weights in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from policy_interface.usage import UsageError
+from trainer.importing.errors import ImportingError
+from trainer.importing.foundry import import_foundry
+from trainer.importing.verb import run_import
+from trainer.models.backbone import VisionLanguageInput
+from trainer.models.model_folder import read_model
+from trainer.models.vision_language_action import VisionLanguageAction
+
+MODELS: dict[str, Any] = json.loads((Path(__file__).parent / "data/foundry.json").read_text())
+POLICIES = [name for name in MODELS if name.startswith("policy")]
+IMAGE = 22
+
+
+def pattern(*shape: int, step: int = 1, period: int) -> Tensor:
+    """Numbers in [-1, 1] that are the same everywhere."""
+    count = torch.arange(math.prod(shape)).reshape(shape)
+    return (count * step) % period / (period / 2) - 1
+
+
+def release(name: str, folder: Path) -> Path:
+    """The model in VLA Foundry's layout, its weights drawn anew from the seed."""
+    model = MODELS[name]
+    (folder / "checkpoints").mkdir(parents=True)
+    for file, content in model["files"].items():
+        write = yaml.safe_dump if file.endswith(".yaml") else json.dumps
+        (folder / file).write_text(write(content))
+    generator = torch.Generator().manual_seed(model["seed"])
+    tensors: dict[str, Tensor] = {}
+    for key, shape in sorted(model["shapes"].items()):
+        is_matrix = len(shape) > 1
+        offset = 1.0 if "weight" in key and not is_matrix else 0.0
+        tensors[key] = (
+            torch.randn(shape, generator=generator) * (0.3 if is_matrix else 0.2) + offset
+        )
+    tensors |= {key: tensors[other] for key, other in model["tied"].items()}
+    for key, size in model["rotary"]:
+        tensors[key] = 10_000.0 ** -(torch.arange(size) / size)
+    if name in POLICIES:
+        tensors["sinusoidal_position_embeddings.emb"] = torch.ones(8)
+    save(folder, {model["prefix"] + key: tensor for key, tensor in tensors.items()})
+    return folder
+
+
+def save(folder: Path, tensors: Any) -> None:
+    content = {"checkpoint_num": 1, "state_dict": tensors, "datastrings": ["a"], "global_step": 3}
+    torch.save(content, folder / "checkpoints" / "checkpoint_1.pt")
+
+
+def load(folder: Path) -> dict[str, Tensor]:
+    return torch.load(folder / "checkpoints" / "checkpoint_1.pt", weights_only=True)["state_dict"]
+
+
+def images_and_words() -> VisionLanguageInput:
+    """Two 16 x 16 images of four tokens each, and three words behind each."""
+    token = torch.tensor([[IMAGE] * 4 + [1, 5, 9], [IMAGE] * 4 + [3, 8, 2]])
+    return VisionLanguageInput(token_BS=token, images=pattern(2, 3, 16, 16, period=37))
+
+
+def agree(got: Tensor, expected: Any, scale: float = 1.0) -> None:
+    torch.testing.assert_close(got, torch.tensor(expected), atol=1e-5 * scale, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("transformer")])
+def test_a_language_model_has_the_same_logits(name: str, tmp_path: Path) -> None:
+    network: Any = import_foundry(str(release(name, tmp_path / "model"))).network
+    token = torch.tensor([[1, 5, 9, 13, 2, 7], [3, 3, 8, 1, 20, 23]])
+    with torch.no_grad():
+        agree(network.logits(network(token).hidden_BSD), MODELS[name]["outputs"]["logits"])
+
+
+def test_a_vision_language_model_has_the_same_logits(tmp_path: Path) -> None:
+    network: Any = import_foundry(str(release("vlm", tmp_path / "model"))).network
+    with torch.no_grad():
+        hidden = network(images_and_words()).hidden_BSD
+        agree(network.language.logits(hidden), MODELS["vlm"]["outputs"]["logits"])
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if "own" in name])
+def test_a_policy_sees_and_moves_the_same(name: str, tmp_path: Path) -> None:
+    network = import_foundry(str(release(name, tmp_path / "model"))).network
+    assert isinstance(network, VisionLanguageAction)
+    check_policy(network, images_and_words(), MODELS[name]["outputs"])
+
+
+def check_policy(
+    network: VisionLanguageAction, inputs: VisionLanguageInput, expected: dict[str, Any]
+) -> None:
+    space = network.config.space
+    steps, chunk = space.proprioception_steps, (2, space.chunk_length, space.action_size)
+    state = None
+    if space.proprioception_size:
+        state = pattern(2, steps, space.proprioception_size, step=5, period=17)
+    with torch.no_grad():
+        features = network.observe(inputs)
+        agree(features.observation_B1F, expected["observation"])
+        conditioning = network.expert.read(features, state)
+        noisy = pattern(*chunk, step=7, period=23)
+        velocity = network.expert(noisy, torch.tensor([3, 17]) / 20, conditioning)  # pyright: ignore
+        agree(velocity, expected["velocity"])
+        # The original's own steps: from level 19 of 20 down to 1, noise not clamped at first.
+        x = torch.tensor(expected["noise"])
+        for level in range(19, 0, -1):
+            slope = network.expert(x, torch.full((2,), level / 20), conditioning)  # pyright: ignore
+            x = (x - slope / 20).clamp(-1.5, 1.5)
+        agree(x, expected["chunk"])
+
+
+def test_the_verb_writes_a_folder_that_gives_the_same_chunk(tmp_path: Path, capsys: Any) -> None:
+    source = release("policy_own_older", tmp_path / "model")
+    assert run_import(["foundry", str(source), "--output", str(tmp_path / "ours")]) == 0
+    assert "VisionLanguageAction of" in capsys.readouterr().out
+    ours = read_model(tmp_path / "ours")
+    # The older file's name for it is heeded.
+    assert ours.config.expert.time_conditioning == "add"
+    assert ours.config.objective.repeats == 8
+    noise = pattern(2, 4, 4, period=7)
+    other: Any = import_foundry(str(source)).network
+    chunk = ours.sample(images_and_words(), noise)
+    assert torch.equal(chunk, other.sample(images_and_words(), noise))
+    assert json.loads((tmp_path / "ours" / "statistics.json").read_text())
+    notes = json.loads((tmp_path / "ours" / "config.json").read_text())["notes"]
+    assert notes["data"]["camera_names"] == ["c0"]
+    assert notes["normalizer"] == {"method": "std"}
+    with pytest.raises(ImportingError, match="already exists"):
+        run_import(["foundry", str(source), "--output", str(tmp_path / "ours")])
+    with pytest.raises(UsageError, match="unknown system 'fondry'"):
+        run_import(["fondry"])
+
+
+def test_averaged_weights_are_taken_where_the_model_has_them(tmp_path: Path) -> None:
+    folder = release("vlm", tmp_path / "model")
+    averaged = {key: tensor + 1 for key, tensor in load(folder).items() if "inv_freq" not in key}
+    torch.save({"ema_state_dict": averaged}, folder / "checkpoints" / "ema_1.pt")
+    raw: Any = import_foundry(str(folder)).network
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"ema": {"enabled": True}}))
+    network: Any = import_foundry(str(folder)).network
+    difference = network.connector.projection.weight - raw.connector.projection.weight
+    torch.testing.assert_close(difference, torch.ones_like(difference))
+
+
+class Anything:
+    """What a pickle could hold besides tensors."""
+
+
+def test_what_cannot_be_imported_is_said_in_one_line(tmp_path: Path) -> None:
+    def refused(match: str, **fields: Any) -> None:
+        config = yaml.safe_load(written)
+        config["model"] |= fields
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        with pytest.raises(ImportingError, match=match) as caught:
+            import_foundry(str(folder))
+        assert "\n" not in str(caught.value)
+
+    folder = release("policy_own", tmp_path / "model")
+    written = (folder / "config.yaml").read_text()
+    refused("'clip_hf' cannot be imported; expected transformer", type="clip_hf")
+    refused("attn_name: expected one of", transformer={"attn_name": "custom_attn"})
+    refused("use_flow_matching_scheduler: expected one of True", use_flow_matching_scheduler=False)
+    refused(r"clamp_range: expected equal bounds", noise_scheduler={"clamp_range": [-1, 2]})
+    refused("action_dim is missing", action_dim=None)
+    refused(r"expert\.from_actions\.weight: expected shape \(16, 5\)", action_dim=5)
+    refused("missing expert.from_proprioception|unexpected expert", proprioception_dim=0)
+    tensors = load(folder)
+    prefix = MODELS["policy_own"]["prefix"]
+    save(folder, {k: t for k, t in tensors.items() if k != f"{prefix}action_encode.bias"})
+    refused("missing expert.from_actions.bias, unexpected none")
+    save(folder, tensors | {f"{prefix}transformer.extra": torch.ones(2)})
+    refused("unexpected tensor 'transformer.extra'")
+    save(folder, Anything())
+    refused("holds more than tensors")
+    (folder / "checkpoints" / "checkpoint_1.pt").write_bytes(b"PK no zip")
+    refused(r"checkpoint_1\.pt: ")
+    (folder / "checkpoints" / "checkpoint_1.pt").unlink()
+    refused("no checkpoint_N.pt")
+    (folder / "config.yaml").write_text("a: [")
+    with pytest.raises(ImportingError, match="not YAML"):
+        import_foundry(str(folder))
+    with pytest.raises(ImportingError, match="no such folder"):
+        import_foundry(str(tmp_path / "nowhere"))
