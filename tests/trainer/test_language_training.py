@@ -383,6 +383,19 @@ def test_a_policy_and_a_language_model_are_not_confused(
         train(tiny_config, finished)
 
 
+def test_the_policy_server_says_what_it_was_given(
+    finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from policy_server.command_line import main as serve
+
+    final = finished / "checkpoints" / "final"
+    assert serve(["serve", str(final), "--address", "127.0.0.1:0"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert f"{final}: expected a policy's checkpoint, got that of a language model" in err
+
+
 def test_a_checkpoint_is_loaded_strictly(finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished / "checkpoints" / "step_000012", tmp_path / "copy")
     whole = read_language_checkpoint(folder)
