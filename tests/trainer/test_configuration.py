@@ -47,6 +47,15 @@ def test_any_configuration_survives_json(cameras, steps, rate, scope, seed) -> N
     assert config_from_json(config_to_json(config)) == config
 
 
+def test_a_configuration_of_before_there_were_language_models_is_read() -> None:
+    config = find_recipe("smoke")
+    fields = json.loads(config_to_json(config))
+    del fields["kind"], fields["optimizer"]["schedule"], fields["optimizer"]["decay_fraction"]
+    assert config_from_json(json.dumps(fields)) == config
+    with pytest.raises(ConfigurationError, match="kind: .*'languag'.*did you mean 'language'"):
+        config_from_json(json.dumps({"kind": "languag", **fields}))
+
+
 def test_an_unknown_key_is_an_error_with_a_suggestion() -> None:
     fields = json.loads(config_to_json(find_recipe("smoke")))
     fields["optimizer"]["learning_rat"] = 1.0
