@@ -10,6 +10,7 @@ Axes: B sample, W step of the window, F frame, H W image, T control step.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -147,15 +148,18 @@ class WindowLoader:
             return
         self.close()
         self._workers = self._start_workers()
-        for step, frames in zip(
-            range(start, stop),
-            self._workers.batches(self._request(*self._located(s)) for s in range(start, stop)),
-            strict=True,
-        ):
+        asked: deque[tuple[Samples, IntArray, IntArray]] = deque()
+
+        def requests() -> Iterator[FrameRequest]:
+            for step in range(start, stop):
+                asked.append(self._located(step))
+                yield self._request(*asked[-1])
+
+        for frames in self._workers.batches(requests()):
             images = {
                 name: torch.from_numpy(array).to(self._device) for name, array in frames.items()
             }
-            yield self._batch(*self._located(step), images)
+            yield self._batch(*asked.popleft(), images)
 
     def _located(self, step: int) -> tuple[Samples, IntArray, IntArray]:
         """Samples of a step, and of each the place of its episode in its source and its anchor."""

@@ -113,13 +113,13 @@ class Mixture:
     def samples(self, numbers: npt.ArrayLike) -> Samples:
         """Any numbers from 0 on, in any order."""
         number = np.asarray(numbers, dtype=np.int64)
-        period, place = np.divmod(number, _PERIOD)
-        slot = permuted(place, _PERIOD, self.seed, _MIXTURE_STREAM, period)
-        source = np.searchsorted(self._ends, slot, side="right")
         if len(self.sources) == 1:
             # Nothing to mix, and the order of one source is easier to think about.
-            turn = number
+            source, turn = np.zeros_like(number), number
         else:
+            period, place = np.divmod(number, _PERIOD)
+            slot = permuted(place, _PERIOD, self.seed, _MIXTURE_STREAM, period)
+            source = np.searchsorted(self._ends, slot, side="right")
             share = self._shares[source]
             turn = period * share + slot - (self._ends[source] - share)
         size = self._sizes[source]
