@@ -19,6 +19,7 @@ Makes checkpoints: of robot policies from demonstrations, of language models fro
   trainer show RECIPE                                print a recipe, resolved
   trainer sample CHECKPOINT PROMPT                   let a language model go on from a prompt
   trainer inspect CHECKPOINT                         say what a checkpoint is
+  trainer import foundry FOLDER --output MODEL       make a model of VLA Foundry ours
   trainer data VERB ...                              convert, check and show robot data
 
 example:
@@ -30,7 +31,7 @@ example:
 `trainer VERB --help` lists a verb's options.
 """
 
-_VERBS = ("train", "list", "show", "sample", "inspect", "data")
+_VERBS = ("train", "list", "show", "sample", "inspect", "import", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(verb, _VERBS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return _complain(f"unknown verb {verb!r}{hint}; there are {', '.join(_VERBS)}", 2)
-    if verb == "data":
-        return _run_data_verb(rest)
+    if verb in ("data", "import"):
+        return _run_apart(verb, rest)
     try:
         # Here and not above: they need torch, which a user may lack, and seconds to import.
         from trainer.verbs import VerbError, run_verb
@@ -65,20 +66,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run_data_verb(words: Sequence[str]) -> int:
-    """Apart from the other verbs: most of it needs no torch."""
+def _run_apart(verb: str, words: Sequence[str]) -> int:
+    """Verbs that train nothing; most of `data` needs no torch."""
     from policy_interface.usage import UsageError
-    from trainer.data.command_line import run_data_verb
     from trainer.data.errors import DataError
+    from trainer.importing.errors import ImportingError
 
     try:
+        if verb == "import":
+            from trainer.importing.verb import run_import
+
+            return run_import(words)
+        from trainer.data.command_line import run_data_verb
+
         return run_data_verb(words)
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing.partition(".")[0] in ("trainer", "policy_interface"):
             raise
-        return _complain(f"{missing} is not installed: pip install 'assay[data]'", 2)
-    except (DataError, UsageError) as error:
+        extra = "data" if verb == "data" else "train"
+        return _complain(f"{missing} is not installed: pip install 'assay[{extra}]'", 2)
+    except (DataError, UsageError, ImportingError) as error:
         return _complain(str(error), 2)
     except OSError as error:
         return _complain(str(error), 1)

@@ -40,7 +40,7 @@ from trainer.importing.foundry_tensors import (
     without_derived,
     without_wrappers,
 )
-from trainer.models.hugging_face import HuggingFaceConfig
+from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.model_folder import ModelFolderError, load_strictly
 from trainer.models.vision_language import VisionLanguageModel
@@ -68,11 +68,8 @@ class Imported:
     statistics: bytes | None
 
 
-def import_foundry(
-    source: str, *, checkpoint: str | None = None, backbone: str | None = None
-) -> Imported:
-    """`checkpoint`: a file's name in checkpoints/; None for the last one. `backbone`: a folder with
-    the configuration of the Hugging Face model under a policy; None for what its file names.
+def import_foundry(source: str, *, checkpoint: str | None = None) -> Imported:
+    """`checkpoint`: a file's name in checkpoints/; None for the last one.
 
     Raises ImportingError, DataError, OSError.
     """
@@ -93,7 +90,7 @@ def import_foundry(
         size = network.language.vocabulary_size
         weights = vision_language_tensors(tensors, vocabulary_size=size)
     elif kind == "diffusion_policy":
-        network, weights = _policy(root, model, data, tensors, backbone)
+        network, weights = _policy(root, model, data, tensors)
     else:
         raise ImportingError(
             f"config.yaml.model.type: {kind!r} cannot be imported; "
@@ -119,24 +116,20 @@ def import_foundry(
 
 
 def _policy(
-    root: Location, model: Section, data: Section, tensors: Tensors, backbone: str | None
+    root: Location, model: Section, data: Section, tensors: Tensors
 ) -> tuple[VisionLanguageAction, Tensors]:
     part = model.part("vision_language_backbone")
-    kind = part.require("type", "clip_backbone", "vlm_foundry_backbone", "vlm_backbone")
+    # Of one on a Hugging Face model our outputs were not the original's: better none than those.
+    part.require("type", "clip_backbone", "vlm_foundry_backbone")
     under = {name: t for name, t in tensors.items() if name.startswith(_BACKBONE)}
     own = {name.removeprefix(_BACKBONE): tensor for name, tensor in under.items()}
-    weights = prefixed(
-        expert_tensors({name: t for name, t in tensors.items() if name not in under}), "expert."
+    file = "vlm_config_model.yaml"
+    shape = vision_language_config(Section(_read_yaml(root / file), file))
+    assert isinstance(shape.language, LanguageConfig)
+    weights = expert_tensors({name: t for name, t in tensors.items() if name not in under})
+    weights = prefixed(weights, "expert.") | prefixed(
+        vision_language_tensors(own, vocabulary_size=shape.language.vocabulary_size), "backbone."
     )
-    if kind == "vlm_foundry_backbone":
-        file = "vlm_config_model.yaml"
-        shape: Any = vision_language_config(Section(_read_yaml(root / file), file))
-        size = shape.language.vocabulary_size
-        weights |= prefixed(vision_language_tensors(own, vocabulary_size=size), "backbone.")
-    else:
-        shape = _hugging_face_shape(backbone or part.need("hf_pretrained"))
-        # There it is the word behind the vocabulary too, so that every name stays as it is.
-        weights |= prefixed(own, "backbone.")
     config = VisionLanguageActionConfig(
         backbone=shape,
         expert=expert_config(model),
@@ -144,24 +137,6 @@ def _policy(
         objective=flow_config(model),
     )
     return VisionLanguageAction(config), weights
-
-
-def _hugging_face_shape(source: str) -> HuggingFaceConfig:
-    """Of a folder's or a hub's config.json, without its weights: the release holds them all."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ImportingError(
-            f"{source}: the backbone's configuration cannot be read: {reason}; "
-            "give a folder that holds its config.json as --backbone"
-        ) from error
-    overrides = config.to_dict()
-    for name in ("_name_or_path", "transformers_version"):
-        overrides.pop(name, None)
-    return HuggingFaceConfig(model_type=overrides.pop("model_type"), overrides=overrides)
 
 
 def _read_yaml(file: Location) -> dict[str, Any]:

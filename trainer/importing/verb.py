@@ -24,14 +24,11 @@ class ImportFoundryArguments:
         source: Its folder, with config.yaml and checkpoints/; or hf://OWNER/NAME.
         output: The folder to write: model.safetensors, config.json and its statistics.
         checkpoint: A file's name in checkpoints/; left out, the last one.
-        backbone: A folder with the config.json of the Hugging Face model under a policy, where what
-            its own config.yaml names cannot be reached.
     """
 
     source: tyro.conf.Positional[str]
     output: Path
     checkpoint: str | None = None
-    backbone: str | None = None
 
 
 def run_import(words: Sequence[str]) -> int:
@@ -53,7 +50,7 @@ def run_import(words: Sequence[str]) -> int:
     )
     if parsed.output.exists():
         raise ImportingError(f"{parsed.output}: already exists; give a folder that does not")
-    imported = import_foundry(parsed.source, checkpoint=parsed.checkpoint, backbone=parsed.backbone)
+    imported = import_foundry(parsed.source, checkpoint=parsed.checkpoint)
     files = {} if imported.statistics is None else {"statistics.json": imported.statistics}
     write_model(imported.network, parsed.output, notes=imported.notes, files=files)
     count = sum(p.numel() for p in imported.network.parameters())

@@ -91,6 +91,8 @@ def write_model(
     head = {"format": MODEL_FORMAT, "model": _to_json(config), "notes": dict(notes or {})}
     with atomic_directory(path) as folder:
         safetensors.torch.save_file(_distinct_tensors(network), folder / WEIGHTS_FILE)
+        # safetensors makes a file for this user alone.
+        (folder / WEIGHTS_FILE).chmod(0o644)
         (folder / CONFIG_FILE).write_text(json.dumps(head, indent=2) + "\n")
         for name, content in (files or {}).items():
             (folder / name).write_bytes(content)
