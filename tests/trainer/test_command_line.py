@@ -31,7 +31,10 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "smokey", "--output", "x", "--data", "y"], "did you mean 'smoke'"),
         (["train", "smoke", "--output", "x"], "--data"),
         (["train", "smoke", "--data", "y"], "--output"),
-        (["train", "smoke", "--output", "x", "--data", "nowhere"], "nowhere: no such file or folder"),
+        (
+            ["train", "smoke", "--output", "x", "--data", "nowhere"],
+            "nowhere: no such file or folder",
+        ),
         (
             ["train", "smoke", "--output", "x", "--data", "y", "--optimizer.learning-rat", "1"],
             "--optimizer.learning-rate",
