@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from pydrake.common.value import AbstractValue  # pyright: ignore[reportMissingModuleSource]
 from pydrake.geometry import (
     Meshcat,
@@ -13,6 +14,7 @@ from pydrake.geometry import (
     MeshcatVisualizerParams,
 )
 
+from sim_client.drake_arrays import drake_array
 from sim_client.evaluation.station import Station
 
 
@@ -26,7 +28,8 @@ class DrawableStation(Protocol):
 _NUM_PORTS_TRIED = 32
 
 # Metres in the world's frame.
-_VIEWER_POSITION_W, _TABLE_TOP_W = (1.25, 0.0, 0.85), (-0.1, 0.0, 0.15)
+_VIEWER_POSITION_W = drake_array(np.array([1.25, 0.0, 0.85]))
+_TABLE_TOP_W = drake_array(np.array([-0.1, 0.0, 0.15]))
 
 
 class SceneView:
