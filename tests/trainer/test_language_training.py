@@ -221,6 +221,7 @@ def test_a_killed_run_goes_on_from_its_last_save(
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_a_process_saves_and_the_same_command_ends_with_the_same_bits(
     finished: Path, config: LanguageTrainConfig, tmp_path: Path
 ) -> None:

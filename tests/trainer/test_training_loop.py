@@ -135,6 +135,7 @@ def test_the_stored_configuration_gives_the_same_run(finished: Path, tmp_path: P
     )
 
 
+@pytest.mark.slow
 def test_decoding_as_one_goes_changes_no_bit(
     finished: Path, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_decoding_as_one_goes_changes_no_bit(
     assert_same_weights(final, finished / "checkpoints" / "final")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_workers(
     finished: Path, tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +271,7 @@ def test_divergence_stops_the_run_and_names_the_step(
         train(wild, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_policy_learns_where_to_go(
     tiny_config: TrainConfig, tmp_path: Path, make_demonstration: Callable[..., Demonstration]
 ) -> None:

@@ -84,6 +84,7 @@ def test_weights_hold_within_a_batch_and_small_sources_come_as_often_as_asked() 
     assert max(seen.values()) - min(seen.values()) <= 1
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=5)
 @given(seed=seeds, batch_size=st.integers(4, 13), stop=st.integers(0, 6))
 def test_no_split_of_the_work_loses_or_repeats_a_sample(seed, batch_size, stop) -> None:

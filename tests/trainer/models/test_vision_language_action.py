@@ -139,6 +139,7 @@ def test_what_is_padding_changes_nothing(kind: str) -> None:
     assert not torch.allclose(padded[1], chunk(replace(data.inputs, token_BS=seen))[1])
 
 
+@pytest.mark.slow
 @every_expert
 def test_a_few_steps_learn_a_batch_and_reach_every_parameter(kind: str) -> None:
     network = policy(kind, repeats=8, input_noise=0.01)
@@ -173,6 +174,7 @@ def test_checkpointed_activations_give_the_same_gradients(kind: str) -> None:
         assert torch.equal(plain, checkpointed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["noise", "chunk", "v"])
 def test_diffusion_trains_the_same_expert(prediction: Prediction) -> None:
     config = policy("token_add").config

@@ -304,6 +304,7 @@ def test_the_command_checks_what_it_wrote(
     assert "episode episode_000003" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["native", "lerobot-v3", "foundry"])
 def test_the_command_writes_what_it_reads_again(
     demonstration_folder: Path, tmp_path: Path, name: str
