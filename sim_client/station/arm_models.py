@@ -13,6 +13,7 @@ from pydrake.multibody.plant import MultibodyPlant
 from pydrake.multibody.tree import JointActuator, ModelInstanceIndex, RigidBody
 
 from sim_client.station import panda_kinematics as panda
+from sim_client.station.cameras import RenderQuality
 from sim_client.station.panda_model import (
     FINGER_EFFORT_N,
     PandaHandles,
@@ -42,7 +43,7 @@ class ArmModel(Protocol):
         *,
         name: str,
         X_TB: RigidTransform,
-        segments: int,
+        quality: RenderQuality,
     ) -> PandaHandles:
         """Add one arm with its hand, its base welded at X_TB."""
         ...
@@ -59,9 +60,9 @@ class OwnArmModel:
         *,
         name: str,
         X_TB: RigidTransform,
-        segments: int,
+        quality: RenderQuality,
     ) -> PandaHandles:
-        return add_panda(plant, scene_graph, name=name, X_TB=X_TB, segments=segments)
+        return add_panda(plant, scene_graph, name=name, X_TB=X_TB, quality=quality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class DrakeArmModel:
         *,
         name: str,
         X_TB: RigidTransform,
-        segments: int,
+        quality: RenderQuality,
     ) -> PandaHandles:
         parser = Parser(plant, name)
         if self.folder is not None:

@@ -15,6 +15,7 @@ from pydrake.multibody.tree import RigidBody
 
 from sim_client.drake_arrays import drake_array
 from sim_client.manipulands.manipuland import Colour
+from sim_client.station.cameras import RenderQuality
 from sim_client.surfaces import (
     Surface,
     capsule_between,
@@ -149,6 +150,10 @@ def _merged_visible(parts: Sequence[Surface], others: Sequence[Surface]) -> Surf
     return merged([_visible(part, [*every[:i], *every[i + 1 :]]) for i, part in enumerate(parts)])
 
 
+def _merged_whole(parts: Sequence[Surface], _others: Sequence[Surface]) -> Surface:
+    return merged(parts)
+
+
 class _Look(NamedTuple):
     """One surface of one body."""
 
@@ -170,8 +175,10 @@ def _look(name: str, surface: Surface, colour: Colour) -> _Look:
 
 
 @cache
-def _panda_looks(segments: int) -> _PandaLooks:
+def _panda_looks(segments: int, *, casts_shadows: bool) -> _PandaLooks:
     """Made once a process: making these meshes is half of what building a scene costs."""
+    # Light leaks through a surface that has holes, wherever they are.
+    beside = _merged_whole if casts_shadows else _merged_visible
     shell = merged(
         [
             rounded_box((0.062, 0.204, 0.044), 0.02).at(0.0, 0.0, 0.028),
@@ -193,8 +200,8 @@ def _panda_looks(segments: int) -> _PandaLooks:
     return _PandaLooks(
         links=tuple(
             (
-                _look(f"link{i}_white", _merged_visible(white, dark), WHITE),
-                _look(f"link{i}_dark", _merged_visible(dark, white), DARK),
+                _look(f"link{i}_white", beside(white, dark), WHITE),
+                _look(f"link{i}_dark", beside(dark, white), DARK),
             )
             for i, (white, dark) in enumerate(_link_surfaces(segments))
         ),
@@ -208,14 +215,10 @@ def add_looks(
     links: Sequence[RigidBody],
     hand: RigidBody,
     fingers: Sequence[RigidBody],
-    *,
-    segments: int,
+    quality: RenderQuality,
 ) -> None:
-    """Give the links, the hand and the fingers (left, right) their surfaces.
-
-    segments: the corners of a round cross-section; each costs the renderer time.
-    """
-    looks = _panda_looks(segments)
+    """Give the links, the hand and the fingers (left, right) their surfaces."""
+    looks = _panda_looks(quality.arm_segments, casts_shadows=quality.shadows)
     for body, parts in (
         *zip(links, looks.links, strict=True),
         (hand, looks.hand),

@@ -42,6 +42,7 @@ from pydrake.multibody.tree import (
 from sim_client.drake_arrays import drake_array
 from sim_client.station import panda_kinematics as panda
 from sim_client.station import panda_looks as looks
+from sim_client.station.cameras import RenderQuality
 
 JOINT_STIFFNESS = (2000.0, 2000.0, 2000.0, 2000.0, 1000.0, 1000.0, 1000.0)
 JOINT_DAMPING = (150.0, 150.0, 150.0, 150.0, 50.0, 50.0, 50.0)
@@ -113,9 +114,9 @@ def add_panda(
     *,
     name: str,
     X_TB: RigidTransform,
-    segments: int,
+    quality: RenderQuality,
 ) -> PandaHandles:
-    """Add one arm with its hand, its base welded at X_TB; `segments` is for its looks."""
+    """Add one arm with its hand, its base welded at X_TB; `quality` is for its looks."""
     arm = plant.AddModelInstance(f"{name}_panda")
     fingers = plant.AddModelInstance(f"{name}_panda_fingers")
     links = [
@@ -162,7 +163,7 @@ def add_panda(
         for j, capsule in enumerate(capsules):
             _add_capsule(plant, links[i], f"link{i}_{j}", capsule)
     _add_capsule(plant, hand, "hand", _HAND_CAPSULE)
-    looks.add_looks(plant, links, hand, finger_bodies, segments=segments)
+    looks.add_looks(plant, links, hand, finger_bodies, quality)
     filter_own_collisions(plant, scene_graph, links, (hand, *finger_bodies))
     return PandaHandles(arm=arm, fingers=fingers, hand_body=hand, finger_bodies=finger_bodies)
 

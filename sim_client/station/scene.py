@@ -111,7 +111,7 @@ def build_scene(
             scene_graph,
             name=side,
             X_TB=RigidTransform(drake_array(spec.X_TR[:3, 3] + BASE_POSITIONS_M[side])),
-            segments=quality.arm_segments,
+            quality=quality,
         )
         for side in SIDES
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydrake.geometry import Mesh, Role
 
 from policy_interface.contract import ImageSize
 from policy_interface.types import CameraView
-from sim_client.station.cameras import CAMERA_MOUNTS, PICTURE_QUALITY
+from sim_client.station.cameras import CAMERA_MOUNTS, PICTURE_QUALITY, RenderQuality
 from sim_client.station.looks import Renderer
+from sim_client.station.scene import SceneSpec, build_scene
 from sim_client.station.shift import Shift
 from sim_client.station.station import Station
 from sim_client.tasks.catalog import get_task
@@ -91,3 +93,17 @@ def test_both_in_one_process_and_in_turn() -> None:
         for name, view in own.observe().cameras.items():
             np.testing.assert_array_equal(view.rgb, first[name].rgb)
             assert vtk[name].rgb.shape == view.rgb.shape
+
+
+def _num_arm_triangles(quality: RenderQuality) -> int:
+    """Of everything that is drawn of the arms."""
+    inspector = build_scene(SceneSpec(objects=()), quality=quality).scene_graph.model_inspector()
+    shapes = (inspector.GetShape(each) for each in inspector.GetAllGeometryIds(Role.kPerception))
+    meshes = (each.source().in_memory() for each in shapes if isinstance(each, Mesh))
+    return sum(mesh.mesh_file.contents().count(b"\nf ") for mesh in meshes)
+
+
+def test_what_casts_shadows_has_no_holes() -> None:
+    """Light leaks through them, even where nobody sees them."""
+    plain, shadowed = (_num_arm_triangles(RenderQuality(shadows=each)) for each in (False, True))
+    assert shadowed > 1.3 * plain
