@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_void_p
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +105,16 @@ def _gl() -> ctypes.CDLL:
     return library
 
 
+class _Egl(NamedTuple):
+    """process_id: in which the display was opened."""
+
+    library: ctypes.CDLL
+    display: int
+    process_id: int
+
+
 @cache
-def _egl() -> tuple[ctypes.CDLL, int]:
+def _egl() -> _Egl:
     """The library and a display of its own, which nobody else in the process ends.
 
     Drake's VTK engine renders on a device's display and ends that with its last window; Mesa's
@@ -126,7 +136,29 @@ def _egl() -> tuple[ctypes.CDLL, int]:
             "cannot render with 'own': Mesa has no surfaceless display here; use renderer 'vtk', "
             f"or install Mesa as root: {INSTALL_LINE}"
         )
-    return egl, display
+    return _Egl(egl, display, os.getpid())
+
+
+def _egl_of_this_process() -> _Egl:
+    """Raises RenderingUnavailableError where another process opened the display, and forked."""
+    egl = _egl()
+    if egl.process_id != os.getpid():
+        # Mesa's threads are not in this process, and drawing would wait for them for ever.
+        raise RenderingUnavailableError(
+            "cannot render with 'own' in a process forked from one that has rendered; start it by "
+            "'spawn', as multiprocessing.get_context('spawn') and AsyncVectorEnv(context='spawn') "
+            "do, or use renderer 'vtk'"
+        )
+    return egl
+
+
+def is_available() -> bool:
+    """Whether this process can have an OpenGL 3.3 without a screen."""
+    try:
+        OffscreenGl()
+    except RenderingUnavailableError:
+        return False
+    return True
 
 
 class OffscreenGl:
@@ -136,7 +168,7 @@ class OffscreenGl:
     """
 
     def __init__(self) -> None:
-        egl, display = _egl()
+        egl, display, _ = _egl_of_this_process()
         egl.eglBindAPI(_OPENGL_API)
         attributes = (c_int * len(_CONTEXT_OPENGL_3_3_CORE))(*_CONTEXT_OPENGL_3_3_CORE)
         self._context = egl.eglCreateContext(display, None, None, attributes)
@@ -144,11 +176,11 @@ class OffscreenGl:
             raise RenderingUnavailableError(
                 "cannot render with 'own': no OpenGL 3.3 without a screen here; use renderer 'vtk'"
             )
-        weakref.finalize(self, egl.eglDestroyContext, display, self._context)
+        weakref.finalize(self, _destroy, self._context)
 
     @contextmanager
     def current(self) -> Iterator[ctypes.CDLL]:
-        egl, display = _egl()
+        egl, display, _ = _egl_of_this_process()
         egl.eglBindAPI(_OPENGL_API)
         if not egl.eglMakeCurrent(display, None, None, self._context):
             raise RenderingUnavailableError("the OpenGL context was lost")
@@ -156,6 +188,13 @@ class OffscreenGl:
             yield _gl()
         finally:
             egl.eglMakeCurrent(display, None, None, None)
+
+
+def _destroy(context: int) -> None:
+    egl, display, process_id = _egl()
+    # A forked process leaves it to the one that made it.
+    if process_id == os.getpid():
+        egl.eglDestroyContext(display, context)
 
 
 def pointer(array: npt.NDArray[np.generic]) -> c_void_p:

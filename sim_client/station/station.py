@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from policy_interface.contract import Contract, ContractError, ImageSize
 from policy_interface.types import Observation, RobotState
+from sim_client.station import offscreen_gl
 from sim_client.station.arm_controller import sample_start
 from sim_client.station.arm_models import ArmModelName, make_arm_model
 from sim_client.station.camera_rig import CameraRig, RigOptions
@@ -123,7 +124,10 @@ class Station:
         self.task = task
         self.contract = Contract(cameras=cameras, uses_language=True)
         if renderer is None:
-            renderer = "own" if arm_model == "own" and not quality.shadows else "vtk"
+            can_draw = arm_model == "own" and not quality.shadows
+            # Without cameras nothing is drawn, and nobody looks for OpenGL.
+            is_own = can_draw and bool(cameras) and offscreen_gl.is_available()
+            renderer = "own" if is_own else "vtk"
         self._rig_options = RigOptions(
             cameras=cameras, depth=depth, labels=labels, quality=quality, renderer=renderer
         )
