@@ -49,12 +49,11 @@ def run_local(
         initargs=(job,),
     ) as pool:
         try:
-            # The first one starts all processes.
-            with _without_interrupts():
-                pending.add(pool.submit(_run_in_worker, waiting.pop()))
             while pending or (waiting and not stop.is_set()):
                 while waiting and len(pending) < 2 * num_workers and not stop.is_set():
-                    pending.add(pool.submit(_run_in_worker, waiting.pop()))
+                    # The pool starts a process where none is idle.
+                    with _without_interrupts():
+                        pending.add(pool.submit(_run_in_worker, waiting.pop()))
                 if stop.is_set():
                     pending -= {future for future in pending if future.cancel()}
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
