@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from policy_interface.contract import ImageSize
 from tests.trainer.data.numbered_data import (
@@ -106,6 +107,8 @@ def test_windows_are_laid_out_as_foundry_has_them(tmp_path: Path) -> None:
     folder = written(tmp_path / "data", dataset)
     manifest = (folder / "shards" / "manifest.jsonl").read_text()
     assert json.loads(manifest) == {"shard": "shard_000000", "num_sequences": 12}
+    config = yaml.safe_load((folder / "shards" / "preprocessing_config.yaml").read_text())
+    assert (config["camera_names"], config["image_indices"]) == (["scene", "wrist"], [-1, 0])
     found = {json.loads(s["metadata.json"])["anchor_timestep"]: s for s in samples(folder)}
     assert sorted(found) == list(range(12))
     first, last = found[0], found[11]

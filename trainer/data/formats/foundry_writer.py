@@ -126,7 +126,12 @@ class FoundryWriter(DatasetWriter):
             shards.mkdir()
             manifest = self._write_shards(shards, parts)
             (shards / "stats.json").write_text(json.dumps(merge_windows(map(_load_arrays, parts))))
-            config = {**_preprocessing_config(self.window), "jpeg_quality": self.images.quality}
+            config = {
+                **_preprocessing_config(self.window),
+                # Which Foundry loads where its own configuration names none.
+                "camera_names": list(origin.first.cameras),
+                "jpeg_quality": self.images.quality,
+            }
             (shards / "preprocessing_config.yaml").write_text(yaml.safe_dump(config))
             metadata = {
                 "source": origin.place,
