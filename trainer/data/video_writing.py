@@ -23,7 +23,7 @@ from trainer.data.errors import DataError
 VideoCodec = Literal["h264", "av1"]
 
 _ENCODERS = {"h264": "libx264", "av1": "libsvtav1"}
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # Of the same look: the scales of the two codecs differ.
 _QUALITIES = {"h264": 18, "av1": 24}
 

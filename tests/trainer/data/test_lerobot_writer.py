@@ -4,6 +4,7 @@ docs/data/lerobot.md: its package is not a dependency."""
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from trainer.data.formats.lerobot_writer import LeRobotWriter
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.formats.writer import Origin
 from trainer.data.image_files import ImageSettings
-from trainer.data.video_writing import VideoSettings
+from trainer.data.video_writing import VideoSettings, encode_video
 
 FIXTURES = Path(__file__).parent / "fixtures" / "lerobot"
 SETTINGS = {
@@ -151,6 +152,20 @@ def test_conversion_by_workers_goes_on_after_a_stop(tmp_path: Path) -> None:
     again = convert(Source.of(dataset), writer)
     assert (again.num_converted, again.num_kept) == (0, 4)
     assert not list(destination.glob(".parts*"))
+
+
+def test_video_that_the_disk_does_not_take_is_not_the_episodes_fault(tmp_path: Path) -> None:
+    """A limit on the size of files stands for it; a DataError would skip the episode."""
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 64, 3), np.uint8)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, most))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*video\.mp4'"):
+            encode_video(
+                tmp_path / "video.mp4", frames, rate_hz=10, size=(32, 64), settings=VideoSettings()
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 def test_finish_that_was_killed_is_done_again(tmp_path: Path) -> None:
