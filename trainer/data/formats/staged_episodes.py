@@ -1,7 +1,8 @@
 """Episodes that were written but not yet put together, for formats whose files hold several.
 
 Each lies whole in a folder of its own below `.parts` in the destination, so that a conversion that
-was killed goes on with the others. They are removed when the data set is complete.
+was killed goes on with the others. They are removed when the data set is complete; it takes no more
+episodes then, since its files would have to be put together from parts that are gone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.data.errors import DataError
 from trainer.data.formats.native_manifest import sync_folder
 
 _PARTS = ".parts"
@@ -38,12 +40,21 @@ class StagedEpisodes:
     @contextmanager
     def writing(self, index: int) -> Iterator[Path]:
         """A folder to write an episode's files into. It becomes the episode's when the block ends
-        without an error, on the disk for good, in place of an earlier one."""
+        without an error, on the disk for good, in place of an earlier one.
+
+        Raises DataError at the end where the data set is complete already.
+        """
         self._parts.mkdir(parents=True, exist_ok=True)
         partial = self._parts / f"{index:06d}.{uuid.uuid4().hex}.partial"
         partial.mkdir()
         try:
             yield partial
+            if self.is_complete:
+                raise DataError(
+                    "the data set is complete and takes no more episodes; to have this one in it, "
+                    "convert to another folder",
+                    where=self.destination,
+                )
             for file in partial.iterdir():
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
@@ -65,7 +76,10 @@ class StagedEpisodes:
 
     @property
     def is_complete(self) -> bool:
-        return (self.destination / self.complete).exists() and not self._parts.exists()
+        """No whole episode is staged any more: to take them away is the last thing done."""
+        if not (self.destination / self.complete).exists():
+            return False
+        return not any(part.name.isdigit() for part in self._parts.glob("*"))
 
     @contextmanager
     def assembling(self) -> Iterator[Path]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
+import multiprocessing.synchronize
+import re
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +21,14 @@ import pytest
 from policy_interface.demonstration import Demonstration, save_demonstration
 from trainer.command_line import main
 from trainer.data.conversion import ConversionOptions, Source, convert
-from trainer.data.episode import Field
+from trainer.data.episode import Dataset, Field
 from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
+from trainer.data.formats.foundry_writer import FoundryWriter
+from trainer.data.formats.lerobot_writer import LeRobotWriter
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.formats.native_writer import NativeWriter
+from trainer.data.formats.writer import DatasetWriter
 from trainer.data.selection import Selection
 
 
@@ -71,6 +78,35 @@ def test_workers_write_the_very_same_data_set(demonstration_folder: Path, tmp_pa
     assert (tmp_path / "here" / "manifest.json").read_bytes() == (
         tmp_path / "workers" / "manifest.json"
     ).read_bytes()
+
+
+class _Together(Dataset):
+    """Two episodes, each read when a process of its own has asked for the other."""
+
+    format_name, where = "together", "here"
+
+    def __init__(self, both: multiprocessing.synchronize.Barrier) -> None:
+        self._both = both
+
+    def __len__(self) -> int:
+        return 2
+
+    def episode(self, index: int) -> ArrayEpisode:
+        if multiprocessing.parent_process() is not None:
+            self._both.wait(timeout=120)
+        told = {"on_ctrl_c": str(signal.getsignal(signal.SIGINT))}
+        return make_episode(f"{index}", provenance=told)
+
+
+def test_every_worker_leaves_ctrl_c_to_its_parent(tmp_path: Path) -> None:
+    both = multiprocessing.get_context("spawn").Barrier(2)
+    convert(
+        Source.of(_Together(both)),
+        NativeWriter(destination=tmp_path / "a"),
+        ConversionOptions(num_workers=2),
+    )
+    told = [e.description.provenance["on_ctrl_c"] for e in open_dataset(tmp_path / "a")]
+    assert told == [str(signal.SIG_IGN)] * 2
 
 
 def test_on_ray_it_is_the_very_same_data_set(demonstration_folder: Path, tmp_path: Path) -> None:
@@ -234,6 +270,29 @@ def test_what_was_mended_is_converted_when_asked_again(
     summary = convert(Source.at(source), writer, options)
     assert (summary.num_converted, summary.num_kept, summary.skipped) == (1, 9, {})
     assert len(open_dataset(tmp_path / "box")) == 10
+
+
+@pytest.mark.parametrize("format_writer", [LeRobotWriter, FoundryWriter])
+def test_a_complete_data_set_of_joined_files_takes_no_more_episodes(
+    tmp_path: Path, format_writer: type[DatasetWriter]
+) -> None:
+    whole = [make_episode(name, width=16) for name in ("a", "b", "c")]
+    short = _Disagreeing(
+        whole[1].description, whole[1].times_s(), {"action": np.ones((4, 2))}, {}, {}, {}
+    )
+    damaged, mended = MemoryDataset([whole[0], short, whole[2]]), MemoryDataset(whole)
+    writer = format_writer(destination=tmp_path / "data")  # pyright: ignore[reportCallIssue]
+    options = ConversionOptions(max_bad=1)
+    for source, reason in (
+        (damaged, r"got \(4, 2\)"),
+        (damaged, r"got \(4, 2\)"),
+        (mended, "is complete and takes no more episodes"),
+        (damaged, r"got \(4, 2\)"),
+    ):
+        summary = convert(Source.of(source), writer, options)
+        assert summary.num_episodes == 2
+        assert re.search(reason, summary.skipped[1])
+        assert [e.description.num_steps for e in open_dataset(tmp_path / "data")] == [5, 5]
 
 
 def test_asked_again_nothing_is_redone_but_what_is_gone(
