@@ -17,17 +17,19 @@ from policy_interface.demonstration import Demonstration, demonstration_path, sa
 from trainer.data.conversion import Source, convert
 from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
+from trainer.data.formats.foundry_writer import FoundryWriter
+from trainer.data.formats.lerobot_writer import LeRobotWriter
 from trainer.data.formats.native import open_dataset as open_native
 from trainer.data.formats.native_writer import NativeWriter
+from trainer.data.formats.writer import DatasetWriter
 from trainer.data.locations import Location
 
 # Converts, and tells after each episode, so that a test knows when to strike. It does not end
 # before the test lets it.
 _PROGRAM = """
-import resource, sys
+import importlib, resource, sys
 from pathlib import Path
 from trainer.data.conversion import ConversionOptions, Source, convert
-from trainer.data.formats.native_writer import NativeWriter
 
 def tell(done, total, outcome):
     print(done, flush=True)
@@ -35,12 +37,13 @@ def tell(done, total, outcome):
         sys.stdin.read()
 
 if __name__ == "__main__":
-    source, destination, workers, most_bytes = sys.argv[1:]
+    source, destination, workers, most_bytes, module, name = sys.argv[1:]
+    writer = getattr(importlib.import_module(module), name)
     if int(most_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), int(most_bytes)))
     convert(
         Source.at(source),
-        NativeWriter(destination=Path(destination)),
+        writer(destination=Path(destination)),
         ConversionOptions(num_workers=int(workers)),
         tell,
     )
@@ -48,12 +51,19 @@ if __name__ == "__main__":
 
 
 def _start(
-    folder: Path, source: Path, destination: Path, *, workers: int = 0, most_bytes: int = 0
+    folder: Path,
+    source: Path,
+    destination: Path,
+    *,
+    workers: int = 0,
+    most_bytes: int = 0,
+    writer: type[DatasetWriter] = NativeWriter,
 ) -> subprocess.Popen[str]:
     program = folder / "program.py"
     program.write_text(_PROGRAM)
+    words = [str(workers), str(most_bytes), writer.__module__, writer.__name__]
     return subprocess.Popen(
-        [sys.executable, program, source, destination, str(workers), str(most_bytes)],
+        [sys.executable, program, source, destination, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -189,6 +199,43 @@ def test_a_full_disk_leaves_what_is_written_valid(
     assert len(list((destination / "episodes").iterdir())) == 2
     convert(Source.at(source), NativeWriter(destination=destination))
     assert [episode.description.num_steps for episode in open_dataset(destination)] == [4, 4, 60, 4]
+
+
+@pytest.mark.parametrize(
+    ("writer", "most_bytes", "num_staged"),
+    [
+        # The third episode does not fit.
+        (LeRobotWriter, 12_000, 2),
+        (FoundryWriter, 200_000, 2),
+        # All episodes fit, and the files that they are put together to do not.
+        (LeRobotWriter, 40_000, 4),
+        (FoundryWriter, 1_550_000, 4),
+    ],
+)
+def test_a_full_disk_leaves_staged_episodes_whole(
+    make_demonstration: Callable[..., Demonstration],
+    tmp_path: Path,
+    writer: type[DatasetWriter],
+    most_bytes: int,
+    num_staged: int,
+) -> None:
+    source, destination = tmp_path / "demos", tmp_path / "box"
+    source.mkdir()
+    for index, num_steps in enumerate((4, 4, 60, 4)):
+        demonstration = make_demonstration(index, num_steps=num_steps)
+        save_demonstration(demonstration, demonstration_path(source, index))
+    process = _start(tmp_path, source, destination, most_bytes=most_bytes, writer=writer)
+    _, complaint = process.communicate()
+    assert process.returncode == 1
+    assert "OSError: [Errno 27]" in complaint
+    staged = sorted(path.name for path in (destination / ".parts").iterdir())
+    assert staged == [f"{number:06d}" for number in range(num_staged)]
+    with pytest.raises(DataError):
+        open_dataset(destination)
+    summary = convert(Source.at(source), writer(destination=destination))  # pyright: ignore[reportCallIssue]
+    assert (summary.num_kept, summary.num_episodes) == (num_staged, 4)
+    assert [episode.description.num_steps for episode in open_dataset(destination)] == [4, 4, 60, 4]
+    assert not (destination / ".parts").exists()
 
 
 def test_a_line_of_the_ledger_that_was_cut_is_done_again(
