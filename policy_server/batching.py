@@ -255,6 +255,7 @@ class Batcher:
                 raise PolicyFailedError(
                     f"expected a chunk for each of {len(requests)} episodes, got {len(chunks)}"
                 )
+            return [self._outcome(policy, chunk) for chunk in chunks]
         # The edge of somebody else's code, sys.exit() included: record, fail the one, go on.
         except BaseException as error:
             if len(requests) == 1:
@@ -271,7 +272,6 @@ class Batcher:
             return [
                 outcome for request in requests for outcome in self._outcomes(policy, [request])
             ]
-        return [self._outcome(policy, chunk) for chunk in chunks]
 
     def _outcome(
         self, policy: Policy, chunk: Sequence[Action]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import numpy as np
@@ -14,6 +15,16 @@ from policy_interface.contract import RIGHT_ARM
 from policy_interface.types import Action, Observation
 from policy_server.server import ServerOptions
 from policy_server.testing import GatedPolicy, NoisePolicy, running_server
+
+
+class UnreadableChunk(Sequence[Any]):
+    """A chunk that is computed when it is looked at, and fails then."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: Any) -> Any:
+        raise LookupError("computed too late")
 
 
 class FaultyPolicy(NoisePolicy):
@@ -46,6 +57,8 @@ class FaultyPolicy(NoisePolicy):
                     chunks[index] = ["up"] * 4  # type: ignore[list-item]
                 case "none":
                     chunks[index] = None  # type: ignore[call-overload]
+                case "unreadable":
+                    chunks[index] = UnreadableChunk()  # type: ignore[call-overload]
                 case "lose":
                     return chunks[:-1]
         return chunks
@@ -200,6 +213,7 @@ def test_a_reset_overtakes_the_step_under_way(make_observation, wire) -> None:
         ("short", "expected at least 4 actions, got 1"),
         ("text", "action 0: expected an Action, got 'up'"),
         ("none", "expected a sequence of actions, got None"),
+        ("unreadable", "the policy failed: LookupError: computed too late"),
         ("lose", "expected a chunk for each of 1 episodes, got 0"),
     ],
 )
