@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from trainer.configuration import ConfigurationError
 from trainer.data.locations import Location
 from trainer.importing.errors import ImportingError
 from trainer.importing.foundry_shapes import (
@@ -42,7 +44,7 @@ from trainer.importing.foundry_tensors import (
 )
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.language_model import LanguageModel
-from trainer.models.model_folder import ModelFolderError, load_strictly
+from trainer.models.model_folder import ModelFolderError, load_strictly, require_tensors_of
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.models.vision_language_action import (
     VisionLanguageAction,
@@ -51,6 +53,8 @@ from trainer.models.vision_language_action import (
 
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pt$")
 _BACKBONE = "vision_language_backbone._model."
+# Far more than any configuration has.
+_MAX_VALUES = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,27 +84,18 @@ def import_foundry(source: str, *, checkpoint: str | None = None) -> Imported:
     model, data = config.part("model"), config.part("data")
     file = _find_checkpoint(root, checkpoint, config)
     tensors = without_derived(_read_tensors(file))
-    kind = model.need("type")
-    if kind == "transformer":
-        network: nn.Module = LanguageModel(language_config(model))
-        weights = language_tensors(tensors)
-    elif kind == "vlm":
-        shape = vision_language_config(model)
-        network = VisionLanguageModel(shape)
-        size = network.language.vocabulary_size
-        weights = vision_language_tensors(tensors, vocabulary_size=size)
-    elif kind == "diffusion_policy":
-        network, weights = _policy(root, model, data, tensors)
-    else:
-        raise ImportingError(
-            f"config.yaml.model.type: {kind!r} cannot be imported; "
-            "expected transformer, vlm or diffusion_policy"
-        )
-    floats = {name: tensor.float() for name, tensor in weights.items()}
     try:
-        load_strictly(network, floats, file)
+        build, weights = _converted(root, model, data, tensors)
+        # Nothing of the claimed size is made before the tensors are known to have it.
+        with torch.device("meta"):
+            require_tensors_of(build(), weights, file)
+        network = build()
+        load_strictly(network, {name: tensor.float() for name, tensor in weights.items()}, file)
     except ModelFolderError as error:
         raise ImportingError(str(error)) from error
+    except (ConfigurationError, RuntimeError, OverflowError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ImportingError(f"{root}: no model can be made of it: {reason}") from error
     normalizer = root / "config_normalizer.yaml"
     statistics = root / "stats.json"
     notes = {
@@ -115,9 +110,32 @@ def import_foundry(source: str, *, checkpoint: str | None = None) -> Imported:
     )
 
 
+def _converted(
+    root: Location, model: Section, data: Section, tensors: Tensors
+) -> tuple[Callable[[], nn.Module], Tensors]:
+    """What makes the network, and its weights."""
+    kind = model.fields.get("type")
+    if kind == "transformer":
+        language = language_config(model)
+        return lambda: LanguageModel(language), language_tensors(tensors)
+    if kind == "vlm":
+        shape = vision_language_config(model)
+        assert isinstance(shape.language, LanguageConfig)
+        size = shape.language.vocabulary_size
+        weights = vision_language_tensors(tensors, vocabulary_size=size)
+        return lambda: VisionLanguageModel(shape), weights
+    if kind == "diffusion_policy":
+        policy, weights = _policy(root, model, data, tensors)
+        return lambda: VisionLanguageAction(policy), weights
+    raise ImportingError(
+        f"config.yaml.model.type: {reprlib.repr(kind)} cannot be imported; "
+        "expected transformer, vlm or diffusion_policy"
+    )
+
+
 def _policy(
     root: Location, model: Section, data: Section, tensors: Tensors
-) -> tuple[VisionLanguageAction, Tensors]:
+) -> tuple[VisionLanguageActionConfig, Tensors]:
     part = model.part("vision_language_backbone")
     # Of one on a Hugging Face model our outputs were not the original's: better none than those.
     part.require("type", "clip_backbone", "vlm_foundry_backbone")
@@ -136,19 +154,48 @@ def _policy(
         space=action_space(model, data),
         objective=flow_config(model),
     )
-    return VisionLanguageAction(config), weights
+    return config, weights
+
+
+class _Loader(yaml.SafeLoader):
+    """Days stay the text that they are: JSON has no other."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own way to say it)
+        first: [each for each in known if each[0] != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _read_yaml(file: Location) -> dict[str, Any]:
     if not file.is_file():
         raise ImportingError(f"{file}: missing")
     try:
-        fields = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        fields = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 (a safe one)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ImportingError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict):
-        raise ImportingError(f"{file}: expected fields, got {fields!r:.80}")
+        raise ImportingError(f"{file}: expected fields, got {reprlib.repr(fields)}")
+    _require_plain(fields, file)
     return fields
+
+
+def _require_plain(fields: Mapping[str, Any], file: Location) -> None:
+    """Values that JSON has, and not too many: by aliases a few lines of YAML are billions."""
+    waiting: list[Any] = [fields]
+    count = 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            count += len(value)
+            if count > _MAX_VALUES:
+                raise ImportingError(f"{file}: more than {_MAX_VALUES} values")
+            if isinstance(value, dict):
+                waiting += value.keys()
+                waiting += value.values()
+            else:
+                waiting += value
+        elif not isinstance(value, str | int | float | None):
+            raise ImportingError(f"{file}: expected plain values, got {reprlib.repr(value)}")
 
 
 def _find_checkpoint(root: Location, name: str | None, config: Section) -> Location:
@@ -179,12 +226,24 @@ def _read_tensors(file: Location) -> Tensors:
             f"{file}: holds more than tensors and plain values, and is not unpickled: "
             "that would run its code"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except OSError:
+        raise
+    # What a damaged file makes the unpickler raise is any error there is.
+    except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise ImportingError(f"{file}: no file that torch.save wrote whole: {reason}") from error
     for key in ("state_dict", "ema_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             tensors = content[key]
-            if all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+            if all(map(_is_plain_tensor, tensors.keys(), tensors.values())):
                 return without_wrappers(tensors)
-    raise ImportingError(f"{file}: expected a state_dict of tensors, got none")
+    raise ImportingError(f"{file}: expected a state_dict of dense tensors of numbers, got none")
+
+
+def _is_plain_tensor(name: object, tensor: object) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and not tensor.is_complex()
+    )

@@ -6,9 +6,10 @@ is an error that names the field: a model that computes something else would be 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from trainer.importing.errors import ImportingError
 from trainer.models.action.configuration import (
@@ -33,6 +34,7 @@ _NORMS: Mapping[str, NormKind] = {
     "no_wb_layer_norm": "layer_without_weights",
     "rms_norm": "rms",
 }
+_Value = TypeVar("_Value", int, bool)
 _ROTARY = {"rotary": 10_000.0, "rotary_float32": 10_000.0, "none": None}
 
 
@@ -43,27 +45,46 @@ class Section:
     fields: Mapping[str, Any]
     name: str
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: _Value) -> _Value:
+        """Of the default's type."""
         value = self.fields.get(key)
-        return default if value is None else value
+        if value is None:
+            return default
+        if type(value) is not type(default):
+            raise self.unexpected(key, f"of type {type(default).__name__}", value)
+        if abs(value) >= 2**63:
+            raise self.unexpected(key, "a number of 64 bits", value)
+        return value
 
-    def need(self, key: str) -> Any:
+    def number(self, key: str, default: float) -> float:
+        """Also as YAML reads 1e-5, which is text to it."""
+        value = self.fields.get(key)
+        try:
+            return default if value is None else float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise self.unexpected(key, "a number", value) from None
+
+    def need(self, key: str) -> int:
         if self.fields.get(key) is None:
             raise ImportingError(f"{self.name}.{key} is missing; the model cannot be built without")
-        return self.fields[key]
+        return self.get(key, 0)
 
     def part(self, key: str) -> Section:
         value = self.fields.get(key) or {}
         if not isinstance(value, Mapping):
-            raise ImportingError(f"{self.name}.{key}: expected fields, got {value!r:.80}")
+            raise self.unexpected(key, "fields", value)
         return Section(value, f"{self.name}.{key}")
 
     def require(self, key: str, default: Any, *allowed: Any) -> Any:
-        value = self.get(key, default)
+        value = self.fields.get(key)
+        if value is None:
+            value = default
         if value not in allowed:
-            names = ", ".join(repr(item) for item in allowed)
-            raise ImportingError(f"{self.name}.{key}: expected one of {names}, got {value!r}")
+            raise self.unexpected(key, f"one of {', '.join(map(repr, allowed))}", value)
         return value
+
+    def unexpected(self, key: str, expected: str, value: object) -> ImportingError:
+        return ImportingError(f"{self.name}.{key}: expected {expected}, got {reprlib.repr(value)}")
 
 
 def transformer_config(section: Section) -> TransformerConfig:
@@ -76,7 +97,7 @@ def transformer_config(section: Section) -> TransformerConfig:
         num_heads=section.get("n_heads", 4),
         feed_forward=section.require("ffn_type", "swiglu", "swiglu", "gelu"),
         norm=_NORMS[section.require("norm_type", "default_layer_norm", *_NORMS)],
-        norm_epsilon=float(section.get("norm_eps", 1e-5)),
+        norm_epsilon=section.number("norm_eps", 1e-5),
         qk_norm="full_width" if section.get("qk_norm", False) else "none",
         rotary_theta=_ROTARY[section.require("positional_embedding_type", "rotary", *_ROTARY)],
         causal=section.get("is_causal", True),
@@ -109,7 +130,7 @@ def vision_language_config(section: Section) -> VisionLanguageConfig:
             feed_forward_width=vision.get("inter_dim", 3072),
             patch_size=vision.get("patch_size", 16),
             image_size=vision.get("img_size", 384),
-            norm_epsilon=float(vision.get("ln_eps", 1e-6)),
+            norm_epsilon=vision.number("ln_eps", 1e-6),
             shuffle_factor=vision.get("projector_pixel_shuffle_factor", 1),
         ),
         image_token=section.need("image_token_id"),
@@ -121,11 +142,9 @@ def expert_config(section: Section) -> ObservationTokenConfig:
     head = section.part("transformer")
     head.require("post_embed_norm", False, False)
     # Older files call it by another name, which the original ignores: it then falls back to concat.
-    time = section.get("diffusion_step_conditioning", section.get("time_conditioning", "concat"))
-    if time not in ("concat", "add"):
-        raise ImportingError(
-            f"{section.name}.diffusion_step_conditioning: expected concat or add, got {time!r}"
-        )
+    is_older = section.fields.get("diffusion_step_conditioning") is None
+    key = "time_conditioning" if is_older else "diffusion_step_conditioning"
+    time = section.require(key, "concat", "concat", "add")
     return ObservationTokenConfig(
         transformer=transformer_config(head),
         num_layers=section.part("vision_language_backbone").get("num_vlm_layers_to_use", 4),
@@ -139,16 +158,18 @@ def flow_config(section: Section) -> FlowConfig:
     section.require("use_flow_matching_scheduler", False, True)
     section.require("use_diffusers_scheduler", False, False)
     scheduler = section.part("noise_scheduler")
-    low, high = scheduler.get("clamp_range", (-1.5, 1.5))
+    bounds = scheduler.fields.get("clamp_range") or [-1.5, 1.5]
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError, OverflowError):
+        raise scheduler.unexpected("clamp_range", "two numbers", bounds) from None
     if low != -high:
-        raise ImportingError(
-            f"{scheduler.name}.clamp_range: expected equal bounds on both sides, got {low}, {high}"
-        )
+        raise scheduler.unexpected("clamp_range", "equal bounds on both sides", bounds)
     return FlowConfig(
         time=TimeConfig(num_levels=scheduler.get("num_timesteps", 1000)),
         repeats=section.get("num_action_head_repeats", 1),
-        clamp=float(high),
-        input_noise=float(section.get("input_noise_std", 0.0)),
+        clamp=high,
+        input_noise=section.number("input_noise_std", 0.0),
     )
 
 

@@ -77,10 +77,10 @@ def without_derived(tensors: Mapping[str, Tensor]) -> Tensors:
     """Without what follows from the configuration, checked where another value would matter."""
     for name, tensor in tensors.items():
         if name.endswith("inv_freq"):
-            size = 2 * len(tensor)
+            size = 2 * tensor.numel()
             expected = 10_000.0 ** -(torch.arange(0, size, 2).double() / size)
             # A model that was saved in bfloat16 has them rounded; ours are computed anew.
-            if not torch.allclose(tensor.double(), expected, rtol=1e-2, atol=0):
+            if not torch.allclose(tensor.double().flatten(), expected, rtol=1e-2, atol=0):
                 raise ImportingError(f"{name}: rotary frequencies of another base than 10,000")
     return {name: tensor for name, tensor in tensors.items() if not _DERIVED.search(name)}
 
@@ -95,16 +95,18 @@ def vision_language_tensors(
     """Of a `vlm`, and of one under a policy, whose last word is the observation token."""
     parts = split(tensors, ("vit", "transformer", "projection"))
     vision = renamed(parts["vit"], _VISION)
-    if "positions" in vision:
-        side = math.isqrt(vision["positions"].shape[1])
-        vision["positions"] = vision["positions"].reshape(side, side, -1)
+    positions = vision.get("positions")
+    if positions is not None and positions.ndim == 3:
+        side = math.isqrt(positions.shape[1])
+        if positions.shape[:2] == (1, side * side):
+            vision["positions"] = positions.reshape(side, side, -1)
     language = language_tensors(parts["transformer"])
     rows = language.get("embedding.weight")
-    if rows is None:
-        raise ImportingError("transformer.embeddings.weight is missing")
+    if rows is None or rows.ndim != 2:
+        raise ImportingError("transformer.embeddings.weight is missing, or is no matrix")
     if len(rows) == vocabulary_size + 1:
         observation_token = rows[-1]
-        for name in ("embedding.weight", "head.weight"):
+        for name in language.keys() & {"embedding.weight", "head.weight"}:
             language[name] = language[name][:-1].clone()
     elif observation_token is None:
         # A model that was made to speak has none: the mean word, as a fresh one begins.

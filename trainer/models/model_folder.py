@@ -129,6 +129,13 @@ def read_model_config(path: Path) -> Any:
 
 def load_strictly(network: nn.Module, weights: Mapping[str, Tensor], source: object) -> None:
     """Raises ModelFolderError that names what is missing, unexpected or of another shape."""
+    network.load_state_dict(require_tensors_of(network, weights, source), strict=True)
+
+
+def require_tensors_of(
+    network: nn.Module, weights: Mapping[str, Tensor], source: object
+) -> dict[str, Tensor]:
+    """The weights, under every name that the network has for them. Raises ModelFolderError."""
     own = network.state_dict(keep_vars=True)
     given = dict(weights)
     # A tensor that has two names, as tied embeddings have, is written under one.
@@ -148,7 +155,7 @@ def load_strictly(network: nn.Module, weights: Mapping[str, Tensor], source: obj
                 f"{source}: {name}: expected shape {tuple(tensor.shape)}, "
                 f"got {tuple(given[name].shape)}"
             )
-    network.load_state_dict(given, strict=True)
+    return given
 
 
 def self_contained_config(network: Any) -> Any:

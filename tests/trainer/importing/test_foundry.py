@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from trainer.models.model_folder import read_model
 from trainer.models.vision_language_action import VisionLanguageAction
 
 MODELS: dict[str, Any] = json.loads((Path(__file__).parent / "data/foundry.json").read_text())
+TRANSFORMER = next(name for name in MODELS if name.startswith("transformer"))
 POLICIES = [name for name in MODELS if name.startswith("policy")]
 IMAGE = 22
 
@@ -197,3 +200,99 @@ def test_what_cannot_be_imported_is_said_in_one_line(tmp_path: Path) -> None:
         import_foundry(str(folder))
     with pytest.raises(ImportingError, match="no such folder"):
         import_foundry(str(tmp_path / "nowhere"))
+
+
+# Ten lists of ten, eleven times over.
+BOMB = "a0: &a0 [0]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("match", "change"),
+    [
+        ("hidden_dim: expected of type int, got 'wide'", "model: {hidden_dim: wide}"),
+        ("hidden_dim: expected of type int, got 8.5", "model: {hidden_dim: 8.5}"),
+        ("width: expected a positive number, got -4", "model: {hidden_dim: -4}"),
+        (r"expected shape \(24, 100000000\)", "model: {hidden_dim: 100000000}"),
+        (r"expected shape \(1000000000000, 16\)", "model: {vocab_size: 1000000000000}"),
+        ("no model can be made of it", f"model: {{vocab_size: {2**62}}}"),
+        ("vocab_size: expected a number of 64 bits", f"model: {{vocab_size: {10**30}}}"),
+        ("norm_eps: expected a number, got 'x'", "model: {norm_eps: x}"),
+        ("more than 100000 values", f"{BOMB}data: {{x: *a11}}"),
+        ("more than 100000 values", f"{BOMB}model: {{ffn_type: *a11}}"),
+        ("more than 100000 values", "data: &me {x: *me}"),
+        ("not YAML: maximum recursion", f"data: {'[' * 5000}{']' * 5000}"),
+        ("not YAML: could not determine", "data: !!python/object/apply:os.getcwd []"),
+        ("expected plain values, got b'hello'", "data: {x: !!binary aGVsbG8=}"),
+    ],
+)
+def test_a_strangers_configuration_does_no_harm(match: str, change: str, tmp_path: Path) -> None:
+    folder = release(TRANSFORMER, tmp_path / "model")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    lines = change.splitlines()
+    key, _, fields = lines.pop().partition(": ")
+    if key == "model":
+        rest = ", ".join(f"{k}: {json.dumps(v)}" for k, v in config["model"].items())
+        # The last of two equal keys is the one that counts.
+        fields = f"{{{rest}, {fields[1:]}"
+        lines.append(f"data: {json.dumps(config['data'])}")
+    else:
+        lines.append(f"model: {json.dumps(config['model'])}")
+    (folder / "config.yaml").write_text("\n".join([*lines, f"{key}: {fields}"]))
+    with pytest.raises(ImportingError, match=match):
+        import_foundry(str(folder))
+
+
+def test_a_day_in_a_configuration_stays_text(tmp_path: Path) -> None:
+    folder = release(TRANSFORMER, tmp_path / "model")
+    with (folder / "config_normalizer.yaml").open("w") as file:
+        file.write("computed: 2026-01-02\n")
+    run_import(["foundry", str(folder), "--output", str(tmp_path / "ours")])
+    notes = json.loads((tmp_path / "ours" / "config.json").read_text())["notes"]
+    assert notes["normalizer"] == {"computed": "2026-01-02"}
+
+
+EMBEDDING = "transformer.embeddings.weight"
+POSITIONS = "vit.patch_embedding.position_embedding"
+HEAD = "transformer.output.weight"
+
+
+@pytest.mark.parametrize(
+    ("match", "change"),
+    [
+        ("state_dict of dense tensors", lambda t: {**t, 3: torch.ones(1)}),
+        ("state_dict of dense tensors", lambda t: t | {HEAD: t[HEAD].to_sparse()}),
+        ("state_dict of dense tensors", lambda t: t | {HEAD: t[HEAD].to(torch.complex64)}),
+        (
+            r"expected shape \(24, 16\), got \(1000000000000,\)",
+            lambda t: t | {HEAD: torch.zeros(1, dtype=torch.bfloat16).expand(10**12)},
+        ),
+        (
+            "embeddings.weight is missing, or is no matrix",
+            lambda t: t | {EMBEDDING: torch.ones(())},
+        ),
+        (r"positions: expected shape .* got \(256,\)", lambda t: t | {POSITIONS: torch.ones(256)}),
+        (
+            "missing language.head.weight",
+            lambda t: {k: v for k, v in t.items() if k != HEAD} | {EMBEDDING: torch.ones(25, 16)},
+        ),
+    ],
+)
+def test_a_strangers_tensors_do_no_harm(
+    match: str, change: Callable[[dict[Any, Tensor]], dict[Any, Tensor]], tmp_path: Path
+) -> None:
+    folder = release("vlm", tmp_path / "model")
+    save(folder, change(load(folder)))
+    with pytest.raises(ImportingError, match=match):
+        import_foundry(str(folder))
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02.", b"\x80\x02h\x05.", b"\x80\x02K"])
+def test_a_damaged_pickle_is_said_in_one_line(content: bytes, tmp_path: Path) -> None:
+    folder = release(TRANSFORMER, tmp_path / "model")
+    with zipfile.ZipFile(folder / "checkpoints" / "checkpoint_1.pt", "w") as file:
+        file.writestr("archive/data.pkl", content)
+        file.writestr("archive/version", "3")
+    with pytest.raises(ImportingError, match="no file that torch.save wrote whole"):
+        import_foundry(str(folder))
