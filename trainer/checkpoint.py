@@ -19,21 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
-from policy_interface.contract import Contract, ContractError
+from policy_interface.contract import Contract
 from trainer.checkpoint_files import (
     CheckpointError,
     checkpoint_kind,
     encode_weights,
+    json_object,
     read_checkpoint_files,
+    reading,
     write_checkpoint_files,
 )
-from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.configuration import TrainConfig
 from trainer.configuration_json import config_to_json, policy_config_from_json
-from trainer.data.normalization import NormalizationError
 from trainer.data.robot_transform import RobotTransform
 from trainer.models.policy_network import PolicyNetwork
 
@@ -56,9 +57,13 @@ class Checkpoint:
 
     def build_network(self) -> PolicyNetwork:
         """The network with these weights, in float32, in evaluation mode. Loading is strict."""
-        network = build_network(self.config, self.contract, self.transform)
-        weights = {name: tensor.float() for name, tensor in self.weights.items()}
         try:
+            # Nothing of the claimed size is made before the weights are known to have it.
+            with torch.device("meta"):
+                shapes = build_network(self.config, self.contract, self.transform)
+                shapes.load_state_dict(self.weights, strict=True, assign=True)
+            network = build_network(self.config, self.contract, self.transform)
+            weights = {name: tensor.float() for name, tensor in self.weights.items()}
             network.load_state_dict(weights, strict=True)
         except RuntimeError as error:
             raise CheckpointError(
@@ -96,28 +101,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read and verify every file. Raises CheckpointError, one line that names what is wrong."""
     kind = checkpoint_kind(path)
     if kind != TrainConfig.kind:
-        what = "a language model; `trainer sample` lets it speak" if kind == "language" else kind
+        what = "a language model; `trainer sample` lets it speak"
+        what = what if kind == "language" else repr(kind)
         raise CheckpointError(f"{path}: expected a policy's checkpoint, got that of {what}")
     files = read_checkpoint_files(path, _FILES)
     contents = files.contents
-    try:
+    with reading(path):
         return Checkpoint(
             weights=safetensors.torch.load(contents[_WEIGHTS]),
             config=policy_config_from_json(contents[_CONFIG].decode()),
             transform=RobotTransform.from_json(contents[_NORMALIZATION].decode()),
             contract=Contract.from_json(contents[_CONTRACT].decode()),
-            provenance=json.loads(contents[_PROVENANCE]),
+            provenance=json_object(contents, _PROVENANCE),
             digest=files.digest,
             num_bytes=files.num_bytes,
         )
-    except (
-        ConfigurationError,
-        ContractError,
-        NormalizationError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint that this version reads: {error}"
-        ) from error

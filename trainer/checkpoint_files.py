@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -90,20 +92,34 @@ def read_checkpoint_files(path: Path, names: Sequence[str]) -> CheckpointFiles:
     )
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What a file's content makes a reader raise becomes a CheckpointError of one line."""
+    try:
+        yield
+    except (ValueError, RecursionError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint that this version reads: {error}"
+        ) from error
+
+
+def json_object(contents: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    """Raises ValueError, RecursionError for what is none."""
+    fields = json.loads(contents[name].decode())
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{name}: expected an object, got {fields!r:.80}")
+    return fields
+
+
 def checkpoint_kind(path: Path) -> str:
     """What its configuration says that it is. Raises CheckpointError where it has none."""
     _, files = _read_manifest(path)
     if CONFIG_FILE not in files:
         raise CheckpointError(f"{path}: its manifest lists no {CONFIG_FILE}")
     content = _read_verified(path / CONFIG_FILE, files[CONFIG_FILE])
-    try:
-        fields = json.loads(content.decode())
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint that this version reads: {CONFIG_FILE}: {error}"
-        ) from error
-    # Once there were policies alone, and nothing said so.
-    return str(fields.get("kind", TrainConfig.kind)) if isinstance(fields, dict) else ""
+    with reading(path):
+        # Once there were policies alone, and nothing said so.
+        return str(json_object({CONFIG_FILE: content}, CONFIG_FILE).get("kind", TrainConfig.kind))
 
 
 def _read_manifest(path: Path) -> tuple[bytes, Mapping[str, Any]]:
@@ -123,7 +139,7 @@ def _read_manifest(path: Path) -> tuple[bytes, Mapping[str, Any]]:
         manifest = json.loads(text)
         found, files = manifest["format"], manifest["files"]
         known = {(entry["bytes"], entry["sha256"]) for entry in files.values()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {_MANIFEST} is malformed: {error!r}") from error
     if found != CHECKPOINT_FORMAT or not known:
         raise CheckpointError(

@@ -51,13 +51,13 @@ def config_from_json(text: str) -> RunConfig:
     """Of any kind. Raises ConfigurationError for what is no configuration, naming the field."""
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"configuration: not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ConfigurationError(f"configuration: expected an object, got {fields!r:.80}")
     # Once there were policies alone, and nothing said so.
     kind = fields.pop("kind", TrainConfig.kind)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigurationError(
             f"kind: expected one of {list(KINDS)}, got {kind!r}{did_you_mean(str(kind), KINDS)}"
         )
@@ -116,6 +116,8 @@ def _read(hint: Any, value: Any, path: str) -> Any:
         return tuple(_read(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if origin is typing.Literal and value in arguments:
         return value
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ConfigurationError(f"{path}: expected a number of 64 bits, got {value!r:.80}")
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if hint is int and isinstance(value, int) and not isinstance(value, bool):

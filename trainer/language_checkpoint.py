@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -27,12 +26,12 @@ from trainer.checkpoint_files import (
     CheckpointError,
     checkpoint_kind,
     encode_weights,
+    json_object,
     read_checkpoint_files,
+    reading,
     write_checkpoint_files,
 )
-from trainer.configuration import ConfigurationError
 from trainer.configuration_json import config_from_json, config_to_json
-from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.language.language_model import LanguageModel
@@ -55,9 +54,17 @@ class LanguageCheckpoint:
 
     def build_model(self) -> LanguageModel:
         """The model with these weights, in float32, in evaluation mode. Loading is strict."""
-        model = LanguageModel(self.config.model)
+        try:
+            # Nothing of the claimed size is made before the weights are known to have it.
+            with torch.device("meta"):
+                shapes = LanguageModel(self.config.model)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(
+                f"no model has the shape of the configuration: {reason}"
+            ) from error
         # A head that is the embedding has no weight of its own, here as in the file.
-        expected = dict(model.named_parameters())
+        expected = dict(shapes.named_parameters())
         differing = sorted(expected.keys() ^ self.weights.keys())
         differing += [
             f"{name} {tuple(self.weights[name].shape)}, not {tuple(parameter.shape)}"
@@ -69,15 +76,16 @@ class LanguageCheckpoint:
                 f"weights do not fit the configuration: missing, unexpected or of another shape "
                 f"are {', '.join(differing)}"
             )
+        model = LanguageModel(self.config.model)
         with torch.no_grad():
-            for name, parameter in expected.items():
+            for name, parameter in model.named_parameters():
                 parameter.copy_(self.weights[name])
         return model.eval().requires_grad_(False)
 
     def build_tokenizer(self) -> TextTokenizer:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / _TOKENIZER
-            path.write_text(json.dumps(self.tokenizer, ensure_ascii=False))
+            path.write_text(json.dumps(self.tokenizer))
             return TextTokenizer(path)
 
 
@@ -102,24 +110,14 @@ def read_language_checkpoint(path: Path) -> LanguageCheckpoint:
         )
     files = read_checkpoint_files(path, _FILES)
     contents = files.contents
-    try:
+    with reading(path):
         config = config_from_json(contents[_CONFIG].decode())
         assert isinstance(config, LanguageTrainConfig)
         return LanguageCheckpoint(
             weights=safetensors.torch.load(contents[_WEIGHTS]),
             config=config,
-            tokenizer=json.loads(contents[_TOKENIZER]),
-            provenance=json.loads(contents[_PROVENANCE]),
+            tokenizer=json_object(contents, _TOKENIZER),
+            provenance=json_object(contents, _PROVENANCE),
             digest=files.digest,
             num_bytes=files.num_bytes,
         )
-    except (
-        ConfigurationError,
-        DataError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        safetensors.SafetensorError,
-    ) as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint that this version reads: {error}"
-        ) from error

@@ -147,6 +147,11 @@ def test_the_digest_names_the_weights(copied: Path) -> None:
         ("normalization.json", b"{}", "normalization"),
         ("contract.json", b"[]", "contract"),
         ("provenance.json", b"{", "not a checkpoint"),
+        ("provenance.json", b"[1]", "provenance.json: expected an object, got "),
+        ("provenance.json", b"[" * 100_000, "recursion"),
+        ("config.json", b"[" * 100_000, "recursion"),
+        ("normalization.json", b"[" * 100_000, "recursion"),
+        ("contract.json", b"[" * 100_000, "recursion"),
         ("model.safetensors", b"junk", "not a checkpoint"),
     ],
 )
@@ -162,6 +167,7 @@ def test_a_signed_file_that_makes_no_sense_is_refused(copied, name, content, tol
     [
         "",
         "[]",
+        "[" * 100_000,
         "{}",
         '{"format": "assay.checkpoint/1", "files": {}}',
         '{"format": "assay.checkpoint/1", "files": 3}',
@@ -226,3 +232,12 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (partial / "half").write_text("half")
     remove_partial_directories(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_network_is_made_that_the_weights_do_not_fill(copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    config["model"]["flow_head"]["width"] = 2**40
+    (copied / "config.json").write_text(json.dumps(config))
+    resign(copied)
+    with pytest.raises(CheckpointError, match="weights do not fit the configuration"):
+        read_checkpoint(copied).build_network()

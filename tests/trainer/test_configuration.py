@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -155,3 +156,23 @@ def test_differences_name_the_nested_field_and_both_values() -> None:
 def test_a_misspelt_recipe_gets_a_suggestion() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'pick_and_place_box'"):
         find_recipe("pick_and_place_bx")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"kind": ["policy"]}, "kind: expected one of"),
+        ({"seed": 10**400}, "seed: expected a number of 64 bits"),
+        ({"optimizer": {"learning_rate": 10**400}}, "learning_rate: expected a number of 64 bits"),
+    ],
+)
+def test_a_strangers_numbers_are_refused_by_name(change: dict[str, Any], told: str) -> None:
+    fields = json.loads(config_to_json(find_recipe("smoke")))
+    change = {k: fields[k] | v if isinstance(v, dict) else v for k, v in change.items()}
+    with pytest.raises(ConfigurationError, match=told):
+        config_from_json(json.dumps(fields | change))
+
+
+def test_a_configuration_nested_without_end_is_no_configuration() -> None:
+    with pytest.raises(ConfigurationError, match="not JSON"):
+        config_from_json("[" * 100_000)

@@ -411,6 +411,18 @@ def test_a_checkpoint_is_loaded_strictly(finished: Path, tmp_path: Path) -> None
         read_language_checkpoint(folder)
 
 
+def test_a_strangers_checkpoint_does_no_harm(finished: Path) -> None:
+    checkpoint = read_language_checkpoint(finished / "checkpoints" / "final")
+    shape = checkpoint.config.model
+    for size in (2**40, 2**62):
+        huge = replace(checkpoint.config, model=replace(shape, vocabulary_size=size))
+        with pytest.raises(CheckpointError, match=r"not \(1099511627776, 32\)|no model has"):
+            replace(checkpoint, config=huge).build_model()
+    # Half of a pair, which no text in UTF-8 holds.
+    with pytest.raises(DataError, match="no tokenizer"):
+        replace(checkpoint, tokenizer={"model": "\ud800"}).build_tokenizer()
+
+
 def test_sample_and_inspect(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     final = str(finished / "checkpoints" / "final")
     options = ["--max-new-tokens", "8", "--num-samples", "2"]
