@@ -149,7 +149,7 @@ class Chain(NamedTuple):
 def chain(q: Sequence[float]) -> Chain:
     """X_BE (16 numbers) and the geometric Jacobian's columns, for joint angles q (7,) in radians.
 
-    A column holds the velocity of the flange's origin (m/s per rad/s), then its angular velocity.
+    A column, in B: the velocity of the flange's origin (m/s per rad/s), then its angular velocity.
     """
     # The columns x, y, z of the rotation so far, and the position p.
     x0, x1, x2 = 1.0, 0.0, 0.0
@@ -192,13 +192,3 @@ def chain(q: Sequence[float]) -> Chain:
 def forward_kinematics(q: Array) -> Array:
     """`panda_link8` in the arm's base, X_BE, (4, 4), for joint angles q (7,) in radians."""
     return np.array(chain(q.tolist()).flange).reshape(4, 4)
-
-
-def jacobian(q: Array) -> tuple[Array, Array]:
-    """X_BE, (4, 4), and the geometric Jacobian of `panda_link8` in B, (6, 7).
-
-    Rows 0-2 are the linear velocity of the frame's origin (m/s per rad/s), rows 3-5 the angular
-    velocity.
-    """
-    flange, columns = chain(q.tolist())
-    return np.array(flange).reshape(4, 4), np.array(columns).T

@@ -1,4 +1,4 @@
-"""The station's world in Drake: table, floor, two arms, a task's objects, contact and renderer."""
+"""The station's world in Drake: table, floor, two arms, a task's objects, and their contact."""
 
 from __future__ import annotations
 

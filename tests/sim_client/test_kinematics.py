@@ -56,7 +56,7 @@ def test_forward_kinematics_at_zero_is_the_data_sheets() -> None:
 @given(joint_angles)
 @settings(max_examples=30, deadline=None)
 def test_jacobian_is_the_derivative(q: Array) -> None:
-    X, J = panda.jacobian(q)
+    X, J = panda.forward_kinematics(q), np.array(panda.chain(q.tolist()).columns).T
     for i in range(panda.NUM_JOINTS):
         step = np.zeros(7)
         step[i] = 1e-6
