@@ -56,6 +56,15 @@ def rotations_from_six(kind: FieldKind, values: FloatArray) -> FloatArray:
     return np.stack([first, second, np.cross(first, second)], axis=axis)
 
 
+def sudden_step(changes: FloatArray, least: float) -> int | None:
+    """The step of the largest change, where it is beyond `least` and far beyond the others.
+
+    Beside the others, because a delta action differs from step to step by all that it is.
+    """
+    worst = int(np.argmax(changes))
+    return worst if changes[worst] > max(least, 6 * float(np.quantile(changes, 0.9))) else None
+
+
 def angles_between_rad(a: FloatArray, b: FloatArray) -> FloatArray:
     """(T,) of the rotations (T, 3, 3) that take a to b."""
     traces = np.einsum("tij,tij->t", a, b)

@@ -23,8 +23,9 @@ class Fingerprint:
     seed: int | None
     digests: Mapping[str, str]
 
-    def content(self, fields: frozenset[str]) -> str:
-        return " ".join(f"{name}={self.digests[name]}" for name in sorted(fields))
+    @property
+    def content(self) -> frozenset[tuple[str, str]]:
+        return frozenset(self.digests.items())
 
 
 def fingerprint_of(episode: ExaminedEpisode) -> Fingerprint:
@@ -49,13 +50,12 @@ class DuplicateEpisodes(Check):
     name: ClassVar[str] = "duplicate-episodes"
 
     def __init__(self) -> None:
-        self._episodes: dict[str, list[str]] = {}
+        self._episodes: dict[frozenset[tuple[str, str]], list[str]] = {}
 
     def look(self, episode: ExaminedEpisode) -> None:
         fingerprint = fingerprint_of(episode)
         if fingerprint.digests:
-            content = fingerprint.content(frozenset(fingerprint.digests))
-            self._episodes.setdefault(content, []).append(fingerprint.episode_id)
+            self._episodes.setdefault(fingerprint.content, []).append(fingerprint.episode_id)
 
     def findings(self) -> list[Finding]:
         groups = [group for group in self._episodes.values() if len(group) > 1]
@@ -89,13 +89,9 @@ def _same_content(train: tuple[Fingerprint, ...], held: tuple[Fingerprint, ...])
         for item in fingerprint.digests.items():
             by_digest.setdefault(item, []).append(fingerprint)
     for fingerprint in held:
-        near = next(
-            (by_digest[item][0] for item in fingerprint.digests.items() if item in by_digest), None
-        )
-        if near is None:
-            continue
-        common = frozenset(fingerprint.digests) & frozenset(near.digests)
-        if fingerprint.content(common) == near.content(common):
+        # Episodes may share a field, such as when the gripper closes, and be others all the same.
+        near = (one for item in fingerprint.digests.items() for one in by_digest.get(item, ()))
+        if any(_agree(fingerprint, one) for one in near):
             shared.append(fingerprint.episode_id)
     if shared:
         return [
@@ -121,6 +117,15 @@ def _same_content(train: tuple[Fingerprint, ...], held: tuple[Fingerprint, ...])
             )
         ]
     return []
+
+
+def _agree(one: Fingerprint, other: Fingerprint) -> bool:
+    """In every field that both have."""
+    return all(
+        digest == other.digests[name]
+        for name, digest in one.digests.items()
+        if name in other.digests
+    )
 
 
 def _same_seeds(train: tuple[Fingerprint, ...], held: tuple[Fingerprint, ...]) -> list[Finding]:

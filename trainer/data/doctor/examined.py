@@ -91,23 +91,32 @@ def examine_episode(episode: Episode, frame_pairs: int) -> ExaminedEpisode:
 def motion_of(description: EpisodeDescription, arrays: Mapping[str, FloatArray]) -> FloatArray:
     """(T - 1,) how far the robot went between steps, each field against its own range.
 
-    Of what was observed; of the actions where nothing was. A field that hardly moves says
-    nothing: noise would fill its whole range.
+    Of what was observed; of the actions where nothing was.
     """
     total = np.zeros(max(description.num_steps - 1, 0))
     for role in ("observed", "action"):
         for name, values in arrays.items():
             if description.fields[name].role != role or len(values) < 2:
                 continue
-            flat = np.nan_to_num(values.reshape(len(values), -1), posinf=0.0, neginf=0.0)
-            ranges = np.ptp(flat, axis=0)
-            moving = ranges > 1e-3
-            if moving.any():
-                change = np.abs(np.diff(flat[:, moving], axis=0)) / ranges[moving]
-                total = np.maximum(total, change.max(axis=1))
+            changes = changes_of(values)
+            if changes is not None:
+                total = np.maximum(total, changes)
         if total.any():
             break
     return total
+
+
+def changes_of(values: FloatArray) -> FloatArray | None:
+    """(T - 1,) how far a field goes between steps, in parts of its range; of its numbers the most.
+
+    None where it hardly moves: noise would fill its whole range.
+    """
+    flat = np.nan_to_num(values.reshape(len(values), -1), posinf=0.0, neginf=0.0)
+    ranges = np.ptp(flat, axis=0)
+    moving = ranges > 1e-3
+    if not moving.any():
+        return None
+    return (np.abs(np.diff(flat[:, moving], axis=0)) / ranges[moving]).max(axis=1)
 
 
 def sampled_steps(motion: FloatArray, num_steps: int, frame_pairs: int) -> npt.NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -44,7 +45,11 @@ class Finding:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"numbers": dict(self.numbers), "episodes": list(self.episodes)}
+        """A number that is NaN or infinite, of which JSON knows none, is None."""
+        numbers = {
+            name: value if math.isfinite(value) else None for name, value in self.numbers.items()
+        }
+        return asdict(self) | {"numbers": numbers, "episodes": list(self.episodes)}
 
 
 def most_severe_first(findings: Iterable[Finding]) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,7 +40,7 @@ class GripperUnit(Check):
     name: ClassVar[str] = "gripper-unit"
 
     def __init__(self) -> None:
-        self._ranges: dict[str, _Range] = {}
+        self._ranges: defaultdict[str, _Range] = defaultdict(_Range)
         self._tally = Tally()
         self._pairs: set[tuple[str, str]] = set()
 
@@ -49,7 +50,7 @@ class GripperUnit(Check):
             if not len(values):
                 continue
             low, high = float(values.min()), float(values.max())
-            self._ranges.setdefault(name, _Range()).widen(low, high)
+            self._ranges[name].widen(low, high)
             if episode.description.fields[name].unit == "m" and not (
                 low > -_WIDEST_M and high < _WIDEST_M
             ):
@@ -72,6 +73,7 @@ class GripperUnit(Check):
         for action, observed in sorted(self._pairs):
             ranges = self._ranges[action], self._ranges[observed]
             widths = [one.width for one in ranges]
+            # Of a gripper that never held a number, the range is -inf wide.
             if told & {action, observed} or min(widths) < 1e-3:
                 continue
             ratio = max(widths) / min(widths)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from trainer.data.doctor.check import Check, Tally
-from trainer.data.doctor.examined import BoolArray, ExaminedEpisode
+from trainer.data.doctor.examined import BoolArray, ExaminedEpisode, changes_of
 from trainer.data.doctor.finding import Finding, Severity
 
 # Of a field's range over the episode, between two steps.
@@ -51,14 +51,10 @@ def _still(episode: ExaminedEpisode) -> BoolArray | None:
     still = np.ones(max(episode.description.num_steps - 1, 0), dtype=bool)
     seen = False
     for name in episode.names("observed", "action"):
-        values = episode.arrays[name].reshape(episode.description.num_steps, -1)
-        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-        ranges = np.ptp(values, axis=0)
-        moving = ranges > 1e-3
-        if moving.any():
+        changes = changes_of(episode.arrays[name])
+        if changes is not None:
             seen = True
-            changes = np.abs(np.diff(values[:, moving], axis=0)) / ranges[moving]
-            still &= changes.max(axis=1) < _STILL
+            still &= changes < _STILL
     return still if seen and len(still) else None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from trainer.data.doctor.check import Check, Tally
 from trainer.data.doctor.examined import ExaminedEpisode
 from trainer.data.doctor.finding import Finding, Severity
-from trainer.data.field_geometry import positions_of
+from trainer.data.field_geometry import positions_of, sudden_step
 
 # Metres a second: three times what fast arms allow.
 _FASTEST_M_S = 6.0
@@ -53,12 +53,10 @@ class PositionJumps(Check):
                     self._tally.add(episode, name, farthest, fault="far")
                 continue
             distances = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-            worst = int(np.argmax(distances))
-            speeds = distances / max(episode.step_s, 1e-9)
-            # Beside the others of the episode too: a delta action differs by all that it is.
-            if speeds[worst] > _FASTEST_M_S and distances[worst] > 6 * np.quantile(distances, 0.9):
+            jump = sudden_step(distances, _FASTEST_M_S * max(episode.step_s, 1e-9))
+            if jump is not None:
                 self._tally.add(
-                    episode, name, float(distances[worst]), fault="jump", steps=(worst, worst + 2)
+                    episode, name, float(distances[jump]), fault="jump", steps=(jump, jump + 2)
                 )
 
     def findings(self) -> list[Finding]:
@@ -117,11 +115,10 @@ class JointJumps(Check):
             changes = np.abs(np.diff(joints, axis=0)).max(axis=1, initial=0.0)
             if not len(changes):
                 continue
-            worst = int(np.argmax(changes))
-            too_fast = changes[worst] / max(episode.step_s, 1e-9) > _FASTEST_RAD_S
-            if too_fast and changes[worst] > 6 * np.quantile(changes, 0.9):
+            jump = sudden_step(changes, _FASTEST_RAD_S * max(episode.step_s, 1e-9))
+            if jump is not None:
                 self._tally.add(
-                    episode, name, float(changes[worst]), fault="jump", steps=(worst, worst + 2)
+                    episode, name, float(changes[jump]), fault="jump", steps=(jump, jump + 2)
                 )
 
     def findings(self) -> list[Finding]:

@@ -15,6 +15,7 @@ from trainer.data.field_geometry import (
     angles_between_rad,
     rotations_from_six,
     rotations_of,
+    sudden_step,
 )
 
 # float32 and a few products of it stay far below; a mean of two rotations does not.
@@ -113,10 +114,9 @@ class RotationJumps(Check):
             if rotations is None or len(rotations) < 2:
                 continue
             angles = angles_between_rad(rotations[:-1], rotations[1:])
-            worst = int(np.argmax(angles))
-            # Of a delta action, steps differ by as much as they are large.
-            if angles[worst] > max(_JUMP_RAD, 6 * float(np.quantile(angles, 0.9))):
-                self._tally.add(episode, name, float(angles[worst]), steps=(worst, worst + 2))
+            jump = sudden_step(angles, _JUMP_RAD)
+            if jump is not None:
+                self._tally.add(episode, name, float(angles[jump]), steps=(jump, jump + 2))
 
     def findings(self) -> list[Finding]:
         return self._tally.findings(

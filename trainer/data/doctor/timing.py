@@ -32,9 +32,9 @@ class Timing(Check):
         if not len(gaps_s):
             return
         if not (np.isfinite(gaps_s).all() and (gaps_s > 0).all()):
-            step = int(np.argmin(np.nan_to_num(gaps_s, nan=-np.inf)))
+            step = int(np.argmin(np.where(np.isfinite(gaps_s), gaps_s, -np.inf)))
             self._tally.add(
-                episode, "", float(gaps_s.min()), fault="backwards", steps=(step, step + 2)
+                episode, "", float(gaps_s[step]), fault="backwards", steps=(step, step + 2)
             )
             return
         usual_s = episode.step_s

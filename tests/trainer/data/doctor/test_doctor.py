@@ -351,6 +351,43 @@ def test_shared_episodes_are_found_by_content(make_dataset: MakeDataset) -> None
     assert finding.episodes == ("validation_episode_000003", "validation_episode_000004")
 
 
+def test_a_field_that_episodes_share_hides_no_shared_episode(make_dataset: MakeDataset) -> None:
+    def close_alike(parts: Parts) -> None:
+        parts.arrays[ACTION_GRIPPER] = np.repeat([0.08, 0.02], 30)
+
+    train = examine(make_dataset(close_alike, numbers=range(5)), frame_pairs=0)
+    held = examine(make_dataset(close_alike, numbers=range(3, 8)), frame_pairs=0)
+    found = {one.check: one for one in shared_findings(train.fingerprints, held.fingerprints)}
+    assert found["shared-episodes"].episodes == ("episode_000003", "episode_000004")
+
+
+def test_a_gripper_that_was_never_recorded_is_a_finding(make_dataset: MakeDataset) -> None:
+    def forget(parts: Parts) -> None:
+        parts.arrays[ACTION_GRIPPER] = np.full(60, np.nan)
+
+    (finding,) = examine(make_dataset(forget)).findings
+    assert (finding.check, finding.subject) == ("not-finite", ACTION_GRIPPER)
+
+
+@pytest.mark.parametrize("last_s", [np.nan, np.inf])
+def test_times_that_are_no_numbers_are_json_too(make_dataset: MakeDataset, last_s: float) -> None:
+    def plant(parts: Parts) -> None:
+        parts.times_s[-1] = last_s
+
+    report = examine(make_dataset(plant)).to_json()
+    (finding,) = json.loads(json.dumps(report, allow_nan=False))["findings"]
+    assert (finding["check"], finding["steps"]) == ("timing", [58, 60])
+    assert finding["numbers"] == {"worst_step_s": None}
+
+
+def test_frames_smaller_than_a_thumbnail_are_examined(make_dataset: MakeDataset) -> None:
+    def shrink(parts: Parts) -> None:
+        parts.images = {name: frames[:, :8] for name, frames in parts.images.items()}
+
+    checks = {finding.check for finding in examine(make_dataset(shrink, into=(0, 2))).findings}
+    assert checks == {"schema"}
+
+
 def test_same_scenes_are_told_and_others_are_not(make_dataset: MakeDataset) -> None:
     def same_seed(made: Parts) -> None:
         made.facts["seed"] = 0
