@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -81,6 +82,8 @@ def encode_video(
             assert isinstance(stream, av.VideoStream)
             stream.height, stream.width = size
             stream.pix_fmt = "yuv420p"
+            with _own_scheduling():
+                container.start_encoding()
             for number, image in enumerate(frames):
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
                 frame.pts, frame.time_base = number, 1 / rate
@@ -91,6 +94,17 @@ def encode_video(
             raise OSError(error.errno, error.strerror, str(path)) from error
         told = f"{encoder} cannot encode {size[1]}x{size[0]} at {rate} Hz: {error}"
         raise DataError(told) from error
+
+
+@contextmanager
+def _own_scheduling() -> Iterator[None]:
+    """Root's SVT-AV1 makes the thread that opens it one of real time, for good: all that it starts
+    later would go before every other program, and a busy one would never let go of its core."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def join_videos(
