@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO, get_args
 
+from policy_interface.printable import printable
+
 LogFormat = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -98,15 +100,6 @@ class JsonFormatter(logging.Formatter):
             event[f"{name}_" if name in _RESERVED else name] = _as_json(value)
         # In ASCII, so that no reader takes U+2028 for the end of a line.
         return json.dumps(event, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
-
-
-def printable(text: str) -> str:
-    """The text with its control characters, line breaks and invisible marks escaped."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TextIO
 
+from policy_interface.printable import printable
 from policy_server.activity import Activity, Latency
-from policy_server.logs import printable
 
 WIDTH = 80
 

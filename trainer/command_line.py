@@ -9,6 +9,8 @@ import difflib
 import sys
 from collections.abc import Sequence
 
+from policy_interface.printable import printable
+
 _USAGE = """\
 usage: trainer VERB ...
 
@@ -95,7 +97,7 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    print(f"trainer: {message}", file=sys.stderr)
+    print(f"trainer: {printable(message)}", file=sys.stderr)
     return exit_code
 
 
