@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from trainer.atomic_file import sync
 
 _PARTIAL_SUFFIX = ".partial"
 
@@ -29,10 +30,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         partial.chmod(0o755)
         yield partial
         for file in partial.rglob("*"):
-            _sync(file)
-        _sync(partial)
+            sync(file)
+        sync(partial)
         partial.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -42,11 +43,3 @@ def remove_partial_directories(parent: Path) -> None:
     """What a killed process left half-written under `parent`."""
     for leftover in parent.glob(f".*{_PARTIAL_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

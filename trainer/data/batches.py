@@ -135,6 +135,9 @@ class TrainingData:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._loader.close()
 
     def generator(self, step: int) -> torch.Generator:

@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from trainer.atomic_file import atomic_file, remove_partial_files, sync
 from trainer.data.errors import DataError
-from trainer.data.formats.native_manifest import replace_file, sync_folder
 from trainer.data.formats.writer import LEDGER_FOLDER, Receipt
 
 
@@ -91,10 +91,11 @@ def open_ledger(destination: Path, plan: Mapping[str, Any]) -> Iterator[Conversi
             raise DataError(
                 "another conversion is running in this folder", where=destination
             ) from error
+        remove_partial_files(folder)
         _keep_plan(folder / "plan.json", plan, destination)
         path = folder / "episodes.jsonl"
         path.touch()
-        sync_folder(folder)
+        sync(folder)
         with path.open("r+b") as file:
             yield ConversionLedger(file, path)
 
@@ -102,7 +103,8 @@ def open_ledger(destination: Path, plan: Mapping[str, Any]) -> Iterator[Conversi
 def _keep_plan(path: Path, plan: Mapping[str, Any], destination: Path) -> None:
     wanted = json.loads(json.dumps(plan))
     if not path.exists():
-        replace_file(path, [json.dumps(wanted, indent=2).encode() + b"\n"])
+        with atomic_file(path) as file:
+            file.write(json.dumps(wanted, indent=2).encode() + b"\n")
         return
     try:
         kept = json.loads(path.read_bytes())

@@ -9,7 +9,7 @@ Axes: H W image.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +25,8 @@ from trainer.data.errors import DataError
 
 _JPEG_START = b"\xff\xd8"
 _PNG_START = b"\x89PNG"
-
+# As many as Pillow takes of a PNG: a few bytes can claim gigabytes.
+_MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 
 _HALVED_CHROMA_FROM_SIDE = 128
 
@@ -112,11 +113,38 @@ def _check_files(files: list[bytes], episode: Episode, camera: str, steps: Seque
         )
 
 
+def decode_frames(
+    files: Iterable[bytes | memoryview], steps: Sequence[int], size: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """(len(steps), H, W, 3) RGB of the JPEG or PNG files of these steps. size: (H, W).
+
+    Raises DataError naming the step of a file that is corrupt or of another size.
+    """
+    frames: npt.NDArray[np.uint8] | None = None
+    for place, (step, data) in enumerate(zip(steps, files, strict=True)):
+        try:
+            image = decode_image(data)
+        except DataError as error:
+            raise DataError(f"step {step}: {error}") from error
+        if image.shape[:2] != size:
+            raise DataError(
+                f"step {step}: expected {size[1]}x{size[0]}, got {image.shape[1]}x{image.shape[0]}"
+            )
+        if frames is None:
+            # Not before a frame proved that the size is more than somebody's word.
+            frames = np.empty((len(steps), *image.shape), np.uint8)
+        frames[place] = image
+    return np.empty((0, *size, 3), np.uint8) if frames is None else frames
+
+
 def decode_image(data: bytes | memoryview) -> npt.NDArray[np.uint8]:
     """(H, W, 3) RGB of a JPEG or PNG file. Raises DataError for anything else."""
     start = bytes(data[:4])
     try:
         if start.startswith(_JPEG_START):
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            if int(height) * int(width) > _MAX_PIXELS:
+                raise ValueError(f"{width}x{height} is more than {_MAX_PIXELS} pixels")
             return simplejpeg.decode_jpeg(data, colorspace="RGB")
         if start == _PNG_START:
             with Image.open(io.BytesIO(data), formats=("PNG",)) as image:

@@ -54,6 +54,16 @@ class Location:
     def __truediv__(self, name: str) -> Location:
         return Location(self.filesystem, posixpath.join(self.path, name), self.scheme)
 
+    def inside(self, path: str) -> Location:
+        """What lies below, by a path that a data set's own files tell.
+
+        Raises DataError for one that leads elsewhere: whoever made the data set does not choose
+        which of this machine's other files are read.
+        """
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise DataError(f"names a file outside the data set: {path!r}", where=self)
+        return self / path
+
     @property
     def is_local(self) -> bool:
         return self.scheme == "file"

@@ -28,6 +28,7 @@ from trainer.data.formats.catalog import open_dataset
 from trainer.data.formats.foundry_writer import FoundryWriter
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.image_files import ImageSettings
+from trainer.data.instructions import INSTRUCTION_FIELD
 from trainer.data.windows import WindowSpec
 
 ACTUAL = "robot__actual__poses__right::panda"
@@ -326,6 +327,8 @@ def test_shard_cut_between_two_windows_is_an_error(tmp_path: Path) -> None:
         ("", "names no shard"),
         ("{}", "line 1: expected a shard"),
         ('{"shard": "shard_000009", "num_sequences": 1}', "no such shard"),
+        ('{"shard": "../../secret", "num_sequences": 1}', "outside the data set"),
+        ("[" * 100_000, "line 1: expected a shard"),
     ],
 )
 def test_broken_manifest_is_an_error(tmp_path: Path, manifest: str, message: str) -> None:
@@ -355,6 +358,15 @@ def test_what_foundry_cannot_hold_is_said(tmp_path: Path) -> None:
     writer = FoundryWriter(destination=tmp_path, window=window)
     with pytest.raises(DataError, match="no window of 5 past"):
         convert(Source.of(robot_dataset((3,))), writer)
+    lost = ArrayEpisode.make(
+        "lost",
+        rate_hz=1.0,
+        fields={INSTRUCTION_FIELD: (Field(shape=(), dtype="int64"), np.full(9, 3))},
+        images={"front": np.zeros((9, 16, 16, 3), np.uint8)},
+        instructions={"original": ("open it",)},
+    )
+    with pytest.raises(DataError, match="expected places in 1 instructions, got 3 to 3"):
+        convert(Source.of(MemoryDataset([lost])), FoundryWriter(destination=tmp_path / "lost"))
     blind = ArrayEpisode.make("a", rate_hz=1.0, fields={"a": (Field(shape=()), np.zeros(9))})
     with pytest.raises(DataError, match="no camera"):
         writer.begin(blind.description)

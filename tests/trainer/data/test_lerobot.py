@@ -146,7 +146,7 @@ def test_other_version_is_an_error(broken: Callable[[str], Path], version: str) 
         open_dataset(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"codebase_version": "v3.0"}'])
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[]", '{"codebase_version": "v3.0"}'])
 def test_broken_information_is_an_error(broken: Callable[[str], Path], text: str) -> None:
     folder = broken("v3.0-video")
     (folder / "meta" / "info.json").write_text(text)
@@ -245,6 +245,66 @@ def test_corrupt_image_names_the_step(broken: Callable[[str], Path]) -> None:
         episode.frames("front", [2])
     with pytest.raises(DataError, match="camera 'front', step 3: no image"):
         episode.frames("front", [3])
+
+
+@pytest.mark.parametrize("name", ["v3.0-video", "v2.1-video"])
+@pytest.mark.parametrize("key", ["data_path", "video_path"])
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("../secret", "outside the data set: '../secret'"),
+        ("/etc/passwd", "outside the data set: '/etc/passwd'"),
+        ("data/{station}.parquet", "gives no path with"),
+        ("data/{0}.parquet", "gives no path with"),
+        ("data/{", "gives no path with"),
+        (5, "gives no path with"),
+    ],
+)
+def test_paths_that_lead_nowhere_or_elsewhere_are_an_error(
+    broken: Callable[[str], Path], name: str, key: str, template: object, message: str
+) -> None:
+    folder = broken(name)
+    change_info(folder, **{key: template})
+    with pytest.raises(DataError, match=message):
+        open_dataset(folder)
+
+
+def test_image_file_outside_the_data_set_is_not_read(broken: Callable[[str], Path]) -> None:
+    folder = broken("v3.0-image")
+    (file,) = (folder / "data").rglob("*.parquet")
+    table = pq.read_table(file)
+    place = table.column_names.index(CAMERA)
+    images = table[CAMERA].to_pylist()
+    for step, path in enumerate(("inside.png", "../outside.png")):
+        (folder / path).write_bytes(images[step]["bytes"])
+        images[step] = {"bytes": None, "path": path}
+    table = table.set_column(place, table.field(place), pa.array(images, table.field(place).type))
+    pq.write_table(table, file)
+    episode = open_dataset(folder).episode(0)
+    assert shown_numbers(episode, [0]) == [0]
+    with pytest.raises(DataError, match="episode_000000.*step 1: .*outside the data set"):
+        episode.frames("front", [1])
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("episodes.jsonl", '{"episode_index": "first", "length": 7}'),
+        ("episodes.jsonl", '{"episode_index": 0, "length": null}'),
+        ("episodes.jsonl", '["episode_index", "length"]'),
+        ("episodes_stats.jsonl", '{"episode_index": 0, "stats": []}'),
+        ("tasks.jsonl", '{"task_index": [], "task": "open"}'),
+        ("tasks.jsonl", "[" * 100_000),
+    ],
+)
+def test_tables_of_other_things_are_an_error(
+    broken: Callable[[str], Path], file: str, line: str
+) -> None:
+    folder = broken("v2.1-video")
+    lines = (folder / "meta" / file).read_text().splitlines()
+    (folder / "meta" / file).write_text("\n".join([line, *lines[1:]]))
+    with pytest.raises(DataError, match=r"v2\.1-video"):
+        open_dataset(folder)
 
 
 def test_no_episodes_is_an_error(broken: Callable[[str], Path]) -> None:

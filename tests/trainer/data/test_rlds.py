@@ -19,7 +19,7 @@ from trainer.data.conversion import Source, convert
 from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
 from trainer.data.formats.native_writer import NativeWriter
-from trainer.data.formats.tfrecord import crc32c, masked_crc32c
+from trainer.data.formats.tfrecord import FeatureList, crc32c, masked_crc32c
 
 LENGTHS = (6, 4, 5)
 
@@ -273,6 +273,23 @@ def test_record_of_another_kind_is_an_error(folder: Path) -> None:
     file.write_bytes(_tfrecord([b""]))
     with pytest.raises(DataError, match=r"val_000000.*no such list"):
         open_dataset(folder).episode(2)
+
+
+def test_number_that_does_not_end_is_an_error() -> None:
+    """At once: each byte of the longest number would be a pass over all numbers."""
+    integers = 3
+    whole, endless = (memoryview(b"\xff" * count + b"\x01") for count in (9, 1_000_000))
+    assert FeatureList(integers, (whole,)).numbers().tolist() == [-1]
+    with pytest.raises(ValueError, match="a number does not end"):
+        FeatureList(integers, (endless,)).numbers()
+
+
+def test_information_of_any_depth_is_an_error(folder: Path) -> None:
+    for name in ("dataset_info.json", "features.json"):
+        (file,) = folder.rglob(name)
+        file.write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"dataset_info\.json: no JSON"):
+        open_dataset(folder)
 
 
 def test_data_set_without_steps_is_an_error(folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +236,18 @@ def test_what_cannot_be_merged_or_counted_is_an_error() -> None:
     broken = DatasetStatistics.from_json(short.to_json()).to_json().replace("zlib_base64", "x")
     with pytest.raises(DataError, match="malformed statistics"):
         DatasetStatistics.from_json(broken)
+    with pytest.raises(DataError, match="cannot be read"):
+        DatasetStatistics.from_json("[" * 100_000)
+
+
+def test_a_digest_unpacks_to_no_more_than_it_claims() -> None:
+    fields = Summary.of(np.arange(20.0).reshape(10, 2)).to_fields()
+    bomb = base64.b64encode(zlib.compress(bytes(200_000_000), 9)).decode()
+    fields["digest"] = {"num_clusters": 10, "zlib_base64": bomb}
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="malformed statistics"):
+            Summary.from_fields(fields)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

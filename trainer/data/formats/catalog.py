@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trainer.data.episode import Dataset
 from trainer.data.errors import DataError
+from trainer.data.formats.writer import LEDGER_FOLDER, UNFINISHED
 from trainer.data.locations import Location
 
 # By name, in the order of trying: what is told from a single file's presence comes first.
@@ -47,6 +48,8 @@ def _recognised(location: Location) -> str:
     for name, module in FORMATS.items():
         if importlib.import_module(module).recognises(location):
             return name
+    if (location / LEDGER_FOLDER).is_dir():
+        raise DataError(UNFINISHED, where=location)
     raise DataError(
         f"no known format recognised; there are {', '.join(FORMATS)}, and --from names one",
         where=location,

@@ -175,7 +175,14 @@ class DemonstrationEpisode(Episode):
                     "contract": json.dumps(json.loads(metadata["contract"])),
                 },
             )
-        except (KeyError, TypeError, ValueError, IndexError, ContractError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            IndexError,
+            RecursionError,
+            ContractError,
+        ) as error:
             if isinstance(error, DataError):
                 raise
             told = f"no {error}" if isinstance(error, KeyError) else str(error)

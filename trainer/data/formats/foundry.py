@@ -30,7 +30,7 @@ def recognises(location: Location) -> bool:
         return False
     try:
         first = json.loads((folder / _MANIFEST).read_text().partition("\n")[0])
-    except (ValueError, OSError):
+    except (ValueError, RecursionError, OSError):
         return False
     return isinstance(first, dict) and {"shard", "num_sequences"} <= first.keys()
 
@@ -51,7 +51,9 @@ class FoundryDataset(Dataset):
         if folder is None:
             raise DataError(f"no {_MANIFEST} here, nor in shards or episodes", where=location)
         shards = _read_manifest(folder / _MANIFEST)
-        windows = [read_shard(folder / f"{name}.tar", count) for name, count in shards.items()]
+        windows = [
+            read_shard(folder.inside(f"{name}.tar"), count) for name, count in shards.items()
+        ]
         self._episodes: list[tuple[str, list[FoundryWindow]]]
         if folder.name == "episodes":
             self._episodes = _one_a_shard(list(shards), windows)
@@ -88,7 +90,7 @@ def _read_manifest(file: Location) -> Mapping[str, int]:
         try:
             told: Any = json.loads(line)
             shards[str(told["shard"])] = int(told["num_sequences"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(
                 f"line {number}: expected a shard and its num_sequences, got {line!r}", where=file
             ) from error

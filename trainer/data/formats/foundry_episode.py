@@ -19,7 +19,7 @@ from trainer.data.formats.foundry_episodes import is_field, real_steps
 from trainer.data.formats.foundry_index import FoundryWindow, Member
 from trainer.data.formats.lbm_fields import LBM_RATE_HZ, TASK_FRAME, lbm_field
 from trainer.data.formats.npz_members import NpzMembers
-from trainer.data.image_files import decode_image, image_size
+from trainer.data.image_files import decode_frames, image_size
 
 # Windows whose arrays stay in memory: those of one pass over an episode's fields.
 _MAX_WINDOWS_IN_MEMORY = 32
@@ -61,20 +61,11 @@ class FoundryEpisode(Episode):
 
     def frames(self, camera: str, steps: Sequence[int]) -> npt.NDArray[np.uint8]:
         described = self.check_steps(camera, steps)
-        size = (described.height, described.width)
-        frames = np.empty((len(steps), *size, 3), np.uint8)
-        for place, step in enumerate(steps):
-            try:
-                image = decode_image(self._images[camera][self._begin + step].read())
-            except DataError as error:
-                raise self._error(f"camera {camera!r}, step {step}: {error}") from error
-            if image.shape[:2] != size:
-                raise self._error(
-                    f"camera {camera!r}, step {step}: expected {size[1]}x{size[0]}, got "
-                    f"{image.shape[1]}x{image.shape[0]}"
-                )
-            frames[place] = image
-        return frames
+        files = (self._images[camera][self._begin + step].read() for step in steps)
+        try:
+            return decode_frames(files, steps, (described.height, described.width))
+        except DataError as error:
+            raise self._error(f"camera {camera!r}, {error}") from error
 
     def encoded_frames(self, camera: str, steps: Sequence[int]) -> list[bytes]:
         self.check_steps(camera, steps)

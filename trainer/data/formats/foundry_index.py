@@ -165,7 +165,7 @@ def _window(
 def _parse_json(data: bytes, name: str, shard: Location) -> Mapping[str, Any]:
     try:
         told = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{name} is no JSON: {error}", where=shard) from error
     if not isinstance(told, dict):
         raise DataError(f"{name}: expected names and values, got {told!r}", where=shard)

@@ -31,10 +31,10 @@ from trainer.data.formats.foundry_fields import (
     relative_arrays,
 )
 from trainer.data.formats.foundry_statistics import merge_windows
-from trainer.data.formats.lerobot_info import INSTRUCTION_FIELD
 from trainer.data.formats.staged_episodes import StagedEpisodes
 from trainer.data.formats.writer import DatasetWriter, Origin, Receipt
 from trainer.data.image_files import ImageSettings, files_to_store, resized_intrinsics
+from trainer.data.instructions import instruction_places
 from trainer.data.windows import WindowSpec
 
 _END_OF_TAR = b"\0" * 1024
@@ -260,14 +260,12 @@ class _Instructions:
 
     def __init__(self, episode: Episode) -> None:
         self._told = {kind: list(texts) for kind, texts in episode.description.instructions.items()}
-        self._index: npt.NDArray[Any] | None = None
-        if INSTRUCTION_FIELD in episode.description.fields and "original" in self._told:
-            self._index = episode.read(INSTRUCTION_FIELD).reshape(-1)
+        self._places = instruction_places(episode, len(self._told.get("original", ())))
 
     def at(self, step: int) -> Mapping[str, list[str]]:
-        if self._index is None:
+        if self._places is None:
             return self._told
-        return {**self._told, "original": [self._told["original"][int(self._index[step])]]}
+        return {**self._told, "original": [self._told["original"][self._places[step]]]}
 
 
 def _preprocessing_config(window: WindowSpec) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from policy_interface.types import FloatArray
 from trainer.data.description_json import description_from_json
 from trainer.data.episode import Episode, EpisodeDescription, Field
 from trainer.data.errors import DataError
-from trainer.data.formats.lerobot_info import INSTRUCTION_FIELD, Feature, LeRobotInfo
+from trainer.data.formats.lerobot_info import Feature, LeRobotInfo
 from trainer.data.formats.parquet_rows import open_parquet, to_numpy
-from trainer.data.image_files import decode_image
+from trainer.data.image_files import decode_frames
+from trainer.data.instructions import INSTRUCTION_FIELD
 from trainer.data.locations import Location
 from trainer.data.video_frames import read_video_frames
 
@@ -95,7 +96,11 @@ class LeRobotEpisode(Episode):
         size = (described.height, described.width)
         feature = self._info.cameras[camera]
         if not feature.is_video:
-            return self._decoded(feature, camera, steps, size)
+            files = self._files(feature, camera, steps)
+            try:
+                return decode_frames(files, steps, size)
+            except DataError as error:
+                raise self._error(f"camera {camera!r}, {error}") from error
         span = self._place.videos[camera]
         period_s = 1 / self._info.rate_hz
         try:
@@ -234,27 +239,13 @@ class LeRobotEpisode(Episode):
         if isinstance(value, dict) and value.get("bytes"):
             return value["bytes"]
         if isinstance(value, dict) and value.get("path"):
-            file = self._info.location / value["path"]
+            try:
+                file = self._info.location.inside(value["path"])
+            except DataError as error:
+                raise self._error(f"camera {camera!r}, step {step}: {error}") from error
             if file.is_file():
                 return file.read_bytes()
         raise self._error(f"camera {camera!r}, step {step}: no image in the row")
-
-    def _decoded(
-        self, feature: Feature, camera: str, steps: Sequence[int], size: tuple[int, int]
-    ) -> npt.NDArray[np.uint8]:
-        frames = np.empty((len(steps), *size, 3), np.uint8)
-        for place, file in enumerate(self._files(feature, camera, steps)):
-            try:
-                image = decode_image(file)
-            except DataError as error:
-                raise self._error(f"camera {camera!r}, step {steps[place]}: {error}") from error
-            if image.shape[:2] != size:
-                raise self._error(
-                    f"camera {camera!r}, step {steps[place]}: expected {size[1]}x{size[0]}, "
-                    f"got {image.shape[1]}x{image.shape[0]}"
-                )
-            frames[place] = image
-        return frames
 
     def _error(self, message: str, field: str | None = None) -> DataError:
         return DataError(message, episode=f"episode_{self._place.index:06d}", field=field)

@@ -8,7 +8,8 @@ of a feature that we wrote.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,8 +23,6 @@ INFO_PATH = ("meta", "info.json")
 CAMERA_PREFIX = "observation.images."
 # The columns that LeRobot adds to every data set; they count rows, or are read by their meaning.
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-# Which of an episode's instructions holds at a step, where an episode has several.
-INSTRUCTION_FIELD = "instruction_index"
 ASSAY_KEY = "assay"
 
 
@@ -58,6 +57,18 @@ class LeRobotInfo:
     extrinsics: Mapping[str, str]
     left_out: Mapping[str, str]
 
+    def file(self, template: str, **words: object) -> Location:
+        """Of data_path or video_path. Raises DataError for one that does not lead to a file below
+        the data set."""
+        try:
+            path = template.format(**words)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{template!r} gives no path with {words}: {error!r}",
+                where=_info_file(self.location),
+            ) from error
+        return self.location.inside(path)
+
 
 def codebase_version(location: Location) -> str | None:
     """Such as v3.0; None where no LeRobot data set lies here."""
@@ -66,7 +77,7 @@ def codebase_version(location: Location) -> str | None:
         return None
     try:
         told = json.loads(file.read_text())
-    except (ValueError, OSError):
+    except (ValueError, RecursionError, OSError):
         return "unreadable"
     return str(told.get("codebase_version", "unknown")) if isinstance(told, dict) else "unreadable"
 
@@ -88,10 +99,21 @@ def read_info(location: Location, *, known_versions: tuple[str, ...]) -> LeRobot
         raise DataError("no such file; a LeRobot data set has one", where=file) from error
     except KeyError as error:
         raise DataError(f"no key {error}", where=file) from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"not the information that LeRobot writes: {error}", where=file) from error
+
+
+@contextmanager
+def reading_tables(location: Location) -> Iterator[None]:
+    """Raises DataError where the tables of episodes and tasks hold something else than they do."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"not the tables that LeRobot writes: {error!r}", where=location) from error
 
 
 def _info_file(location: Location) -> Location:
@@ -102,6 +124,11 @@ def _parse(location: Location, version: str, told: Mapping[str, Any]) -> LeRobot
     rate_hz = float(told["fps"])
     if not rate_hz > 0:
         raise DataError(f"expected a positive fps, got {rate_hz}", where=_info_file(location))
+    chunks_size = int(told.get("chunks_size", 1000))
+    if chunks_size < 1:
+        raise DataError(
+            f"chunks_size: expected 1 or more, got {chunks_size}", where=_info_file(location)
+        )
     fields: dict[str, Feature] = {}
     cameras: dict[str, Feature] = {}
     intrinsics: dict[str, str] = {}
@@ -139,7 +166,7 @@ def _parse(location: Location, version: str, told: Mapping[str, Any]) -> LeRobot
         version=version,
         rate_hz=rate_hz,
         robot=told.get("robot_type"),
-        chunks_size=int(told.get("chunks_size", 1000)),
+        chunks_size=chunks_size,
         data_path=told["data_path"],
         video_path=told.get("video_path"),
         total_episodes=int(told["total_episodes"]),

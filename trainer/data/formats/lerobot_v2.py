@@ -22,7 +22,12 @@ from trainer.data.formats.lerobot_episode import (
     VideoSpan,
 )
 from trainer.data.formats.lerobot_images import with_image_encodings
-from trainer.data.formats.lerobot_info import LeRobotInfo, codebase_version, read_info
+from trainer.data.formats.lerobot_info import (
+    LeRobotInfo,
+    codebase_version,
+    read_info,
+    reading_tables,
+)
 from trainer.data.locations import Location
 
 
@@ -44,6 +49,10 @@ class LeRobotV2Dataset(Dataset):
     def __init__(self, location: Location) -> None:
         self.where = str(location)
         info = read_info(location, known_versions=("v2.0", "v2.1"))
+        with reading_tables(location):
+            self._read(location, info)
+
+    def _read(self, location: Location, info: LeRobotInfo) -> None:
         rows = _read_lines(location / "meta" / "episodes.jsonl", ("episode_index", "length"))
         rows.sort(key=lambda row: row["episode_index"])
         if not rows:
@@ -119,12 +128,12 @@ def _place(
         if feature.is_video:
             if info.video_path is None:
                 raise DataError("info.json names no video_path", where=location)
-            path = info.video_path.format(**words, video_key=feature.column)
-            videos[name] = VideoSpan(video=location / path, begin_s=0.0)
+            video = info.file(info.video_path, **words, video_key=feature.column)
+            videos[name] = VideoSpan(video=video, begin_s=0.0)
     return EpisodePlace(
         index=index,
         num_steps=int(row["length"]),
-        data=location / info.data_path.format(**words),
+        data=info.file(info.data_path, **words),
         videos=videos,
         tasks=tuple(row.get("tasks") or ()),
         success=success,

@@ -26,7 +26,12 @@ from trainer.data.formats.lerobot_episode import (
     VideoSpan,
 )
 from trainer.data.formats.lerobot_images import with_image_encodings
-from trainer.data.formats.lerobot_info import LeRobotInfo, codebase_version, read_info
+from trainer.data.formats.lerobot_info import (
+    LeRobotInfo,
+    codebase_version,
+    read_info,
+    reading_tables,
+)
 from trainer.data.locations import Location
 
 FACTS_COLUMN = "assay/facts"
@@ -54,6 +59,10 @@ class LeRobotV3Dataset(Dataset):
         info = read_info(location, known_versions=("v3.0",))
         if info.total_episodes == 0:
             raise DataError("the data set has no episodes", where=location)
+        with reading_tables(location):
+            self._read(location, info)
+
+    def _read(self, location: Location, info: LeRobotInfo) -> None:
         rows = _episode_rows(location, info)
         self._places = [_place(location, info, row) for row in rows]
         opening = uuid.uuid4().hex
@@ -141,17 +150,19 @@ def _place(location: Location, info: LeRobotInfo, row: dict[str, Any]) -> Episod
                 where=location,
                 episode=f"episode_{row['episode_index']:06d}",
             )
-        path = info.video_path.format(video_key=feature.column, chunk_index=chunk, file_index=file)
-        videos[name] = VideoSpan(video=location / path, begin_s=begin_s, end_s=end_s)
-    data = info.data_path.format(
-        chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
+        video = info.file(
+            info.video_path, video_key=feature.column, chunk_index=chunk, file_index=file
+        )
+        videos[name] = VideoSpan(video=video, begin_s=begin_s, end_s=end_s)
+    data = info.file(
+        info.data_path, chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
     )
     success = row.get(_SUCCESS_COLUMN)
     facts = row.get(FACTS_COLUMN)
     return EpisodePlace(
         index=row["episode_index"],
         num_steps=row["length"],
-        data=location / data,
+        data=data,
         videos=videos,
         tasks=tuple(row["tasks"] or ()),
         success=bool(success[0]) if success else None,

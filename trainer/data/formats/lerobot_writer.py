@@ -28,11 +28,12 @@ from trainer.data.formats.lerobot_columns import (
     number_columns,
     read_columns,
 )
-from trainer.data.formats.lerobot_info import ASSAY_KEY, INSTRUCTION_FIELD
+from trainer.data.formats.lerobot_info import ASSAY_KEY
 from trainer.data.formats.lerobot_statistics import steps_of_frames, summary_of_frames
 from trainer.data.formats.staged_episodes import StagedEpisodes
 from trainer.data.formats.writer import DatasetWriter, Origin, Receipt
 from trainer.data.image_files import ImageSettings, files_to_store, resize_image
+from trainer.data.instructions import instruction_places
 from trainer.data.video_writing import VideoSettings, encode_video
 
 # Frames in memory at once.
@@ -187,18 +188,11 @@ def _instructions(episode: Episode) -> tuple[list[str], npt.NDArray[np.int64]]:
     """What the episode was told, and which of it at each step. LeRobot wants a text; "" is none."""
     description = episode.description
     told = description.instructions
-    phrasings = told.get("original") or next(iter(told.values()), ())
-    if INSTRUCTION_FIELD in description.fields and phrasings:
-        places = episode.read(INSTRUCTION_FIELD).reshape(-1).astype(np.int64)
-        if places.min() < 0 or places.max() >= len(phrasings):
-            raise DataError(
-                f"expected places in {len(phrasings)} instructions, "
-                f"got {places.min()} to {places.max()}",
-                episode=description.episode_id,
-                field=INSTRUCTION_FIELD,
-            )
+    phrasings = list(told.get("original") or next(iter(told.values()), ()))
+    places = instruction_places(episode, len(phrasings))
+    if places is not None:
         used, index = np.unique(places, return_inverse=True)
-        return [phrasings[place] for place in used], index.reshape(-1)
+        return [phrasings[place] for place in used], index.reshape(-1).astype(np.int64)
     text = phrasings[0] if phrasings else description.task or ""
     return [text], np.zeros(description.num_steps, np.int64)
 

@@ -32,11 +32,10 @@ from trainer.data.formats.native_layout import (
 )
 from trainer.data.formats.native_manifest import MANIFEST_NAME, NativeManifest
 from trainer.data.formats.native_reader import DEFAULT_OPEN_FILES, NativeReader
-from trainer.data.formats.writer import LEDGER_FOLDER
+from trainer.data.formats.writer import GO_ON, LEDGER_FOLDER, UNFINISHED
 from trainer.data.locations import Location
 
 _READ_SIZE = 1 << 20
-_GO_ON = "run the same `trainer data convert` again and it goes on from there"
 
 
 def recognises(location: Location) -> bool:
@@ -53,11 +52,11 @@ def open_dataset(location: Location, *, unfinished: bool = False) -> NativeDatas
     trained on half of the data without anybody's knowledge is worth an error.
     """
     if not (location / MANIFEST_NAME).is_file() and _begun(location):
-        raise DataError(f"the conversion stopped; {_GO_ON}", where=location)
+        raise DataError(UNFINISHED, where=location)
     manifest = NativeManifest.load(location)
     if not (manifest.complete or unfinished):
         raise DataError(
-            f"the conversion stopped after {len(manifest.episodes)} episodes; {_GO_ON}",
+            f"the conversion stopped after {len(manifest.episodes)} episodes; {GO_ON}",
             where=location,
         )
     return NativeDataset(location, manifest)
@@ -112,7 +111,7 @@ class NativeDataset(Dataset):
         record, description = self.manifest.episodes[index], self.manifest.description(index)
         place = self.location / record.file
         try:
-            path = place.local()
+            path = self.location.inside(record.file).local()
             digest, size = _hash_file(path)
             if (digest, size) != (record.sha256, record.num_bytes):
                 raise DataError(

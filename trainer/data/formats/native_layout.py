@@ -106,5 +106,5 @@ def read_footer(path: Path) -> dict[str, Any]:
         file.seek(size - _TAIL.size - length)
         try:
             return json.loads(file.read(length))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"corrupt footer: {error}", where=path) from error

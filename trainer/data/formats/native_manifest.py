@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trainer.atomic_file import atomic_file
 from trainer.data.description_json import (
     cameras_from_json,
     cameras_to_json,
@@ -95,7 +94,8 @@ class NativeManifest:
         lines = [f'"{name}": {json.dumps(value)}' for name, value in head.items()]
         records = ",\n".join(json.dumps(record.to_json()) for record in self.episodes)
         text = "{\n" + ",\n".join(lines) + f',\n"episodes": [\n{records}\n]\n}}\n'
-        replace_file(path, [text.encode()])
+        with atomic_file(path) as file:
+            file.write(text.encode())
 
     @staticmethod
     def load(location: Location) -> NativeManifest:
@@ -118,7 +118,14 @@ class NativeManifest:
             digest = manifest.digest
         except DataError:
             raise
-        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise DataError(
                 f"not a manifest of {MANIFEST_FORMAT}: {error!r}", where=place
             ) from error
@@ -129,31 +136,6 @@ class NativeManifest:
                 where=place,
             )
         return manifest
-
-
-def replace_file(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write aside, fsync and rename: a reader sees the old file or the new one, whole."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in it survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _canonical(told: Mapping[str, Any]) -> bytes:

@@ -141,7 +141,7 @@ class NativeReader:
         rows_at = self._records[episode].rows_at
         position = rows_at + step * self.dtype.itemsize + self._bounds_offset
         bounds = self._bounds.unpack(self._read(episode, position, self._bounds.size))
-        if not FRAMES_AT <= bounds[0] <= bounds[-1] <= rows_at:
+        if bounds[0] < FRAMES_AT or bounds[-1] > rows_at or list(bounds) != sorted(bounds):
             raise self._error(episode, f"step {step}: its frames lie outside the file: corrupt")
         return bounds
 
@@ -172,7 +172,8 @@ class NativeReader:
     def _open_file(self, episode: int) -> _OpenFile:
         record = self._records[episode]
         try:
-            file = _OpenFile(os.open((self._location / record.file).local(), os.O_RDONLY))
+            path = self._location.inside(record.file).local()
+            file = _OpenFile(os.open(path, os.O_RDONLY))
         except OSError as error:
             raise self._error(episode, f"cannot be opened: {error.strerror or error}") from error
         size = os.fstat(file.descriptor).st_size
@@ -180,6 +181,9 @@ class NativeReader:
             raise self._error(
                 episode, f"expected {record.num_bytes} bytes, got {size}: the file is not whole"
             )
+        end = record.rows_at + self._lengths[episode] * self.dtype.itemsize
+        if not FRAMES_AT <= record.rows_at <= end <= size:
+            raise self._error(episode, "its rows lie outside the file: corrupt")
         self._open[episode] = file
         if len(self._open) > self._max_open_files:
             self._open.popitem(last=False)

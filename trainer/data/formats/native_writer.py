@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_interface.types import FloatArray
+from trainer.atomic_file import atomic_file, remove_partial_files
 from trainer.data.description_json import facts_to_json
 from trainer.data.episode import Camera, Episode, EpisodeDescription
 from trainer.data.errors import DataError
@@ -31,7 +30,6 @@ from trainer.data.formats.native_manifest import (
     MANIFEST_NAME,
     EpisodeRecord,
     NativeManifest,
-    sync_folder,
 )
 from trainer.data.formats.writer import DatasetWriter, Origin, Receipt
 from trainer.data.image_files import ImageSettings, files_to_store, resized_intrinsics
@@ -55,24 +53,15 @@ class NativeWriter(DatasetWriter):
     def begin(self, first: EpisodeDescription) -> None:
         row_dtype(first.fields, first.cameras)
         self._folder.mkdir(exist_ok=True)
-        for leftover in self._folder.glob(".*.partial"):
-            leftover.unlink()
+        for folder in (self._folder, self.destination):
+            remove_partial_files(folder)
 
     def write_episode(self, index: int, episode: Episode) -> Receipt:
         described = self._stored_description(episode.description)
         path = self._folder / f"{index:06d}.episode"
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            with partial.open("xb") as file:
-                written = _HashedFile(file)
-                rows_at = self._write_into(written, described, episode)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-            sync_folder(self._folder)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with atomic_file(path) as file:
+            written = _HashedFile(file)
+            rows_at = self._write_into(written, described, episode)
         record = EpisodeRecord(
             file=f"{self._folder.name}/{path.name}",
             num_bytes=written.position,

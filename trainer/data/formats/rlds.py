@@ -77,7 +77,9 @@ class RldsDataset(Dataset):
         lengths = [int(length) for length in split["shardLengths"]]
         number = 0
         for shard, length in enumerate(lengths):
-            file = folder / f"{name}-{split['name']}.tfrecord-{shard:05d}-of-{len(lengths):05d}"
+            file = folder.inside(
+                f"{name}-{split['name']}.tfrecord-{shard:05d}-of-{len(lengths):05d}"
+            )
             records = list_records(file)
             if len(records) != length:
                 raise DataError(
@@ -105,7 +107,7 @@ def _folder(location: Location) -> Location | None:
 def _read_json(file: Location) -> Mapping[str, Any]:
     try:
         told = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"no JSON: {error}", where=file) from error
     if not isinstance(told, dict):
         raise DataError(f"expected names and values, got {told!r}", where=file)

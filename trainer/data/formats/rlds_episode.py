@@ -14,10 +14,10 @@ import numpy.typing as npt
 from policy_interface.types import FloatArray
 from trainer.data.episode import Camera, Episode, EpisodeDescription, Field
 from trainer.data.errors import DataError
-from trainer.data.formats.lerobot_info import INSTRUCTION_FIELD
 from trainer.data.formats.rlds_features import ImageFeature, StepFeatures
 from trainer.data.formats.tfrecord import FeatureList, Record, parse_example
-from trainer.data.image_files import decode_image, image_size
+from trainer.data.image_files import decode_frames, image_size
+from trainer.data.instructions import INSTRUCTION_FIELD
 
 _STEPS = "steps/"
 
@@ -56,20 +56,11 @@ class RldsEpisode(Episode):
 
     def frames(self, camera: str, steps: Sequence[int]) -> npt.NDArray[np.uint8]:
         described = self.check_steps(camera, steps)
-        size = (described.height, described.width)
-        frames = np.empty((len(steps), *size, 3), np.uint8)
-        for place, step in enumerate(steps):
-            try:
-                image = decode_image(self._list(camera).values[step])
-            except DataError as error:
-                raise self._error(f"camera {camera!r}, step {step}: {error}") from error
-            if image.shape[:2] != size:
-                raise self._error(
-                    f"camera {camera!r}, step {step}: expected {size[1]}x{size[0]}, got "
-                    f"{image.shape[1]}x{image.shape[0]}"
-                )
-            frames[place] = image
-        return frames
+        files = [self._list(camera).values[step] for step in steps]
+        try:
+            return decode_frames(files, steps, (described.height, described.width))
+        except DataError as error:
+            raise self._error(f"camera {camera!r}, {error}") from error
 
     def encoded_frames(self, camera: str, steps: Sequence[int]) -> list[bytes]:
         self.check_steps(camera, steps)
@@ -125,7 +116,10 @@ class RldsEpisode(Episode):
             if values.kind == 1:
                 told = [text.decode(errors="replace") for text in values.bytes_list()]
             else:
-                told = [str(number) for number in values.numbers().tolist()]
+                try:
+                    told = [str(number) for number in values.numbers().tolist()]
+                except ValueError as error:
+                    raise self._error(f"{name}: {error}") from error
                 if name.rsplit("/", 1)[-1] == "success" and len(told) == 1:
                     success = bool(float(told[0]))
             provenance[name] = ", ".join(told)

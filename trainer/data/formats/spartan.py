@@ -222,8 +222,19 @@ class SpartanEpisode(Episode):
         try:
             with opener() as file:
                 told = yaml.safe_load(file)
-            return {str(key): str(name) for key, name in told["camera_id_to_semantic_name"].items()}
-        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            names = told["camera_id_to_semantic_name"]
+            if not all(isinstance(name, str) for name in names.values()):
+                # The text of a list can be billions of times longer than the YAML of it.
+                raise TypeError("expected a camera's name to be text")
+            return {str(key): name for key, name in names.items()}
+        except (
+            yaml.YAMLError,
+            UnicodeDecodeError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise self._error(f"metadata.yaml: {error!r}") from error
 
     def _success(self) -> bool | None:

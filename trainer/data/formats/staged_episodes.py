@@ -7,7 +7,6 @@ episodes then, since its files would have to be put together from parts that are
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.atomic_file import sync
 from trainer.data.errors import DataError
-from trainer.data.formats.native_manifest import sync_folder
 
 _PARTS = ".parts"
 _REMOVED = ".parts.removed"
@@ -56,14 +55,13 @@ class StagedEpisodes:
                     where=self.destination,
                 )
             for file in partial.iterdir():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-            sync_folder(partial)
+                sync(file)
+            sync(partial)
             folder = self.folder(index)
             if folder.exists():
                 folder.rename(folder.with_name(f"{index:06d}.{uuid.uuid4().hex}.partial"))
             partial.rename(folder)
-            sync_folder(self._parts)
+            sync(self._parts)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -90,14 +88,14 @@ class StagedEpisodes:
         folder.mkdir()
         try:
             yield folder
-            _sync(folder)
+            _sync_all(folder)
             last = Path(self.complete).parts[0]
             for item in sorted(folder.iterdir(), key=lambda item: (item.name == last, item.name)):
                 target = self.destination / item.name
                 if target.is_dir():
                     shutil.rmtree(target)
                 item.rename(target)
-            sync_folder(self.destination)
+            sync(self.destination)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         # Renamed first: a half removed folder would look like episodes that were lost.
@@ -110,12 +108,8 @@ class StagedEpisodes:
         return self.destination / _PARTS
 
 
-def _sync(folder: Path) -> None:
+def _sync_all(folder: Path) -> None:
     """Every file below, and the folders that name them."""
-    for item in folder.iterdir():
-        if item.is_dir():
-            _sync(item)
-        else:
-            with item.open("rb") as opened:
-                os.fsync(opened.fileno())
-    sync_folder(folder)
+    for item in folder.rglob("*"):
+        sync(item)
+    sync(folder)

@@ -25,6 +25,8 @@ _MASK_DELTA = 0xA282EAD8
 # Of CRC-32C (Castagnoli), bits reversed.
 _POLYNOMIAL = 0x82F63B78
 _LANES = 2048
+# Of a number in protobuf's wire format, whose bytes hold seven bits each.
+_LONGEST_VARINT = 10
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 
@@ -161,7 +163,10 @@ def _varints(packed: memoryview) -> npt.NDArray[np.int64]:
         raise ValueError("no protobuf message: a number does not end")
     first = np.concatenate([[0], last[:-1] + 1]) if len(last) else last
     values = np.zeros(len(last), np.uint64)
-    for place in range(int((last - first).max(initial=-1)) + 1):
+    longest = int((last - first).max(initial=-1)) + 1
+    if longest > _LONGEST_VARINT:
+        raise ValueError("no protobuf message: a number does not end")
+    for place in range(longest):
         there = first + place <= last
         bits = (raw[np.minimum(first + place, last)] & 0x7F).astype(np.uint64)
         values |= np.where(there, bits << np.uint64(7 * place), np.uint64(0))

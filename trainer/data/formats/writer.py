@@ -17,6 +17,8 @@ from trainer.data.episode import Episode, EpisodeDescription
 
 # In the destination, where a conversion keeps what it has done.
 LEDGER_FOLDER = ".conversion"
+GO_ON = "run the same `trainer data convert` again and it goes on from there"
+UNFINISHED = f"the conversion stopped; {GO_ON}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
+# More than any picture is wide; Pillow takes long over a novel, and refuses a library.
+_MOST_CHARACTERS = 2000
+
 GROUND: Colour = (15, 18, 22)
 PANEL: Colour = (24, 28, 34)
 RULE: Colour = (52, 58, 67)
@@ -41,11 +44,17 @@ def typeface(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def fitted(text: str, size: int, width: float) -> str:
     """The text, shortened with an ellipsis to the width in pixels."""
     face = typeface(size)
+    text = text[:_MOST_CHARACTERS]
     if face.getlength(text) <= width:
         return text
-    while text and face.getlength(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if face.getlength(text[:middle] + "…") <= width:
+            fits = middle
+        else:
+            too_long = middle
+    return text[:fits].rstrip() + "…"
 
 
 def write(

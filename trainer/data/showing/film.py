@@ -22,11 +22,13 @@ from trainer.data.showing.canvas import (
     PANEL,
     RULE,
     SERIES,
+    fitted,
     mixed,
     resized,
     typeface,
     write,
 )
+from trainer.data.showing.clock import DEFAULT_RATE_HZ, shown_times_s
 from trainer.data.showing.contact_sheet import first_instruction
 from trainer.data.showing.plots import PlottedPanel, panels_of
 from trainer.data.showing.traces import Traces
@@ -40,8 +42,6 @@ _PANEL_HEIGHT = 190
 _LEGEND_HEIGHT = 30
 # Decoded at once: a video is sought once for all of them, and few lie in memory.
 _FRAMES_AT_ONCE = 16
-# Where an episode does not say how fast it was.
-_DEFAULT_RATE_HZ = 10.0
 
 
 class FilmLayout:
@@ -88,7 +88,7 @@ class Film:
         self, episode: Episode, *, fields: Sequence[str] | None = None, width: int = 1280
     ) -> None:
         self._episode = episode
-        self._times_s = episode.times_s()
+        self._times_s = shown_times_s(episode)
         self._cameras = list(episode.description.cameras)
         panels = panels_of(episode, fields)
         self._layout = FilmLayout(episode, self._cameras, len(panels), width)
@@ -122,7 +122,7 @@ class Film:
             return declared
         gaps_s = np.diff(self._times_s)
         step_s = float(np.median(gaps_s)) if len(gaps_s) else 0.0
-        return 1 / step_s if step_s > 0 else _DEFAULT_RATE_HZ
+        return 1 / step_s if step_s > 0 else DEFAULT_RATE_HZ
 
     def pictures(self) -> Iterator[Image.Image]:
         """One a control step."""
@@ -167,8 +167,10 @@ class Film:
             INK if instruction else FAINT_INK,
             width=room,
         )
-        facts = " · ".join(filter(None, [description.task, description.episode_id]))
-        write(draw, (_MARGIN, 56), facts, 13, FAINT_INK, width=room)
+        facts = fitted(
+            " · ".join(filter(None, [description.task, description.episode_id])), 13, room
+        )
+        write(draw, (_MARGIN, 56), facts, 13, FAINT_INK)
         if description.success is not None:
             word, colour = ("success", GOOD) if description.success else ("failure", BAD)
             x = _MARGIN + typeface(13).getlength(facts) + 14

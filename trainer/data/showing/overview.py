@@ -16,7 +16,7 @@ from trainer.data.locations import Location
 
 @dataclass(eq=False)
 class FieldFacts:
-    """low, high: of each number, over all steps and episodes; nan where nothing was finite."""
+    """low, high: of each number, over all steps and episodes; inf, -inf where none was finite."""
 
     described: Field
     num_episodes: int = 0
@@ -83,6 +83,8 @@ class Overview:
             name: [vars(view) | {"num_episodes": number} for view, number in views.items()]
             for name, views in self.cameras.items()
         }
+        # NaN where an episode tells no times; JSON knows none.
+        plain["duration_s"] = self.duration_s if np.isfinite(self.duration_s) else None
         plain["rates_hz"] = {f"{rate:g}": number for rate, number in self.rates_hz.items()}
         return plain
 

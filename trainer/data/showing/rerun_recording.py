@@ -23,6 +23,7 @@ from policy_interface.usage import UsageError
 from trainer.data.episode import Episode
 from trainer.data.field_geometry import has_position, positions_of
 from trainer.data.showing.canvas import PARTS
+from trainer.data.showing.clock import shown_times_s
 from trainer.data.showing.contact_sheet import first_instruction
 from trainer.data.showing.plots import Panel, panels_of
 
@@ -131,7 +132,7 @@ def _log_still(rerun: Any, recording: Any, episode: Episode, panels: Sequence[Pa
 def _steps_with_frames(rerun: Any, recording: Any, episode: Episode) -> Iterator[int]:
     """Each control step, its time set and its frames logged."""
     description = episode.description
-    times_s = episode.times_s()
+    times_s = shown_times_s(episode)
     poses = {
         camera: (episode.intrinsics(camera), episode.extrinsics(camera))
         for camera, view in description.cameras.items()
@@ -183,7 +184,7 @@ class _Tracks:
     def __init__(self, episode: Episode) -> None:
         description = episode.description
         frames = {view.frame for view in description.cameras.values() if view.has_extrinsics}
-        self._times_s = episode.times_s()
+        self._times_s = shown_times_s(episode)
         self._tracks: dict[tuple[str, str], FloatArray] = {}
         for name, field in description.fields.items():
             if field.role not in ("observed", "action") or not has_position(field):

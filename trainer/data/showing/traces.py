@@ -13,6 +13,7 @@ from trainer.data.episode import Episode
 from trainer.data.field_geometry import positions_of
 from trainer.data.projection import project, visible_fields
 from trainer.data.showing.canvas import GROUND, INK, PARTS, Colour
+from trainer.data.showing.clock import shown_times_s
 
 _PAST_S = 2.5
 _FUTURE_S = 1.6
@@ -53,7 +54,7 @@ class Traces:
                     commanded=by_role.get("action"),
                 )
             )
-        self._times_s = episode.times_s()
+        self._times_s = shown_times_s(episode)
         if self._tracks:
             self._intrinsics = episode.intrinsics(camera)
             self._X_FC = episode.extrinsics(camera)

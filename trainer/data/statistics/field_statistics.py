@@ -10,14 +10,13 @@ is real, not padding.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from trainer.atomic_file import atomic_file
 from trainer.data.errors import DataError
 from trainer.data.statistics.summary import Summary
 
@@ -167,22 +166,15 @@ class DatasetStatistics:
                     for name, each in fields["fields"].items()
                 },
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"statistics: cannot be read: {error!r}") from error
 
     def save(self, path: Path) -> None:
-        """Write aside, then rename over `path`."""
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-        try:
-            with partial.open("x") as file:
-                file.write(self.to_json())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Whole or not at all."""
+        with atomic_file(path) as file:
+            file.write(self.to_json().encode())
 
     @staticmethod
     def load(path: Path) -> DatasetStatistics:

@@ -189,7 +189,10 @@ class Summary:
             count = np.array(fields["count"], dtype=np.float64)
             used = int(fields["digest"]["num_clusters"])
             packed = base64.b64decode(fields["digest"]["zlib_base64"], validate=True)
-            clusters = np.frombuffer(zlib.decompress(packed), dtype="<f8")
+            # No more than is claimed: a few packed bytes can unpack to more than there is memory.
+            num_bytes = 2 * len(count) * min(max(used, 0), NUM_CLUSTERS) * 8
+            unpacked = zlib.decompressobj().decompress(packed, num_bytes + 1)
+            clusters = np.frombuffer(unpacked, dtype="<f8")
             clusters = clusters.reshape(2, len(count), used).astype(np.float64)
             space = ((0, 0), (0, NUM_CLUSTERS - used))
             return Summary(

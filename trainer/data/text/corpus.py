@@ -96,17 +96,19 @@ class Corpus:
         self.folder, self._source = folder, source
         try:
             self.facts: dict[str, Any] = json.loads((folder / "corpus.json").read_text())
-        except (OSError, ValueError) as error:
+            schema = self.facts.get("schema")
+            if schema != _SCHEMA:
+                raise DataError(f"expected {_SCHEMA}, got {schema!r}", where=folder / "corpus.json")
+            self._token = self._mapped("token.bin", np.dtype(np.int32))
+            self._learnt = self._mapped("learnt.bin", np.dtype(np.bool_))
+            self._starts = np.load(folder / "document.npy")
+            self._images = np.load(folder / "image.npy")
+        except DataError:
+            raise
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"no corpus: {error}", where=folder) from error
-        if self.facts.get("schema") != _SCHEMA:
-            raise DataError(
-                f"expected {_SCHEMA}, got {self.facts.get('schema')!r}",
-                where=folder / "corpus.json",
-            )
-        self._token = self._mapped("token.bin", np.dtype(np.int32))
-        self._learnt = self._mapped("learnt.bin", np.dtype(np.bool_))
-        self._starts = np.load(folder / "document.npy")
-        self._images = np.load(folder / "image.npy")
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"corpus.json: not of a corpus: {error!r}", where=folder) from error
 
     def __len__(self) -> int:
         return len(self._starts) - 1

@@ -107,6 +107,14 @@ class Columns:
 ReadFile = Callable[[str], bytes]
 
 
+def parsed_json(text: str | bytes, what: str, where: str) -> Any:
+    """Raises DataError for what is no JSON, is nested too deep or has a number too long to read."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{what}not JSON: {error}", where=where) from error
+
+
 def document_of(
     record: Mapping[str, Any], columns: Columns, where: str, read_file: ReadFile
 ) -> Document:
@@ -116,7 +124,10 @@ def document_of(
     """
     chosen = columns.chosen([name for name, value in record.items() if value is not None], where)
     if chosen.tokens is not None:
-        tokens = np.asarray(record[chosen.tokens])
+        try:
+            tokens = np.asarray(record[chosen.tokens])
+        except ValueError as error:
+            raise DataError(f"column {chosen.tokens!r}: {error}", where=where) from error
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not len(tokens):
             raise DataError(
                 f"column {chosen.tokens!r}: expected a list of whole numbers, "
@@ -164,21 +175,19 @@ def _turns(
 def _messages(value: Any, num_images: int, where: str) -> tuple[Turn, ...]:
     """In OpenAI's layout (role, content) or LLaVA's (from, value)."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise DataError(f"messages: not JSON: {error}", where=where) from error
+        value = parsed_json(value, "messages: ", where)
     if not isinstance(value, Sequence) or not len(value):
         raise DataError(f"messages: expected a list of turns, got {value!r}", where=where)
     turns = []
     for number, message in enumerate(value):
         name = message.get("role", message.get("from")) if isinstance(message, Mapping) else None
-        if name not in _ROLES:
+        if not isinstance(name, str) or name not in _ROLES:
             raise DataError(
                 f"messages: turn {number}: expected a role of {', '.join(_ROLES)}, got {name!r}",
                 where=where,
             )
         text, shown = _content(message.get("content", message.get("value")), number, where)
+        _check_unicode(text, f"messages: turn {number}", where)
         turns.append(Turn(role=_ROLES[name], text=text, num_images=shown))
     if num_images and not any(turn.num_images for turn in turns):
         # Nobody said where: before the first question.
@@ -205,8 +214,17 @@ def _text(record: Mapping[str, Any], column: str, where: str) -> str:
         except UnicodeDecodeError as error:
             raise DataError(f"column {column!r}: not UTF-8: {error}", where=where) from error
     if isinstance(value, str):
+        _check_unicode(value, f"column {column!r}", where)
         return value
     raise DataError(f"column {column!r}: expected text, got {type(value).__name__}", where=where)
+
+
+def _check_unicode(text: str, what: str, where: str) -> None:
+    """JSON can spell half a character, of which no tokenizer knows the bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{what}: not Unicode: {error}", where=where) from error
 
 
 def _images(
@@ -226,7 +244,7 @@ def _image(value: Any, column: str, where: str, read_file: ReadFile) -> bytes:
     if isinstance(value, str):
         try:
             value = read_file(value)
-        except (OSError, DataError) as error:
+        except (OSError, ValueError) as error:
             raise DataError(f"image {value!r} cannot be read: {error}", where=where) from error
     if not isinstance(value, bytes) or not value:
         raise DataError(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from trainer.data.errors import DataError
 from trainer.data.locations import Location
-from trainer.data.text.documents import Columns, Document, document_of
+from trainer.data.text.documents import Columns, Document, document_of, parsed_json
 from trainer.data.text.sources import TextSource
 from trainer.data.text.unpacking import unpacked
 
@@ -35,16 +33,13 @@ class JsonLines(TextSource):
         with self._path.open("rb") as file:
             file.seek(int(self._starts[index]))
             line = file.readline()
-        try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"not JSON: {error}", where=where) from error
+        record = parsed_json(line, "", where)
         if not isinstance(record, dict):
             raise DataError(f"expected an object, got {type(record).__name__}", where=where)
         return document_of(record, self._columns, where, self._read_file)
 
     def _read_file(self, path: str) -> bytes:
-        return (self._folder / path).read_bytes()
+        return self._folder.inside(path).read_bytes()
 
     def _find_lines(self) -> tuple[np.ndarray, np.ndarray]:
         """Offsets of the lines that hold something, and their numbers from 1."""

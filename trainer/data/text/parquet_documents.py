@@ -29,8 +29,9 @@ class ParquetDocuments(TextSource):
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise DataError(f"not a whole parquet file: {error}", where=file) from error
         names = self._file.schema_arrow.names
-        self._columns = columns.chosen(names, self.where)
-        used = {value for value in vars(self._columns).values() if value in names}
+        # A row may lack what the others have: which of the columns it has is asked of each.
+        self._columns = columns
+        used = set(vars(columns.chosen(names, self.where)).values()) & {*names}
         self._read_names = sorted(used)
         metadata = self._file.metadata
         sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
@@ -59,4 +60,4 @@ class ParquetDocuments(TextSource):
         return self._groups[group]
 
     def _read_file(self, path: str) -> bytes:
-        return (self._folder / path).read_bytes()
+        return self._folder.inside(path).read_bytes()

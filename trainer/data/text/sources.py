@@ -73,15 +73,13 @@ def open_source(place: str | Path | Location, columns: Columns | None = None) ->
             )
         # A folder of data files may hold a README beside them.
         data = [file for file in files if _kind(file.name) != "text"]
-        source = JoinedSource(
-            [_open_file(file, columns, location) for file in data or files], str(location)
-        )
+        source = JoinedSource([_open_file(file, columns) for file in data or files], str(location))
     else:
         if _kind(location.name) is None:
             raise DataError(
                 "expected .jsonl(.gz, .zst), .parquet, .tar, .txt, .md, .rst or .py", where=location
             )
-        source = _open_file(location, columns, location.parent)
+        source = _open_file(location, columns)
     if len(source) == 0:
         raise DataError("holds no documents", where=location)
     return source
@@ -95,7 +93,7 @@ def _kind(name: str) -> str | None:
     return next((kind for kind, endings in kinds.items() if plain.endswith(endings)), None)
 
 
-def _open_file(file: Location, columns: Columns, folder: Location) -> TextSource:
+def _open_file(file: Location, columns: Columns) -> TextSource:
     kind = _kind(file.name)
     if kind == "json lines":
         from trainer.data.text.json_lines import JsonLines

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import tarfile
 from typing import Any
 
 from trainer.data.errors import DataError
 from trainer.data.locations import Location
-from trainer.data.text.documents import Columns, Document, document_of
+from trainer.data.text.documents import Columns, Document, document_of, parsed_json
 from trainer.data.text.sources import TextSource
 from trainer.data.text.unpacking import unpacked
 
@@ -30,13 +29,23 @@ class TarDocuments(TextSource):
         try:
             with tarfile.open(self._path, "r:") as tar:
                 for member in tar:
+                    if member.issparse() or member.size < 0:
+                        raise DataError(
+                            f"member {member.name!r}: expected a plain file of known size",
+                            where=file,
+                        )
                     if member.isfile():
                         folder, name = posixpath.split(member.name)
                         stem, _, extension = name.partition(".")
                         key = posixpath.join(folder, stem)
                         place = (member.offset_data, member.size)
                         self._members.setdefault(key, {})[extension.lower()] = place
-        except tarfile.TarError as error:
+        except DataError:
+            raise
+        # Headers that say nonsense, or name one another without end.
+        except (tarfile.TarError, ValueError, OSError, RecursionError) as error:
+            if isinstance(error, (FileNotFoundError, PermissionError)):
+                raise
             raise DataError(f"not a whole tar: {error}", where=file) from error
         self._keys = list(self._members)
         self._size = self._path.stat().st_size
@@ -65,10 +74,7 @@ class TarDocuments(TextSource):
 
 
 def _entries(content: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f".json: not JSON: {error}", where=where) from error
+    value = parsed_json(content, ".json: ", where)
     if isinstance(value, dict):
         return value
     # A bare list is a dialogue, a bare string a text.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from trainer.atomic_file import atomic_file
 from trainer.data.errors import DataError
 
 # Ours, first in the vocabulary, in this order.
@@ -91,9 +92,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, path: Path) -> T
     if not counted.num_characters:
         raise DataError("no text to train a tokenizer on")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(tokenizer.to_str(pretty=True))
-    partial.replace(path)
+    with atomic_file(path) as file:
+        file.write(tokenizer.to_str(pretty=True).encode())
     return TextTokenizer(path)
 
 

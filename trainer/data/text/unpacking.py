@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 import zlib
 from pathlib import Path
 
+from trainer.atomic_file import atomic_file
 from trainer.data.errors import DataError
 from trainer.data.locations import Location, cache_folder
 
@@ -20,7 +20,8 @@ def unpacked(file: Location) -> Path:
     Raises DataError for a compressed file that is cut or corrupt.
     """
     local = file.local()
-    codec = next((codec for ending, codec in _CODECS.items() if file.name.endswith(ending)), None)
+    name = file.name.lower()
+    codec = next((codec for ending, codec in _CODECS.items() if name.endswith(ending)), None)
     if codec is None:
         return local
     # Arrow reads both, so that no package is needed for Zstandard.
@@ -32,20 +33,17 @@ def unpacked(file: Location) -> Path:
     if copy.exists():
         return copy
     copy.parent.mkdir(parents=True, exist_ok=True)
-    partial = copy.with_name(f".{copy.name}.{uuid.uuid4().hex}.partial")
     try:
         with (
             pyarrow.OSFile(str(local)) as packed,
             pyarrow.CompressedInputStream(packed, codec) as stream,
-            partial.open("xb") as output,
+            atomic_file(copy) as output,
         ):
             while chunk := stream.read(_CHUNK):
                 output.write(chunk)
-        partial.replace(copy)
     except (OSError, zlib.error) as error:
-        if partial.exists() and not isinstance(error, (FileNotFoundError, PermissionError)):
+        # Arrow's complaints have no number; the system's, such as of a full disk, have one.
+        if getattr(error, "errno", None) is None:
             raise DataError(f"not a whole {codec} file: {error}", where=file) from error
         raise
-    finally:
-        partial.unlink(missing_ok=True)
     return copy

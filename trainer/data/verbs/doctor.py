@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
+from policy_interface.printable import printable
 from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.data.doctor.content import shared_findings
 from trainer.data.doctor.examination import Examination, examine
@@ -90,12 +91,16 @@ def main(arguments: Sequence[str]) -> int:
         )
     else:
         for one in examinations:
-            print("\n".join(_report(one)))
+            _print(_report(one))
         if between:
-            print("\n".join(_told(between, len(examinations[1].fingerprints))))
+            _print(_told(between, len(examinations[1].fingerprints)))
         print(_verdict(findings))
     level = Severity(parsed.fail_on)
     return int(any(finding.severity.reaches(level) for finding in findings))
+
+
+def _print(lines: Iterator[str]) -> None:
+    print("\n".join(map(printable, lines)))
 
 
 def _examine(source: str, parsed: DoctorArguments) -> Examination:

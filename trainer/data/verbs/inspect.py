@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from policy_interface.printable import printable
 from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.data.episode import Dataset
 from trainer.data.field_geometry import has_position
@@ -27,6 +28,9 @@ Prints episodes, hours, rates, fields with their ranges, cameras, tasks, instruc
 --output draws a contact sheet: a section a camera, a row an episode, columns over time.
 
 example: trainer data inspect demos/PickAndPlaceBox --output sheet.png"""
+
+# Across or down: more would be a picture that nothing opens.
+_MOST_TILES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +68,16 @@ def main(arguments: Sequence[str]) -> int:
     )
     if parsed.output is not None and parsed.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"inspect: --output: expected a .png or .jpg file, got {parsed.output}")
-    if parsed.episodes < 1 or parsed.columns < 1:
-        raise UsageError("inspect: --episodes and --columns: expected at least 1")
+    for name in ("episodes", "columns"):
+        number = getattr(parsed, name)
+        if not 1 <= number <= _MOST_TILES:
+            raise UsageError(f"inspect: --{name}: expected 1 to {_MOST_TILES}, got {number}")
     dataset = open_dataset(parsed.source, parsed.source_format)
     facts = overview(dataset, ranges=parsed.ranges, progress=_progress("reading", "episode"))
     if parsed.json:
         print(json.dumps(facts.to_json(), indent=2))
     else:
-        print("\n".join(_table(facts)))
+        print("\n".join(map(printable, _table(facts))))
     if parsed.output is not None:
         _draw(dataset, facts, parsed.output, parsed.episodes, parsed.columns)
     return 0
@@ -168,7 +174,7 @@ def _field_row(facts: Overview, name: str, one: FieldFacts) -> tuple[str, ...]:
 
 
 def _range(one: FieldFacts) -> str:
-    if one.low is None or one.high is None:
+    if one.low is None or one.high is None or not np.isfinite(one.low).any():
         return "-"
     if not has_position(one.described):
         return f"{one.low.min():.4g} to {one.high.max():.4g}"

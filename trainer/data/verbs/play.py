@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def find_episode(dataset: Dataset, asked: str) -> Episode:
     """By number or by id. Raises DataError that says what there is."""
-    if asked.lstrip("-").isdigit():
+    if asked.removeprefix("-").isdecimal():
         if 0 <= int(asked) < len(dataset):
             return dataset.episode(int(asked))
         raise DataError(

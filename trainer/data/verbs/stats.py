@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from policy_interface.printable import printable
 from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.data.formats.catalog import open_dataset
 from trainer.data.statistics.collect import collect_statistics, relative_poses
@@ -101,4 +102,4 @@ def _table(statistics: DatasetStatistics) -> str:
         for cell, width in zip(cells, widths[1:], strict=True):
             line += f"  {cell:>{width}}"
         lines.append(line.rstrip())
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"

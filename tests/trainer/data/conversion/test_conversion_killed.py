@@ -230,12 +230,25 @@ def test_a_full_disk_leaves_staged_episodes_whole(
     assert "OSError: [Errno 27]" in complaint
     staged = sorted(path.name for path in (destination / ".parts").iterdir())
     assert staged == [f"{number:06d}" for number in range(num_staged)]
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="the conversion stopped; run the same"):
         open_dataset(destination)
     summary = convert(Source.at(source), writer(destination=destination))  # pyright: ignore[reportCallIssue]
     assert (summary.num_kept, summary.num_episodes) == (num_staged, 4)
     assert [episode.description.num_steps for episode in open_dataset(destination)] == [4, 4, 60, 4]
     assert not (destination / ".parts").exists()
+
+
+def test_files_that_a_killed_conversion_was_writing_are_removed(
+    demonstration_folder: Path, tmp_path: Path
+) -> None:
+    destination = tmp_path / "box"
+    convert(Source.at(demonstration_folder), NativeWriter(destination=destination))
+    before = set(destination.rglob("*"))
+    for name in ("manifest.json", ".conversion/plan.json", "episodes/000003.episode"):
+        path = destination / name
+        shutil.copy(path, path.with_name(f".{path.name}.0123456789abcdef.partial"))
+    convert(Source.at(demonstration_folder), NativeWriter(destination=destination))
+    assert set(destination.rglob("*")) == before
 
 
 def test_a_line_of_the_ledger_that_was_cut_is_done_again(

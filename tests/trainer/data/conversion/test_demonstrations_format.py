@@ -80,6 +80,7 @@ def test_a_changed_byte_of_an_array_is_found(demonstration_folder: Path, tmp_pat
     [
         ("time_s", np.zeros(9), r"field '.*': expected \(9,"),
         ("camera/wrist/rgb", np.zeros((5, 40, 40, 3), np.uint8), r"'camera/wrist/rgb'.*\(14, 40"),
+        ("metadata", np.array("[" * 100_000), "not a demonstration of assay.demonstration/1"),
         ("metadata", np.array("[1"), "not a demonstration of assay.demonstration/1"),
         ("metadata", np.array(json.dumps({"schema": "other"})), "schema 'other'"),
         ("metadata", np.array([{}], dtype=object), "pickled Python objects, which are never read"),

@@ -7,6 +7,7 @@ import os
 import pickle
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.formats.native import NativeDataset, NativeEpisode
+from trainer.data.formats.native_layout import FRAME_BOUNDS
 from trainer.data.formats.native_writer import NativeWriter
-from trainer.data.image_files import ImageSettings
+from trainer.data.image_files import ImageSettings, decode_image
 
 _DTYPES = ("bool", "int8", "uint16", "int64", "uint64", "float16", "float32", "float64")
 
@@ -290,6 +292,48 @@ def test_a_manifest_that_is_not_whole_is_refused(
     path.write_text(json.dumps(told))
     with pytest.raises(DataError, match=message):
         open_dataset(written.where)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"file": "../secret"}, "outside the data set: '../secret'"),
+        ({"file": "/etc/passwd"}, "outside the data set: '/etc/passwd'"),
+        ({"rows_at": 1 << 50}, "its rows lie outside the file"),
+        ({"rows_at": -(1 << 50)}, "its rows lie outside the file"),
+    ],
+)
+def test_a_manifest_made_with_bad_intent_reads_nothing_else(
+    written: NativeDataset, changes: dict[str, object], message: str
+) -> None:
+    """Unlike one changed by hand, its checksum is right."""
+    first, *others = written.manifest.episodes
+    manifest = replace(written.manifest, episodes=(replace(first, **changes), *others))
+    manifest.save(Path(written.where) / "manifest.json")
+    (Path(written.where).parent / "secret").write_bytes(b"1" * first.num_bytes)
+    dataset = open_dataset(written.where)
+    with pytest.raises(DataError, match=message):
+        dataset.episode(0).read("action")
+    assert dataset.episode(1).read("action").shape == (6, 3)
+
+
+def test_bounds_of_frames_that_are_out_of_order_are_told(written: NativeDataset) -> None:
+    record, dtype = written.manifest.episodes[1], written.reader().dtype
+    path = Path(written.where) / record.file
+    place = record.rows_at + (dtype.fields or {})[FRAME_BOUNDS][1] + 8
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write((1 << 60).to_bytes(8, "little"))
+    with pytest.raises(DataError, match="episode_1: step 0: its frames lie outside the file"):
+        written.episode(1).frames("camera_1", [0])
+
+
+def test_a_jpeg_file_that_claims_gigabytes_is_refused_unread() -> None:
+    data = bytearray(_jpeg_files(1, 16, 24)[0])
+    start = data.index(b"\xff\xc0")
+    data[start + 5 : start + 9] = b"\xff\xdc\xff\xdc"
+    with pytest.raises(DataError, match="corrupt image: 65500x65500 is more than"):
+        decode_image(bytes(data))
 
 
 def test_a_misspelt_field_gets_a_suggestion(written: NativeDataset) -> None:

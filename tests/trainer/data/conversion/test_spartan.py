@@ -189,6 +189,11 @@ def test_a_cut_tar_names_the_episode_where_it_ends(tar: Path, tmp_path: Path) ->
     ("damage", "message"),
     [
         (lambda f: (f / "metadata.yaml").write_text("a: [1"), "metadata.yaml: "),
+        (lambda f: (f / "metadata.yaml").write_text("[" * 10_000), "metadata.yaml: "),
+        (
+            lambda f: (f / "metadata.yaml").write_text("camera_id_to_semantic_name: {1: [a]}"),
+            "expected a camera's name to be text",
+        ),
         (lambda f: (f / "metadata.yaml").unlink(), "no metadata.yaml"),
         (lambda f: (f / "observations.npz").write_bytes(b"PK"), r"observations\.npz: cannot be"),
         (lambda f: (f / "observations.npz").unlink(), r"no observations\.npz"),

@@ -43,7 +43,8 @@ def make_episode(**changes: Any) -> ArrayEpisode:
         "instructions": {"original": ("Go to the right.",)},
         "success": True,
     }
-    return ArrayEpisode.make("episode_000000", rate_hz=5.0, **(arguments | changes))
+    arguments["rate_hz"] = 5.0
+    return ArrayEpisode.make("episode_000000", **(arguments | changes))
 
 
 def decoded(path: Path) -> tuple[list[Image.Image], float]:
@@ -119,6 +120,19 @@ def test_numbers_that_are_not_finite_are_left_out_of_the_curves() -> None:
     field = Field(shape=(2,), role="observed", unit="Nm", names=("shoulder", "elbow"))
     film = Film(make_episode(fields={"torque": (field, torques)}), width=640)
     assert len(list(film.pictures())) == NUM_STEPS
+
+
+def test_an_episode_that_tells_no_times_plays_at_the_default_rate(tmp_path: Path) -> None:
+    episode = make_episode(times_s=np.full(NUM_STEPS, np.nan), rate_hz=None)
+    write_film(Film(episode, width=640), tmp_path / "film.mp4")
+    pictures, rate_hz = decoded(tmp_path / "film.mp4")
+    assert (len(pictures), rate_hz) == (NUM_STEPS, 10.0)
+
+
+def test_an_instruction_as_long_as_a_library_is_shortened() -> None:
+    words = "Go to the right. " * 100_000
+    long = make_episode(instructions={"original": (words,)}, task=words)
+    assert Film(long, width=640).size == Film(make_episode(), width=640).size
 
 
 def test_what_is_plotted_can_be_chosen_and_a_misspelt_field_is_told() -> None:

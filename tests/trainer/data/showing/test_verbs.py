@@ -10,6 +10,10 @@ import pytest
 from PIL import Image
 
 from trainer.command_line import main
+from trainer.data.conversion import Source, convert
+from trainer.data.episode import Field
+from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
+from trainer.data.formats.native_writer import NativeWriter
 
 
 @pytest.fixture
@@ -56,6 +60,43 @@ def test_contact_sheet_refuses_other_files(
 ) -> None:
     assert main(["data", "inspect", *source, "--output", "sheet.gif"]) == 2
     assert "expected a .png or .jpg file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--columns", "--episodes"])
+@pytest.mark.parametrize("number", ["0", "100000000"])
+def test_contact_sheet_refuses_sizes_that_nothing_opens(
+    source: list[str], option: str, number: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["data", "inspect", *source, "--output", "sheet.png", option, number]) == 2
+    assert f"{option}: expected 1 to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["inspect", "doctor", "stats"])
+def test_what_data_says_does_not_speak_to_the_terminal(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    spoken = "\x1b]0;mine\x07"
+    episodes = [
+        ArrayEpisode.make(
+            f"{spoken}{number}",
+            rate_hz=10.0,
+            fields={
+                f"width{spoken}": (
+                    Field(shape=(), kind="gripper", role="observed"),
+                    np.full(3, np.nan if number else 0.0),
+                )
+            },
+            instructions={"original": (f"Wave.{spoken}",)},
+            task=spoken,
+        )
+        for number in range(2)
+    ]
+    convert(Source.of(MemoryDataset(episodes)), NativeWriter(destination=tmp_path / "data"))
+    main(["data", verb, str(tmp_path / "data")])
+    told = capsys.readouterr().out
+    assert "\\x1b]0;mine\\x07" in told
+    assert "\x1b" not in told
+    assert "\x07" not in told
 
 
 def test_doctor_exits_by_the_worst_finding(
@@ -110,6 +151,8 @@ def test_play_writes_a_film(source: list[str], tmp_path: Path) -> None:
         ("0", ["--to", "rerun", "--output", "film.mp4"], "--to rerun writes .rrd files"),
         ("0", ["--speed", "0"], "--speed"),
         ("0", ["--width", "10"], "--width"),
+        ("²", [], "no episode '²'"),
+        ("-1", [], "expected an episode from 0 to 9"),
     ],
 )
 def test_play_says_what_is_wrong(

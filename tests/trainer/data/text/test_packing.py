@@ -289,6 +289,19 @@ def test_a_corpus_of_nothing_to_learn_is_an_error(
         write_corpus(source, encoder, tmp_path / "corpus")
 
 
+@pytest.mark.parametrize("facts", ["[]", "{}", '{"schema": "assay.text-corpus/1"}', "[" * 100_000])
+def test_a_folder_that_is_no_corpus_is_told(tmp_path: Path, facts: str) -> None:
+    (tmp_path / "corpus.json").write_text(facts)
+    with pytest.raises(DataError, match=str(tmp_path)):
+        Corpus(tmp_path)
+
+
+def test_a_corpus_that_lacks_a_file_is_told(corpus: Corpus) -> None:
+    (corpus.folder / "document.npy").unlink()
+    with pytest.raises(DataError, match=r"document\.npy"):
+        Corpus(corpus.folder)
+
+
 def test_a_damaged_corpus_is_told(corpus: Corpus) -> None:
     corpus.verify()
     tokens = corpus.folder / "token.bin"

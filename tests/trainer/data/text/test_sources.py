@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import json
+import resource
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +165,20 @@ def test_openai_messages_say_where_their_pictures_stand(
         (b'{"messages": [{"role": "cook", "content": "a"}]}\n', Columns(), "got 'cook'"),
         (b'{"messages": []}\n', Columns(), "expected a list of turns"),
         (b'{"input_ids": [0.5]}\n', Columns(), "expected a list of whole numbers"),
+        (b'{"input_ids": [[1, 2], [3]]}\n', Columns(), "line 1: column 'input_ids'"),
+        (b'{"text": ' + b"[" * 100_000 + b"\n", Columns(), "line 1: not JSON"),
+        (b'{"text": ' + b"1" * 5000 + b"}\n", Columns(), "line 1: not JSON"),
+        (b'{"messages": "' + b"[" * 100_000 + b'"}\n', Columns(), "messages: not JSON"),
+        (b'{"messages": [{"role": ["user"], "content": "a"}]}\n', Columns(), r"got \['user'\]"),
+        (b'{"text": "half: \\ud83d"}\n', Columns(), "column 'text': not Unicode"),
+        (
+            b'{"messages": [{"role": "user", "content": "\\udc00"}]}\n',
+            Columns(),
+            "turn 0: not Unicode",
+        ),
+        (b'{"image": "a\\u0000", "caption": "a"}\n', Columns(), "line 1: image .* cannot be read"),
+        (b'{"image": "../secret", "caption": "a"}\n', Columns(), "outside the data set"),
+        (b'{"image": "/dev/zero", "caption": "a"}\n', Columns(), "outside the data set"),
         (
             b'{"messages": [{"role": "user", "content": "<image> a"}]}\n',
             Columns(),
@@ -205,6 +220,66 @@ def test_a_file_that_was_cut_is_told(tmp_path: Path, make: Callable[[Path], Path
     path.write_bytes(path.read_bytes()[: int(0.6 * path.stat().st_size)])
     with pytest.raises(DataError, match=path.name):
         list(open_source(path))
+
+
+def test_a_row_without_the_picture_that_others_have_is_a_document(
+    tmp_path: Path, png: Callable[[int], bytes]
+) -> None:
+    turns = json.dumps([{"role": "user", "content": "Hello."}])
+    table = pyarrow.table({"messages": [turns, turns], "image": [png(1), None]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert [len(document.images) for document in open_source(tmp_path)] == [1, 0]
+
+
+def _number(header: bytes, offset: int, value: int) -> bytes:
+    """A tar header with another number in a field of twelve bytes, and its checksum made anew."""
+    changed = bytearray(header)
+    changed[offset : offset + 12] = b"\xff" + (2**88 + value).to_bytes(11, "big")
+    changed[148:156] = b" " * 8
+    changed[148:156] = b"%06o\0 " % sum(changed)
+    return bytes(changed)
+
+
+def _endless_names() -> bytes:
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 512
+    return (name.tobuf(tarfile.GNU_FORMAT) + b"a" * 512) * 3000
+
+
+def _member(**headers: str) -> bytes:
+    member = tarfile.TarInfo("a.txt")
+    member.size, member.pax_headers = 5, headers
+    return member.tobuf(tarfile.PAX_FORMAT) + b"hello".ljust(512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _number(_member(), 124, -512),
+        _number(_member(), 124, -1024),
+        _member(**{"GNU.sparse.size": "1", "GNU.sparse.map": "x,y"}),
+        _member(**{"GNU.sparse.size": "1000", "GNU.sparse.map": "0,5"}),
+        _endless_names(),
+    ],
+    ids=["size -512", "size -1024", "map of nonsense", "sparse", "endless names"],
+)
+def test_a_tar_that_claims_nonsense_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(content + bytes(1024))
+    with pytest.raises(DataError, match=r"a\.tar"):
+        list(open_source(tmp_path / "a.tar"))
+
+
+def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "A.JSONL.GZ"
+    path.write_bytes(gzip.compress(lines([{"text": "a" * 3_000_000}])))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            open_source(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(open_source(path)) == 1
 
 
 def test_a_changed_compressed_file_is_unpacked_anew(tmp_path: Path) -> None:
