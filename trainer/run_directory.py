@@ -5,13 +5,16 @@ checkpoints/step_000400/           as asked for; `final` links to the last
 training_state/step_000400/        weights, averages and moments of the newest save
 tokenizer.json, corpus/            of a language model: its text as tokens
 tensorboard/
+.lock                              held by the process that trains in it
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,11 +23,13 @@ import safetensors.torch
 from torch import Tensor
 
 from trainer.atomic_directory import atomic_directory, remove_partial_directories
+from trainer.atomic_file import atomic_file, remove_partial_files
 from trainer.configuration import ConfigurationError
 from trainer.configuration_json import config_differences, config_from_json, config_to_json
 from trainer.run_configuration import RunConfig
 
 _TENSORS, _FACTS = "state.safetensors", "state.json"
+_CONFIG, _LOCK = "config.json", ".lock"
 
 
 class RunError(ValueError):
@@ -41,6 +46,11 @@ class TrainingState:
     tensors: Mapping[str, Tensor]
 
 
+def _is_of_a_beginning(path: Path) -> bool:
+    """Whether a run that was killed before it wrote its configuration may have left it."""
+    return path.name == _LOCK or path.match(f".{_CONFIG}.*.partial")
+
+
 def step_name(step: int) -> str:
     return f"step_{step:06d}"
 
@@ -51,7 +61,7 @@ class RunDirectory:
 
     @property
     def config_path(self) -> Path:
-        return self.root / "config.json"
+        return self.root / _CONFIG
 
     @property
     def final_checkpoint(self) -> Path:
@@ -85,7 +95,7 @@ class RunDirectory:
         try:
             if self.config_path.exists():
                 self._refuse_another_run(config)
-            elif self.root.exists() and any(self.root.iterdir()):
+            elif self.root.exists() and not all(map(_is_of_a_beginning, self.root.iterdir())):
                 raise RunError(
                     f"{self.root}: neither empty nor a run (it has no config.json); "
                     "choose another --output"
@@ -93,20 +103,41 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{self.root}: cannot be read as a run: {error}") from error
 
-    def claim(self, config: RunConfig) -> None:
-        """Make the folder this run's, or join it. Raises RunError where it cannot be written."""
-        self.check(config)
+    @contextmanager
+    def claimed(self, config: RunConfig) -> Iterator[None]:
+        """The folder is this run's and this process's until the block ends.
+
+        Raises RunError where it cannot be written, or another process trains in it.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            for parent in (self._states, self._checkpoints):
-                parent.mkdir(exist_ok=True)
-                remove_partial_directories(parent)
-            if not self.config_path.exists():
-                partial = self.config_path.with_suffix(".json.partial")
-                partial.write_text(config_to_json(config))
-                partial.replace(self.config_path)
+            lock = (self.root / _LOCK).open("ab")
         except OSError as error:
             raise RunError(f"{self.root}: cannot be written: {error}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{self.root}: another process trains in it; wait for it, stop it, or choose "
+                    "another --output"
+                ) from error
+            self.check(config)
+            try:
+                self._begin(config)
+            except OSError as error:
+                raise RunError(f"{self.root}: cannot be written: {error}") from error
+            yield
+
+    def _begin(self, config: RunConfig) -> None:
+        # First of all: by it the folder is known as a run's.
+        if not self.config_path.exists():
+            with atomic_file(self.config_path) as file:
+                file.write(config_to_json(config).encode())
+        remove_partial_files(self.root)
+        for parent in (self._states, self._checkpoints):
+            parent.mkdir(exist_ok=True)
+            remove_partial_directories(parent)
 
     def _refuse_another_run(self, config: RunConfig) -> None:
         try:
@@ -153,7 +184,7 @@ class RunDirectory:
 
     def load_state(self) -> TrainingState | None:
         """The newest save, or None where there is none. Raises RunError if it is damaged."""
-        saved = sorted(self._states.glob("step_*"))
+        saved = sorted(self._states.glob("step_*"), key=lambda path: (len(path.name), path.name))
         if not saved:
             return None
         try:

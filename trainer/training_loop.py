@@ -71,8 +71,7 @@ def train(config: RunConfig, output: Path) -> Path:
     # The learner has threads of its own.
     torch.set_num_threads(1)
     make_stage = open_stage(config, run)
-    run.claim(config)
-    with make_stage() as stage:
+    with run.claimed(config), make_stage() as stage:
         session = _Session.prepare(config, run, stage)
         with SummaryWriter(str(run.tensorboard), purge_step=session.step) as scalars:
             session.run_to_end(scalars)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from policy_interface.printable import printable
 from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.checkpoint import Checkpoint, read_checkpoint
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
@@ -121,7 +122,9 @@ def _train(arguments: Sequence[str]) -> None:
     recipe, options = _recipe_of("train", arguments)
     parsed = _parse_run("train", recipe, options, tyro.MISSING)
     if not parsed.config.data:
-        what = "the folder of demonstrations" if _is_policy(parsed.config) else "text"
+        what = "text"
+        if isinstance(parsed.config, TrainConfig):
+            what = "the folder of demonstrations"
         raise VerbError(f"train: --data: give {what}", 2)
     print(train(parsed.config, parsed.output))
 
@@ -177,10 +180,6 @@ def _parse_run(
     return _parse(LanguageTrainArguments, options, default=language, **words)
 
 
-def _is_policy(config: RunConfig) -> bool:
-    return isinstance(config, TrainConfig)
-
-
 def _starting_config(recipe: str) -> RunConfig:
     """Of a recipe's name, or of the config.json of a run."""
     if not recipe.endswith(".json"):
@@ -217,7 +216,8 @@ def _sample(arguments: Sequence[str]) -> None:
     vocabulary = Vocabulary.of(checkpoint.build_tokenizer())
     for number in range(parsed.num_samples):
         numbered = replace(drawn, seed=parsed.seed + number)
-        print(parsed.prompt + continuation(model, vocabulary, parsed.prompt, numbered))
+        text = parsed.prompt + continuation(model, vocabulary, parsed.prompt, numbered)
+        print("".join(each if each in "\n\t" else printable(each) for each in text))
 
 
 def _inspect(arguments: Sequence[str]) -> None:
@@ -238,18 +238,36 @@ def _inspect(arguments: Sequence[str]) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name.replace('_', ' '):<{width}}  {_in_words(value)}")
+        print(printable(f"{name.replace('_', ' '):<{width}}  {_in_words(value)}"))
+
+
+def _identity(checkpoint: Checkpoint | LanguageCheckpoint) -> dict[str, Any]:
+    return {
+        "name": checkpoint.config.name,
+        "kind": checkpoint.config.kind,
+        "sha256": checkpoint.digest,
+        "optimizer_step": checkpoint.provenance.get("optimizer_step"),
+        "total_steps": checkpoint.provenance.get("total_steps"),
+    }
+
+
+def _origin(checkpoint: Checkpoint | LanguageCheckpoint) -> dict[str, Any]:
+    return {
+        "data_sha256": checkpoint.provenance.get("data_sha256"),
+        "seed": checkpoint.config.seed,
+        "created": checkpoint.provenance.get("created"),
+        "training_s": checkpoint.provenance.get("training_s"),
+        "git_sha": checkpoint.provenance.get("git_sha"),
+        "git_dirty": checkpoint.provenance.get("git_dirty"),
+        "versions": checkpoint.provenance.get("versions"),
+    }
 
 
 def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     """The facts that `trainer inspect` prints."""
     provenance, config, contract = checkpoint.provenance, checkpoint.config, checkpoint.contract
     return {
-        "name": config.name,
-        "kind": config.kind,
-        "sha256": checkpoint.digest,
-        "optimizer_step": provenance.get("optimizer_step"),
-        "total_steps": provenance.get("total_steps"),
+        **_identity(checkpoint),
         "tasks": provenance.get("tasks"),
         "held_out_action_error": provenance.get("held_out_action_error"),
         "cameras": {name: str(size) for name, size in contract.cameras.items()},
@@ -261,13 +279,7 @@ def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights_format": config.weights_format,
         "num_bytes": checkpoint.num_bytes,
         "num_episodes": provenance.get("num_episodes"),
-        "data_sha256": provenance.get("data_sha256"),
-        "seed": config.seed,
-        "created": provenance.get("created"),
-        "training_s": provenance.get("training_s"),
-        "git_sha": provenance.get("git_sha"),
-        "git_dirty": provenance.get("git_dirty"),
-        "versions": provenance.get("versions"),
+        **_origin(checkpoint),
     }
 
 
@@ -276,11 +288,7 @@ def describe_language_checkpoint(checkpoint: LanguageCheckpoint) -> dict[str, An
     provenance, config = checkpoint.provenance, checkpoint.config
     model, shape = config.model, config.model.transformer
     return {
-        "name": config.name,
-        "kind": config.kind,
-        "sha256": checkpoint.digest,
-        "optimizer_step": provenance.get("optimizer_step"),
-        "total_steps": provenance.get("total_steps"),
+        **_identity(checkpoint),
         "held_out": provenance.get("held_out"),
         "shape": {"width": shape.width, "depth": shape.depth, "heads": shape.num_heads},
         "context_length": model.context_length,
@@ -292,13 +300,7 @@ def describe_language_checkpoint(checkpoint: LanguageCheckpoint) -> dict[str, An
         "data": provenance.get("data"),
         "num_documents": provenance.get("num_documents"),
         "num_tokens_of_data": provenance.get("num_tokens_of_data"),
-        "data_sha256": provenance.get("data_sha256"),
-        "seed": config.seed,
-        "created": provenance.get("created"),
-        "training_s": provenance.get("training_s"),
-        "git_sha": provenance.get("git_sha"),
-        "git_dirty": provenance.get("git_dirty"),
-        "versions": provenance.get("versions"),
+        **_origin(checkpoint),
     }
 
 

@@ -29,7 +29,11 @@ from trainer.data.errors import DataError
 from trainer.data.text.encoding import EncodedDocument
 from trainer.data.text.packing import PackedSequence, pack
 from trainer.data.text.tokenizer import train_tokenizer
-from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
+from trainer.language_checkpoint import (
+    LanguageCheckpoint,
+    read_language_checkpoint,
+    write_language_checkpoint,
+)
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.language_learner import LanguageLearner, TextBatch
 from trainer.learner import Learner, TrainingDivergedError, learning_rate_at
@@ -421,6 +425,24 @@ def test_a_strangers_checkpoint_does_no_harm(finished: Path) -> None:
     # Half of a pair, which no text in UTF-8 holds.
     with pytest.raises(DataError, match="no tokenizer"):
         replace(checkpoint, tokenizer={"model": "\ud800"}).build_tokenizer()
+
+
+def test_a_strangers_text_does_not_reach_the_terminal_raw(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = read_language_checkpoint(finished / "checkpoints" / "final")
+    named = replace(checkpoint.config, name="lm\x1b[2J")
+    provenance = {"git_sha": "\x1b]0;title\x07", "versions": {"a\x9b": "b"}}
+    strange = tmp_path / "strange"
+    write_language_checkpoint(replace(checkpoint, config=named, provenance=provenance), strange)
+    assert main(["inspect", str(strange)]) == 0
+    assert main(["sample", str(strange), "the\tmug\x1b[2J", "--max-new-tokens", "1"]) == 0
+    out = capsys.readouterr().out
+    assert r"lm\x1b[2J" in out
+    assert r"\x1b]0;title\x07" in out
+    assert r"a\x9b b" in out
+    assert "the\tmug\\x1b[2J" in out
+    assert not {"\x1b", "\x07", "\x9b"} & set(out)
 
 
 def test_sample_and_inspect(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

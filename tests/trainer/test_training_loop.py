@@ -38,7 +38,7 @@ from trainer.data.errors import DataError
 from trainer.data.verbs.convert import main as convert
 from trainer.inference import load_policy
 from trainer.learner import Learner, TrainingDivergedError, ema_decay_at, learning_rate_at
-from trainer.run_directory import RunError
+from trainer.run_directory import RunDirectory, RunError, TrainingState
 from trainer.training_loop import TrainingInterruptedError, train
 
 
@@ -216,6 +216,46 @@ def test_a_folder_that_is_no_run_is_left_alone(tiny_config: TrainConfig, tmp_pat
     with pytest.raises(RunError, match="neither empty nor a run"):
         train(tiny_config, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_two_processes_do_not_train_in_one_folder(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def begin_another() -> None:
+        with pytest.raises(RunError, match="another process trains in it") as caught:
+            train(tiny_config, tmp_path / "run")
+        refused.append(str(caught.value))
+
+    call_after_step(monkeypatch, 3, begin_another)
+    train(tiny_config, tmp_path / "run")
+    assert len(refused) == 1
+
+
+def test_a_run_that_was_killed_as_it_began_begins_again(
+    tiny_config: TrainConfig, tmp_path: Path
+) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.json.0123.partial").write_text("{")
+    train(tiny_config, tmp_path)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_newest_state_is_the_one_of_most_steps(tmp_path: Path) -> None:
+    run = RunDirectory(root=tmp_path)
+    for step in (999_999, 1_000_000):
+        tensors = {"step": torch.tensor(step)}
+        state = TrainingState(step=step, data_digest="", training_s=0.0, tensors=tensors)
+        other = RunDirectory(root=tmp_path / str(step))
+        other.save_state(state)
+        # As a process leaves it that is killed before it removes the older one.
+        shutil.copytree(
+            other.root / "training_state", tmp_path / "training_state", dirs_exist_ok=True
+        )
+    newest = run.load_state()
+    assert newest is not None
+    assert newest.step == 1_000_000
 
 
 def test_other_data_under_the_same_name_is_refused(

@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from trainer.atomic_directory import remove_partial_directories
+from trainer.atomic_file import atomic_file
 from trainer.configuration import ConfigurationError
 from trainer.data.errors import DataError
 from trainer.data.sampling import permuted
@@ -194,9 +195,9 @@ class TextOpening:
             if self.tokenizer is None:
                 texts = _texts(self._chosen("training"))
                 return train_tokenizer(texts, self.config.model.vocabulary_size, path)
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(json.dumps(self.tokenizer.content(), ensure_ascii=False))
-            partial.replace(path)
+            with atomic_file(path) as file:
+                content = json.dumps(self.tokenizer.content(), ensure_ascii=False)
+                file.write(content.encode())
         tokenizer = TextTokenizer(path)
         _require_fit(tokenizer, self.config)
         return tokenizer

@@ -96,4 +96,4 @@ class PolicyStage(Stage[PolicyLearner, Batch]):
         )
 
     def close(self) -> None:
-        self._data.__exit__(None, None, None)
+        self._data.close()
