@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.backbone import BackboneFeatures, VisionLanguageInput
+from trainer.models.hugging_face_common import checkpoint_activations, require_path_or_shape
 from trainer.models.image_attention import attend_images_together
-from trainer.models.requirements import require
 
 # What each kind of token number says of the observation token: for Qwen 0 is text; for PaliGemma 1
 # is what comes after the prefix, which the prefix does not see.
@@ -38,18 +38,7 @@ class HuggingFaceConfig:
     attention: str = "sdpa"
 
     def __post_init__(self) -> None:
-        require(
-            (self.path is None) != (self.model_type is None),
-            "path, model_type",
-            "exactly one of them",
-            (self.path, self.model_type),
-        )
-        require(
-            self.path is None or not self.overrides,
-            "overrides",
-            "none beside a path, whose own configuration holds",
-            dict(self.overrides),
-        )
+        require_path_or_shape(self.path, self.model_type, self.overrides)
 
 
 class HuggingFaceBackbone(nn.Module):
@@ -99,15 +88,7 @@ class HuggingFaceBackbone(nn.Module):
         return token_id
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
-        # transformers 5.24 deprecates the name that 5.17 has alone.
-        prefix = (
-            "activation" if hasattr(self.model, "activation_checkpointing_enable") else "gradient"
-        )
-        if enabled:
-            options = {f"{prefix}_checkpointing_kwargs": {"use_reentrant": False}}
-            getattr(self.model, f"{prefix}_checkpointing_enable")(**options)
-        else:
-            getattr(self.model, f"{prefix}_checkpointing_disable")()
+        checkpoint_activations(self.model, enabled)
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile each decoder layer and each vision block in place."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.adaptation import AdaptationConfig, adapt
+from trainer.models.hugging_face_common import checkpoint_activations, require_path_or_shape
 from trainer.models.language.cross_entropy import cross_entropy
 from trainer.models.language.language_model import LanguageOutput
 from trainer.models.language.masks import AttentionMask
@@ -43,18 +44,7 @@ class HuggingFaceLanguageConfig:
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
     def __post_init__(self) -> None:
-        require(
-            (self.path is None) != (self.model_type is None),
-            "path, model_type",
-            "exactly one of them",
-            (self.path, self.model_type),
-        )
-        require(
-            self.path is None or not self.overrides,
-            "overrides",
-            "none beside a path, whose own configuration holds",
-            dict(self.overrides),
-        )
+        require_path_or_shape(self.path, self.model_type, self.overrides)
         require(
             self.gguf_file is None or self.path is not None,
             "gguf_file",
@@ -109,14 +99,7 @@ class HuggingFaceLanguageModel(nn.Module):
         return super().train(mode and self.config.adaptation.kind != "frozen")
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
-        # transformers 5.24 deprecates the name that 5.17 has alone.
-        is_new = hasattr(self.model, "activation_checkpointing_enable")
-        prefix = f"{'activation' if is_new else 'gradient'}_checkpointing"
-        if enabled:
-            options = {f"{prefix}_kwargs": {"use_reentrant": False}}
-            getattr(self.model, f"{prefix}_enable")(**options)
-        else:
-            getattr(self.model, f"{prefix}_disable")()
+        checkpoint_activations(self.model, enabled)
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile each block in place."""
