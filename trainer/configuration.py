@@ -369,8 +369,8 @@ def kept_steps(config: RunFields) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One training run of a policy.
+class PolicyConfig:
+    """One training run of a policy of any network.
 
     The budget is num_steps or num_samples, whichever is given.
 
@@ -394,13 +394,12 @@ class TrainConfig:
         normalization: How poses and widths become numbers of order one.
         augmentation: Noise on what the policy sees.
         loader: How frames come to the network.
-        model: The network.
         optimizer: AdamW and its learning rate.
         ema: The average of the weights that a checkpoint holds.
         serving: How a checkpoint asks to be run.
     """
 
-    kind: ClassVar[str] = "policy"
+    kind: ClassVar[str]
     may_change: ClassVar[tuple[str, ...]] = ("data", "loader")
 
     data: str = ""
@@ -422,7 +421,6 @@ class TrainConfig:
     normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
@@ -452,13 +450,6 @@ class TrainConfig:
             f"at most chunk_length ({self.chunk_length})",
             self.serving.open_loop_steps,
         )
-        per_token = self.model.flow_head.timesteps_per_token
-        _require(
-            self.chunk_length % per_token == 0,
-            "chunk_length",
-            f"a multiple of model.flow_head.timesteps_per_token ({per_token})",
-            self.chunk_length,
-        )
 
     @property
     def total_steps(self) -> int:
@@ -470,3 +461,26 @@ class TrainConfig:
     @property
     def kept_steps(self) -> tuple[int, ...]:
         return kept_steps(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(PolicyConfig):
+    """One training run of a policy of convolutions and a flow head.
+
+    Attributes:
+        model: The network.
+    """
+
+    kind: ClassVar[str] = "policy"
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        per_token = self.model.flow_head.timesteps_per_token
+        _require(
+            self.chunk_length % per_token == 0,
+            "chunk_length",
+            f"a multiple of model.flow_head.timesteps_per_token ({per_token})",
+            self.chunk_length,
+        )

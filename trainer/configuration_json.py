@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.configuration import ConfigurationError, PolicyConfig, TrainConfig
 from trainer.run_configuration import KINDS, RunConfig
 
 _Config = TypeVar("_Config")
@@ -35,15 +35,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def config_to_json(config: RunConfig) -> str:
+def config_to_json(config: RunConfig | PolicyConfig) -> str:
     return json.dumps({"kind": config.kind, **dataclasses.asdict(config)}, indent=2) + "\n"
 
 
-def policy_config_from_json(text: str) -> TrainConfig:
+def policy_config_from_json(text: str) -> PolicyConfig:
     """A policy's. Raises ConfigurationError for anything else, naming the field."""
     config = config_from_json(text)
-    if not isinstance(config, TrainConfig):
-        raise ConfigurationError(f"kind: expected {TrainConfig.kind!r}, got {config.kind!r}")
+    if not isinstance(config, PolicyConfig):
+        raise ConfigurationError(f"kind: expected a policy's, got {config.kind!r}")
     return config
 
 

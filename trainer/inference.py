@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -37,10 +38,12 @@ from policy_interface.types import (
 from trainer.batch_invariance import InvariantRows, RowFunction
 from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from trainer.configuration_json import config_to_json
+from trainer.data.errors import DataError
 from trainer.data.robot_transform import RobotTransform
-from trainer.models.flow_head import integrate_flow
+from trainer.data.text.prompts import Prompts
+from trainer.models.chunk_policy import ChunkPolicy, Scene, integrate_flow
 from trainer.models.guided_flow import integrate_guided_flow, soft_mask
-from trainer.models.policy_network import PolicyNetwork, images_to_input
+from trainer.models.policy_network import images_to_input
 
 NoiseSource = np.random.Generator | int
 
@@ -58,6 +61,7 @@ class Policy:
     chunk_length: actions a plan. open_loop_steps: how many of them to execute before replanning.
     num_observations: observations that a plan looks at, the newest last.
     precision: of activations and of the weights they are multiplied with.
+    prompts: how an instruction is told, to a policy that is.
     batch_invariant: a request's chunk depends on its own observations, noise and guidance alone,
         bit for bit; else its batch mates change float rounding (trainer.batch_invariance).
     """
@@ -69,7 +73,8 @@ class Policy:
     num_flow_steps: int
     device: torch.device
     transform: RobotTransform
-    network: PolicyNetwork
+    network: ChunkPolicy
+    prompts: Prompts | None = None
     num_observations: int = 1
     precision: ServingPrecision = "float32"
     batch_invariant: bool = True
@@ -108,7 +113,7 @@ class Policy:
             for index, each in enumerate(zip(observations, noise, guidance, strict=True))
         ]
         chunks = np.zeros((len(requests), self.chunk_length, self.transform.num_numbers))
-        tokens_BKD = self._encode(requests)
+        scene = self._encode(requests)
         for is_guided, flow, names in (
             (False, self._free_flow, _FREE),
             (True, self._guided_flow, _GUIDED),
@@ -116,7 +121,8 @@ class Policy:
             rows = [i for i, each in enumerate(requests) if each.is_guided == is_guided]
             if rows:
                 inputs = [self._stacked([requests[i] for i in rows], name) for name in names]
-                chunks[rows] = flow(tokens_BKD[rows], *inputs).cpu().double().numpy()
+                seen = [part[rows] for part in scene]
+                chunks[rows] = flow(*inputs, *seen).cpu().double().numpy()
         return [
             self._actions(*self.transform.decode_actions(each.anchor_poses, chunk))
             for each, chunk in zip(requests, chunks, strict=True)
@@ -152,19 +158,20 @@ class Policy:
                 old = [ChunkGuidance(actions=chunk, num_frozen=1) for chunk in chunks]
                 self.plan_guided([history] * size, [0] * size, old)
 
-    def _encode(self, requests: Sequence[_Request]) -> Tensor:
-        """Tokens (B, K, D).
+    def _encode(self, requests: Sequence[_Request]) -> Scene:
+        """What was seen, by request.
 
         Convolutions keep a processor busy with one image, so that one by one is the cheap way to
         be invariant: for sixteen small images it took 1.8 times as long as all at once.
         """
         if not requests:
-            return torch.zeros(0)
+            return ()
         size = 1 if self.batch_invariant else len(requests)
         parts = [requests[start : start + size] for start in range(0, len(requests), size)]
-        return torch.cat([self._encode_together(part) for part in parts])
+        scenes = [self._encode_together(part) for part in parts]
+        return tuple(torch.cat(rows) for rows in zip(*scenes, strict=True))
 
-    def _encode_together(self, requests: Sequence[_Request]) -> Tensor:
+    def _encode_together(self, requests: Sequence[_Request]) -> Scene:
         images = {
             name: images_to_input(
                 torch.from_numpy(
@@ -173,8 +180,12 @@ class Policy:
             )
             for name in self.contract.cameras
         }
+        prompt = None
+        if self.prompts is not None:
+            told = np.stack([each.prompt for each in requests if each.prompt is not None])
+            prompt = torch.from_numpy(told).to(self.device)
         with self._autocast():
-            return self.network.encode(images, self._stacked(requests, "proprioception"))
+            return self.network.encode(images, self._stacked(requests, "proprioception"), prompt)
 
     def _stacked(self, requests: Sequence[_Request], name: str) -> Tensor:
         numbers = np.stack([getattr(each, name) for each in requests])
@@ -182,23 +193,21 @@ class Policy:
 
     @cached_property
     def _free_flow(self) -> RowFunction:
-        def flow(tokens_BKD: Tensor, noise_BTA: Tensor) -> Tensor:
-            head = self.network.head
+        def flow(noise_BTA: Tensor, *scene: Tensor) -> Tensor:
+            head = self.network.chunk_head
             with self._autocast():
-                return integrate_flow(head, head.read(tokens_BKD), noise_BTA, self.num_flow_steps)
+                return integrate_flow(head, head.read(*scene), noise_BTA, self.num_flow_steps)
 
         return InvariantRows(flow) if self.batch_invariant else flow
 
     @cached_property
     def _guided_flow(self) -> RowFunction:
-        def flow(
-            tokens_BKD: Tensor, noise_BTA: Tensor, known_BTA: Tensor, weight_BT: Tensor
-        ) -> Tensor:
-            head = self.network.head
+        def flow(noise_BTA: Tensor, known_BTA: Tensor, weight_BT: Tensor, *scene: Tensor) -> Tensor:
+            head = self.network.chunk_head
             with self._autocast():
                 return integrate_guided_flow(
                     head,
-                    head.read(tokens_BKD),
+                    head.read(*scene),
                     noise_BTA,
                     self.num_flow_steps,
                     known_BTA=known_BTA,
@@ -231,7 +240,7 @@ class Policy:
         ]
 
 
-# The fields of a request that a flow is given besides the scene's tokens, in order.
+# The fields of a request that a flow is given before the scene, in order.
 _FREE = ("noise",)
 _GUIDED = ("noise", "known", "weight")
 
@@ -243,6 +252,7 @@ class _Request:
     anchor_poses: (arms, 4, 4). proprioception: (A,). noise: (T, A).
     known, weight: (T, A) and (T,), what the plan should agree with and how far; None for a plan
         that is free.
+    prompt: (S,) tokens of a policy that is told what to do.
     """
 
     observation: Observation
@@ -251,6 +261,7 @@ class _Request:
     noise: FloatArray
     known: FloatArray | None
     weight: FloatArray | None
+    prompt: npt.NDArray[np.int64] | None
 
     @property
     def is_guided(self) -> bool:
@@ -276,6 +287,12 @@ class _Request:
         old = guidance.actions[: policy.chunk_length] if guidance is not None else ()
         for step, action in enumerate(old):
             broken += [f"guidance, step {step}: {it}" for it in action_violations(contract, action)]
+        prompt = None
+        if policy.prompts is not None and not broken:
+            try:
+                prompt = policy.prompts.encode(newest.language_instruction or "")
+            except DataError as error:
+                broken.append(str(error))
         if broken:
             raise ContractError(f"request {index}: {'; '.join(broken)}")
         anchor_poses, anchor_widths_m = _to_arrays(contract, [newest.actual])
@@ -297,6 +314,7 @@ class _Request:
             noise=np.random.default_rng(noise).standard_normal(shape),
             known=known,
             weight=weight,
+            prompt=prompt,
         )
 
 
@@ -337,7 +355,7 @@ def load_policy(
     if steps < 1:
         raise ValueError(f"num_flow_steps: expected at least 1, got {steps}")
     try:
-        network = checkpoint.build_network()
+        prompts, network = checkpoint.build_prompts(), checkpoint.build_network()
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if precision == "bfloat16":
@@ -352,6 +370,7 @@ def load_policy(
         device=torch_device,
         transform=checkpoint.transform,
         network=network,
+        prompts=prompts,
         precision=precision,
         batch_invariant=torch_device.type == "cpu" if batch_invariant is None else batch_invariant,
     )
@@ -360,7 +379,7 @@ def load_policy(
     return policy
 
 
-def _round_weights(network: PolicyNetwork) -> None:
+def _round_weights(network: ChunkPolicy) -> None:
     """Those of products, which autocast would otherwise round anew in each of them."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -368,9 +387,7 @@ def _round_weights(network: PolicyNetwork) -> None:
 
 
 def _compile(policy: Policy) -> None:
-    policy.network.head.compile()
-    for encoder in policy.network.encoders:
-        encoder.compile()
+    policy.network.compile_parts()
     try:
         policy.warm_up()
     except RuntimeError as error:

@@ -58,9 +58,11 @@ def ema_decay_at(step: int, config: EmaConfig) -> float:
     return min(config.max_decay, (1 + step) / (10 + step))
 
 
-def _build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    matrices = [p for p in network.parameters() if p.ndim >= 2]
-    vectors = [p for p in network.parameters() if p.ndim < 2]
+def _build_optimizer(
+    parameters: Sequence[nn.Parameter], config: OptimizerConfig
+) -> torch.optim.AdamW:
+    matrices = [p for p in parameters if p.ndim >= 2]
+    vectors = [p for p in parameters if p.ndim < 2]
     return torch.optim.AdamW(
         [
             {"params": matrices, "weight_decay": config.weight_decay},
@@ -86,7 +88,8 @@ def _available_cores() -> int:
 class Learner(ABC, Generic[_Network, _Batch]):
     """Weights, averages and moments are float32 throughout; only activations may be bfloat16.
 
-    What a kind of training adds is `parts`: a batch's loss, in parts.
+    What a kind of training adds is `parts`: a batch's loss, in parts. Parameters that ask for no
+    gradient stay as they are.
 
     num_threads: on a CPU a batch is cut in so many parts, each computed by one thread, and their
     gradients are added in order. Threads inside of torch's operations wait for each other
@@ -114,7 +117,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
             name: p.detach().clone() if self.averages else p.detach()
             for name, p in self.network.named_parameters()
         }
-        self.optimizer = _build_optimizer(self.network, config.optimizer)
+        self._trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = _build_optimizer(self._trained, config.optimizer)
 
     @abstractmethod
     def parts(self, batch: _Batch, generator: torch.Generator) -> Sequence[Callable[[], Tensor]]:
@@ -130,9 +134,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = self._set_gradients(batch, generator)
-        norm = nn.utils.clip_grad_norm_(
-            self.network.parameters(), self.config.optimizer.max_gradient_norm
-        )
+        norm = nn.utils.clip_grad_norm_(self._trained, self.config.optimizer.max_gradient_norm)
         result = StepResult(loss=loss.item(), gradient_norm=norm.item(), learning_rate=rate)
         if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
             raise TrainingDivergedError(
@@ -149,7 +151,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         return result
 
     def _set_gradients(self, batch: _Batch, generator: torch.Generator) -> Tensor:
-        """Sets every parameter's gradient and returns the loss, both of the whole batch."""
+        """Sets every trained parameter's gradient and returns the loss, of the whole batch."""
         parts = self.parts(batch, generator)
         sums: list[Tensor] = []
         for start in range(0, len(parts), self.num_threads):
@@ -162,13 +164,13 @@ class Learner(ABC, Generic[_Network, _Batch]):
                 for so_far, more in zip(sums, added, strict=True):
                     so_far += more
         loss, *gradients = sums
-        for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
             parameter.grad = gradient
         return loss
 
     def _differentiate(self, part: Callable[[], Tensor]) -> tuple[Tensor, ...]:
         loss = part()
-        return loss.detach(), *torch.autograd.grad(loss, list(self.network.parameters()))
+        return loss.detach(), *torch.autograd.grad(loss, self._trained, materialize_grads=True)
 
     def at_once(self, calls: Sequence[Callable[[], _Result]]) -> list[_Result]:
         """What these return, each in a thread of its own."""

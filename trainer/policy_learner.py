@@ -5,9 +5,11 @@ Axes: B sample, R flow times an image, T timestep, A numbers an action.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,11 +17,48 @@ from torch import Tensor
 from trainer.configuration import TrainConfig
 from trainer.data.batches import Batch
 from trainer.learner import Learner
+from trainer.models.action.flow_matching import sample_times
+from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.flow_head import flow_loss
 from trainer.models.policy_network import PolicyNetwork
+from trainer.models.vision_language_action import ActionBatch, Draws
+from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+
+_Policy = TypeVar("_Policy", bound=ChunkPolicy)
 
 
-class PolicyLearner(Learner[PolicyNetwork, Batch]):
+class ChunkLearner(Learner[_Policy, Batch]):
+    """The network sees each window once, and learns `repeats` draws of time and noise from it."""
+
+    repeats: int
+
+    def parts(self, batch: Batch, generator: torch.Generator) -> list[Callable[[], Tensor]]:
+        size = len(batch.chunk)
+        shape = (self.repeats, *batch.chunk.shape)
+        noise_RBTA = torch.randn(shape, generator=generator, device=self.device)
+        time_RB = self.times(self.repeats * size, generator).unflatten(0, shape[:2])
+        num_valid = batch.valid.sum()
+
+        def share(rows: slice) -> Tensor:
+            part = batch.rows(rows)
+            weight = part.valid.sum() / num_valid
+            with self.autocast():
+                return weight * self.loss(part, noise_RBTA[:, rows], time_RB[:, rows])
+
+        edges = [size * part // self.num_threads for part in range(self.num_threads + 1)]
+        return [partial(share, slice(*pair)) for pair in pairwise(edges) if pair[0] < pair[1]]
+
+    @abstractmethod
+    def times(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) in [0, 1], as the network has them."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
+        """The mean over valid timesteps, a scalar."""
+
+
+class PolicyLearner(ChunkLearner[PolicyNetwork]):
     def __init__(
         self,
         network: PolicyNetwork,
@@ -29,33 +68,48 @@ class PolicyLearner(Learner[PolicyNetwork, Batch]):
         num_threads: int = 1,
     ) -> None:
         super().__init__(network, config, device, num_threads=num_threads)
-        self._repeats = config.model.flow_head.flow_times_per_image
+        self.repeats = config.model.flow_head.flow_times_per_image
 
-    def parts(self, batch: Batch, generator: torch.Generator) -> list[Callable[[], Tensor]]:
-        size = len(batch.chunk)
-        noise_RBTA = torch.randn(
-            (self._repeats, *batch.chunk.shape), generator=generator, device=self.device
-        )
-        time_RB = torch.rand((self._repeats, size), generator=generator, device=self.device)
-        num_valid = batch.valid.sum()
+    def times(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(count, generator=generator, device=self.device)
 
-        def share(rows: slice) -> Tensor:
-            part = batch.rows(rows)
-            weight = part.valid.sum() / num_valid
-            return weight * self._loss(part, noise_RBTA[:, rows], time_RB[:, rows])
-
-        edges = [size * part // self.num_threads for part in range(self.num_threads + 1)]
-        return [partial(share, slice(*pair)) for pair in pairwise(edges) if pair[0] < pair[1]]
-
-    def _loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
+    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
         repeats = len(time_RB)
-        with self.autocast():
-            tokens = self.network.encode(batch.images, batch.proprioception)
-            return flow_loss(
-                self.network.head,
-                self.network.head.read(tokens).repeated(repeats),
-                batch.chunk.repeat(repeats, 1, 1),
-                batch.valid.repeat(repeats, 1),
-                noise_BTA=noise_RBTA.flatten(0, 1),
-                time_B=time_RB.flatten(),
-            )
+        scene = self.network.encode(batch.images, batch.proprioception)
+        return flow_loss(
+            self.network.head,
+            self.network.head.read(*scene).repeated(repeats),
+            batch.chunk.repeat(repeats, 1, 1),
+            batch.valid.repeat(repeats, 1),
+            noise_BTA=noise_RBTA.flatten(0, 1),
+            time_B=time_RB.flatten(),
+        )
+
+
+class VisionLanguageActionLearner(ChunkLearner[VisionLanguagePolicy]):
+    def __init__(
+        self,
+        network: VisionLanguagePolicy,
+        config: VisionLanguageActionTrainConfig,
+        device: torch.device,
+        *,
+        num_threads: int = 1,
+    ) -> None:
+        super().__init__(network, config, device, num_threads=num_threads)
+        self.repeats, self._time = config.model.repeats, config.model.time
+
+    def times(self, count: int, generator: torch.Generator) -> Tensor:
+        return sample_times(self._time, count, generator, self.device)
+
+    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
+        # The draws of one sample stand next to each other there.
+        draws = Draws(noise_RBTA.transpose(0, 1).flatten(0, 1), time_RB.T.flatten())
+        return self.network.model(
+            ActionBatch(
+                inputs=self.network.inputs(batch.images, batch.prompt),
+                chunk_BTA=batch.chunk,
+                weight_BT=batch.valid,
+                proprioception_BPQ=batch.proprioception[:, None],
+            ),
+            draws=draws,
+        )

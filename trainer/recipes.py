@@ -20,7 +20,13 @@ from trainer.configuration_json import did_you_mean
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.presets import LANGUAGE_PRESETS
+from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.run_configuration import RunConfig
+from trainer.vision_language_action_configuration import (
+    ExpertShape,
+    VisionLanguageActionShape,
+    VisionLanguageActionTrainConfig,
+)
 
 
 def pick_and_place_box() -> TrainConfig:
@@ -69,6 +75,18 @@ def smoke() -> TrainConfig:
     )
 
 
+# Sixteen tokens of an image of 96 pixels.
+TINY_VISION = VisionTransformerConfig(
+    width=128,
+    depth=4,
+    num_heads=4,
+    feed_forward_width=384,
+    patch_size=12,
+    image_size=96,
+    shuffle_factor=2,
+)
+
+
 def tiny_lm() -> LanguageTrainConfig:
     """A language model of a laptop's minutes: the first stage on a small text."""
     return LanguageTrainConfig(
@@ -89,6 +107,28 @@ def tiny_lm() -> LanguageTrainConfig:
             learning_rate=3e-3, warmup_steps=30, weight_decay=0.05, beta2=0.95
         ),
         ema=EmaConfig(max_decay=0.98),
+    )
+
+
+def tiny_vla() -> VisionLanguageActionTrainConfig:
+    """A policy that sees, reads an instruction and acts: the third stage, of a laptop's minutes.
+
+    Its vision-language model has the shape of tiny_vlm, from which it can begin (--init).
+    """
+    return VisionLanguageActionTrainConfig(
+        name="tiny_vla",
+        cameras=("scene_right_0", "wrist_right_minus"),
+        num_steps=600,
+        batch_size=32,
+        validation_every=100,
+        weights_format="float16",
+        model=VisionLanguageActionShape(
+            language=tiny_lm().model,
+            vision=TINY_VISION,
+            expert=ExpertShape(
+                transformer=TransformerConfig(width=128, depth=4, num_heads=4, causal=False)
+            ),
+        ),
     )
 
 
@@ -129,7 +169,15 @@ def _pretraining(
 RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
     {
         recipe.__name__: recipe
-        for recipe in (pick_and_place_box, put_mug_on_saucer, smoke, tiny_lm, lm_11m, lm_100m)
+        for recipe in (
+            pick_and_place_box,
+            put_mug_on_saucer,
+            smoke,
+            tiny_lm,
+            tiny_vla,
+            lm_11m,
+            lm_100m,
+        )
     }
 )
 

@@ -7,9 +7,13 @@ from types import MappingProxyType
 
 from trainer.configuration import TrainConfig
 from trainer.language_configuration import LanguageTrainConfig
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
-RunConfig = TrainConfig | LanguageTrainConfig
+RunConfig = TrainConfig | LanguageTrainConfig | VisionLanguageActionTrainConfig
 
 KINDS: Mapping[str, type[RunConfig]] = MappingProxyType(
-    {kind.kind: kind for kind in (TrainConfig, LanguageTrainConfig)}
+    {
+        kind.kind: kind
+        for kind in (TrainConfig, LanguageTrainConfig, VisionLanguageActionTrainConfig)
+    }
 )

@@ -17,10 +17,12 @@ from torch.func import functional_call
 from policy_interface.types import FloatArray
 from trainer.data.batches import chunk_window
 from trainer.data.frame_workers import EpisodeFrames
+from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.robot_transform import RobotTransform
 from trainer.data.windows import IntArray, WindowIndex
-from trainer.models.policy_network import PolicyNetwork, images_to_input
+from trainer.models.chunk_policy import ChunkPolicy
+from trainer.models.policy_network import images_to_input
 
 # Enough for a stable mean, few enough to take about a second on a CPU.
 _MAX_WINDOWS = 96
@@ -47,8 +49,9 @@ class Validator:
         *,
         open_loop_steps: int,
         num_flow_steps: int,
+        prompts: InstructionPrompts | None = None,
     ) -> None:
-        """episodes: places in the recordings."""
+        """episodes: places in the recordings. prompts: of a policy that is told what to do."""
         window = chunk_window(transform.chunk_length)
         lengths = np.diff(recordings.episode_starts)[list(episodes)]
         index = WindowIndex(lengths, window)
@@ -67,12 +70,16 @@ class Validator:
         self._proprioception = transform.encode_proprioception(
             self._anchor_poses, recordings.actual_widths_m[first_rows + anchors]
         )
+        self._prompt = None
+        if prompts is not None:
+            firsts = np.zeros(count)
+            self._prompt = torch.from_numpy(prompts.of(places, first_rows + anchors, firsts))
         self._action_poses = recordings.action_poses[rows]
         self._action_widths_m = recordings.action_widths_m[rows]
         shape = (count, transform.chunk_length, transform.num_numbers)
         self._noise = np.random.default_rng(_NOISE_SEED).standard_normal(shape)
 
-    def measure(self, network: PolicyNetwork, weights: Mapping[str, Tensor]) -> ActionError:
+    def measure(self, network: ChunkPolicy, weights: Mapping[str, Tensor]) -> ActionError:
         """With `weights` in the network's place, in float32, as it will be served."""
         device = next(network.parameters()).device
         arguments = (
@@ -80,6 +87,7 @@ class Validator:
             torch.from_numpy(self._proprioception).float().to(device),
             torch.from_numpy(self._noise).float().to(device),
             self._num_flow_steps,
+            None if self._prompt is None else self._prompt.to(device),
         )
         with torch.no_grad():
             chunk = functional_call(network, dict(weights), arguments)

@@ -15,7 +15,7 @@ from policy_interface.printable import printable
 from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.checkpoint import Checkpoint, read_checkpoint
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
-from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.configuration import ConfigurationError, PolicyConfig, TrainConfig
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
 from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
@@ -28,6 +28,7 @@ from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunError
 from trainer.stages.language_data import Vocabulary
 from trainer.training_loop import TrainingInterruptedError, resolve, train
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 _Arguments = TypeVar("_Arguments")
 
@@ -51,6 +52,19 @@ class PolicyTrainArguments:
 
     output: Path
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageActionTrainArguments:
+    """Train a policy that sees, reads and acts by a recipe, or resume a run that was stopped.
+
+    Attributes:
+        output: The run's folder. One that holds this very run already is resumed.
+        config: Every field of the recipe may be changed.
+    """
+
+    output: Path
+    config: Annotated[VisionLanguageActionTrainConfig, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +137,7 @@ def _train(arguments: Sequence[str]) -> None:
     parsed = _parse_run("train", recipe, options, tyro.MISSING)
     if not parsed.config.data:
         what = "text"
-        if isinstance(parsed.config, TrainConfig):
+        if isinstance(parsed.config, PolicyConfig):
             what = "the folder of demonstrations"
         raise VerbError(f"train: --data: give {what}", 2)
     print(train(parsed.config, parsed.output))
@@ -159,7 +173,7 @@ def _recipe_of(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 def _parse_run(
     verb: str, recipe: str, options: Sequence[str], output: Any
-) -> PolicyTrainArguments | LanguageTrainArguments:
+) -> PolicyTrainArguments | LanguageTrainArguments | VisionLanguageActionTrainArguments:
     """A recipe with what the options change of it."""
     what = "Train, or resume a training." if verb == "train" else "Print a recipe, resolved."
     data = "--data demos/PickAndPlaceBox" if verb == "train" else "--num-steps 300"
@@ -176,6 +190,9 @@ def _parse_run(
     if isinstance(config, TrainConfig):
         policy = PolicyTrainArguments(output=output, config=config)
         return _parse(PolicyTrainArguments, options, default=policy, **words)
+    if isinstance(config, VisionLanguageActionTrainConfig):
+        acting = VisionLanguageActionTrainArguments(output=output, config=config)
+        return _parse(VisionLanguageActionTrainArguments, options, default=acting, **words)
     language = LanguageTrainArguments(output=output, config=config)
     return _parse(LanguageTrainArguments, options, default=language, **words)
 

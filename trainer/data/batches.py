@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.configuration import NormalizationConfig, TrainConfig
+from trainer.configuration import NormalizationConfig, PolicyConfig
 from trainer.data.augmentation import augmented_images, proprioception_noise
+from trainer.data.counter_random import uniform
+from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.loader import LoaderSource, WindowBatch, WindowLoader
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.robot_transform import RobotTransform, motion_statistics
@@ -27,6 +29,8 @@ from trainer.data.windows import IntArray, WindowIndex, WindowSpec
 
 # A stream of its own under the run's seed, apart from those of sampling and augmentation.
 _STEP_STREAM = 1
+# Which phrasing of its instruction a window is told.
+_PROMPT_STREAM = 5
 # Windows whose actions are encoded at once for statistics.
 _WINDOWS_AT_ONCE = 8192
 
@@ -36,13 +40,15 @@ class Batch:
     """What one optimizer step learns from.
 
     images: (B, 3, H, W) by camera, in about [-1, 1]. proprioception: (B, P), normalised.
-    chunk: (B, T, A), normalised. valid: (B, T), 0 beyond an episode's end.
+    chunk: (B, T, A), normalised. valid: (B, T), 0 beyond an episode's end. prompt: (B, S) tokens
+    of a policy that is told what to do, or None.
     """
 
     images: Mapping[str, Tensor]
     proprioception: Tensor
     chunk: Tensor
     valid: Tensor
+    prompt: Tensor | None = None
 
     def rows(self, rows: slice) -> Batch:
         """Some of its samples."""
@@ -51,6 +57,7 @@ class Batch:
             proprioception=self.proprioception[rows],
             chunk=self.chunk[rows],
             valid=self.valid[rows],
+            prompt=None if self.prompt is None else self.prompt[rows],
         )
 
 
@@ -95,16 +102,18 @@ def fit_transform(
 class TrainingData:
     """The training episodes' batches. A context manager, which ends the loader's processes.
 
-    episodes: places in the recordings.
+    episodes: places in the recordings. prompts: of a policy that is told what to do.
     """
 
     def __init__(
         self,
         recordings: RobotRecordings,
         episodes: Sequence[int],
-        config: TrainConfig,
+        config: PolicyConfig,
         device: torch.device,
+        prompts: InstructionPrompts | None = None,
     ) -> None:
+        self._prompts = prompts
         self.config, self.device = config, device
         self.transform = fit_transform(
             recordings, episodes, config.chunk_length, config.normalization
@@ -174,7 +183,15 @@ class TrainingData:
             proprioception=torch.from_numpy(proprioception).float().to(self.device),
             chunk=torch.from_numpy(chunk).float().to(self.device),
             valid=torch.from_numpy(windows.valid).float().to(self.device),
+            prompt=self._prompt(windows, anchor_rows),
         )
+
+    def _prompt(self, windows: WindowBatch, anchor_rows: IntArray) -> Tensor | None:
+        if self._prompts is None:
+            return None
+        places = self._place_of[windows.episode]
+        draws = uniform(self.config.seed, _PROMPT_STREAM, windows.samples.number)
+        return torch.from_numpy(self._prompts.of(places, anchor_rows, draws)).to(self.device)
 
     def _rows(self, windows: WindowBatch) -> tuple[IntArray, IntArray]:
         """(B,) of the anchors and (B, T) of the chunks in the recordings."""

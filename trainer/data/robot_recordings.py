@@ -28,6 +28,7 @@ from trainer.configuration import ConfigurationError
 from trainer.configuration_json import did_you_mean
 from trainer.data.episode import Dataset, Episode, EpisodeDescription, FieldRole
 from trainer.data.errors import DataError
+from trainer.data.instructions import instruction_places
 from trainer.data.poses import PoseFields
 
 _ROTATION_TOLERANCE = 1e-4
@@ -53,7 +54,8 @@ class RobotRecordings:
 
     episodes: their places in the data set. Poses are X_TE (T, A, 4, 4), widths (T, G) in metres;
     `actual` was measured, `action` commanded by the teacher. episode_starts: (E + 1,), the last
-    one T. num_failed: left out.
+    one T. num_failed: left out. instructions: of each episode its phrasings, none where the policy
+    is not told what to do; instruction_places: (T,) which of them holds, -1 where any does.
     """
 
     dataset: Dataset
@@ -68,6 +70,8 @@ class RobotRecordings:
     seeds: tuple[int, ...]
     digest: str
     num_failed: int
+    instructions: tuple[tuple[str, ...], ...]
+    instruction_places: npt.NDArray[np.int64]
 
     @property
     def num_episodes(self) -> int:
@@ -78,20 +82,24 @@ class RobotRecordings:
         return int(self.episode_starts[-1])
 
 
-def read_recordings(dataset: Dataset, cameras: Sequence[str] | None) -> RobotRecordings:
-    """cameras: those to keep; None keeps all.
+def read_recordings(
+    dataset: Dataset, cameras: Sequence[str] | None, *, uses_language: bool = False
+) -> RobotRecordings:
+    """cameras: those to keep; None keeps all. uses_language: whether the policy is told what to do.
 
     Raises DataError where an episode is not whole, episodes were recorded under different
-    contracts, or none succeeded; ConfigurationError for a camera that was not recorded.
+    contracts, none succeeded, or an instruction is missing; ConfigurationError for a camera that
+    was not recorded.
     """
     if len(dataset) == 0:
         raise DataError("no episodes", where=dataset.where)
     # Held against every other episode, those that failed included.
     recorded = _contract(dataset.episode(0).description)
-    chosen = _choose_cameras(recorded, cameras, dataset.where)
+    chosen = replace(_choose_cameras(recorded, cameras, dataset.where), uses_language=uses_language)
     kept: list[int] = []
     descriptions: list[EpisodeDescription] = []
     tracks: list[tuple[FloatArray, FloatArray, FloatArray, FloatArray]] = []
+    told: list[tuple[tuple[str, ...], npt.NDArray[np.int64]]] = []
     for index, episode in enumerate(dataset):
         description = episode.description
         contract = _contract(description)
@@ -107,6 +115,7 @@ def read_recordings(dataset: Dataset, cameras: Sequence[str] | None) -> RobotRec
             continue
         kept.append(index)
         descriptions.append(description)
+        told.append(_read_instructions(episode) if uses_language else ((), _any_of(description)))
         tracks.append(
             (
                 *_read_motion(episode, "observed", contract),
@@ -130,7 +139,27 @@ def read_recordings(dataset: Dataset, cameras: Sequence[str] | None) -> RobotRec
         seeds=tuple(each.seed for each in descriptions if each.seed is not None),
         digest=dataset.digest,
         num_failed=num_failed,
+        instructions=tuple(phrasings for phrasings, _ in told),
+        instruction_places=np.concatenate([places for _, places in told]),
     )
+
+
+def _any_of(description: EpisodeDescription) -> npt.NDArray[np.int64]:
+    return np.full(description.num_steps, -1, np.int64)
+
+
+def _read_instructions(episode: Episode) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The phrasings, the original ones where they are told apart, and (T,) which holds."""
+    description = episode.description
+    phrasings = description.instructions.get("original") or tuple(
+        each for kind in description.instructions.values() for each in kind
+    )
+    if not phrasings:
+        raise DataError(
+            "no instruction, and the policy is told what to do", episode=description.episode_id
+        )
+    places = instruction_places(episode, len(description.instructions.get("original", ())))
+    return phrasings, _any_of(description) if places is None else places
 
 
 def _contract(description: EpisodeDescription) -> Contract:
@@ -279,6 +308,4 @@ def _choose_cameras(contract: Contract, cameras: Sequence[str] | None, where: st
     return replace(
         contract,
         cameras={name: contract.cameras[name] for name in names},
-        # What the robot is told is recorded, but this model does not listen.
-        uses_language=False,
     )

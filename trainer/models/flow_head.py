@@ -139,7 +139,9 @@ class FlowHead(nn.Module):
         nn.init.zeros_(self.to_actions.weight)
         nn.init.zeros_(self.to_actions.bias)
 
-    def read(self, conditioning_BKD: Tensor) -> Conditioning:
+    def read(self, *scene: Tensor) -> Conditioning:
+        """A scene is conditioning tokens (B, K, D) alone."""
+        (conditioning_BKD,) = scene
         return Conditioning(
             modulation=self.from_conditioning(conditioning_BKD.mean(dim=1)),
             keys_values=tuple(block.read(conditioning_BKD) for block in self.blocks),
@@ -177,19 +179,3 @@ def flow_loss(
     weight_B = (1 - time_B).clamp(min=_MIN_REMAINING_TIME).pow(-2)
     error_BT = (predicted_BTA - chunk_BTA).square().mean(dim=-1)
     return (weight_B[:, None] * error_BT * valid_BT).sum() / valid_BT.sum().clamp(min=1)
-
-
-def integrate_flow(
-    head: FlowHead, conditioning: Conditioning, noise_BTA: Tensor, num_steps: int
-) -> Tensor:
-    """From noise to a chunk by exactly `num_steps` Euler steps of length 1 / num_steps.
-
-    The last step has 1 - t equal to its own length, so it lands on the prediction itself.
-    """
-    x_BTA = noise_BTA
-    for step in range(num_steps):
-        time_B = torch.full((len(x_BTA),), step / num_steps, device=x_BTA.device)
-        clean_BTA = head(x_BTA, time_B, conditioning)
-        # (1 / n) / (1 - step / n), without the rounding of the two fractions.
-        x_BTA = x_BTA + (clean_BTA - x_BTA) / (num_steps - step)
-    return x_BTA

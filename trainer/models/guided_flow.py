@@ -19,13 +19,14 @@ Axes: B sample, T timestep, A numbers an action.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from policy_interface.types import FloatArray
-from trainer.models.flow_head import Conditioning, FlowHead
+from trainer.models.chunk_policy import ChunkHead
 
 # The paper's beta: without a bound the weight is infinite at t = 0, and few steps overshoot.
 _MAX_GUIDANCE = 5.0
@@ -40,8 +41,8 @@ def soft_mask(*, num_frozen: int, num_known: int, chunk_length: int) -> FloatArr
 
 
 def integrate_guided_flow(
-    head: FlowHead,
-    conditioning: Conditioning,
+    head: ChunkHead,
+    conditioning: Any,
     noise_BTA: Tensor,
     num_steps: int,
     *,

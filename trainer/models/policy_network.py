@@ -1,9 +1,6 @@
 """The whole network: cameras and proprioception to conditioning tokens, those to action chunks.
 
-The tokens are the seam between perceiving and acting: an instruction, or a vision-language
-model in the encoders' place, adds tokens and leaves the head as it is.
-
-Axes: B sample, K conditioning token, T timestep, A numbers an action, P proprioception, D width.
+Axes: B sample, K conditioning token, P proprioception, D width.
 """
 
 from __future__ import annotations
@@ -14,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from trainer.configuration import ConfigurationError, ModelConfig
-from trainer.models.flow_head import FlowHead, integrate_flow
+from trainer.models.chunk_policy import ChunkHead, ChunkPolicy, Scene
+from trainer.models.flow_head import FlowHead
 from trainer.models.vision_encoder import MIN_IMAGE_SIDE, VisionEncoder
 
 
-class PolicyNetwork(nn.Module):
+class PolicyNetwork(ChunkPolicy):
     """cameras: name to (height, width). action_size: A. proprioception_size: P."""
 
     def __init__(
@@ -47,25 +45,29 @@ class PolicyNetwork(nn.Module):
         self.kinds = nn.Parameter(0.02 * torch.randn(len(cameras) + 1, width))
         self.head = FlowHead(config.flow_head, chunk_length=chunk_length, action_size=action_size)
 
-    def encode(self, images: Mapping[str, Tensor], proprioception_BP: Tensor) -> Tensor:
-        """Images (B, 3, H, W) by camera, in [-1, 1], and states to tokens (B, K, D)."""
+    @property
+    def chunk_head(self) -> ChunkHead:
+        return self.head
+
+    def encode(
+        self,
+        images: Mapping[str, Tensor],
+        proprioception_BP: Tensor,
+        token_BS: Tensor | None = None,
+    ) -> Scene:
+        """Conditioning tokens (B, K, D) alone."""
+        del token_BS
         tokens = [
             encoder(images[name])
             for name, encoder in zip(self.camera_names, self.encoders, strict=True)
         ]
         tokens.append(self.proprioception(proprioception_BP))
-        return torch.stack(tokens, dim=1) + self.kinds
+        return (torch.stack(tokens, dim=1) + self.kinds,)
 
-    def forward(
-        self,
-        images: Mapping[str, Tensor],
-        proprioception_BP: Tensor,
-        noise_BTA: Tensor,
-        num_flow_steps: int,
-    ) -> Tensor:
-        """Chunks (B, T, A) in normalised numbers. The images are encoded once."""
-        conditioning = self.head.read(self.encode(images, proprioception_BP))
-        return integrate_flow(self.head, conditioning, noise_BTA, num_flow_steps)
+    def compile_parts(self) -> None:
+        self.head.compile()
+        for encoder in self.encoders:
+            encoder.compile()
 
 
 def images_to_input(image_BHWC: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from trainer.run_directory import RunDirectory
 from trainer.stages.language import open_language_stage
 from trainer.stages.policy import open_policy_stage
 from trainer.stages.stage import Stage
+from trainer.stages.vision_language_action import open_vision_language_action_stage
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 
 def open_stage(config: RunConfig, run: RunDirectory) -> Callable[[], Stage[Any, Any]]:
@@ -20,4 +22,6 @@ def open_stage(config: RunConfig, run: RunDirectory) -> Callable[[], Stage[Any, 
     """
     if isinstance(config, TrainConfig):
         return open_policy_stage(config)
+    if isinstance(config, VisionLanguageActionTrainConfig):
+        return open_vision_language_action_stage(config, run)
     return open_language_stage(config, run)

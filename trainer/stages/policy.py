@@ -10,17 +10,23 @@ from typing import Any
 
 import torch
 
-from trainer.checkpoint import Checkpoint, build_network, write_checkpoint
-from trainer.configuration import TrainConfig
+from trainer.checkpoint import Checkpoint, build_network, prompts_of, write_checkpoint
+from trainer.configuration import PolicyConfig, TrainConfig
 from trainer.data.batches import Batch, TrainingData
 from trainer.data.formats.catalog import open_dataset
+from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
+from trainer.data.text.tokenizer import TextTokenizer
 from trainer.data.windows import split_episodes
 from trainer.learner import num_threads_of
-from trainer.policy_learner import PolicyLearner
+from trainer.models.chunk_policy import ChunkPolicy
+from trainer.models.policy_network import PolicyNetwork
+from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.policy_learner import ChunkLearner, PolicyLearner, VisionLanguageActionLearner
 from trainer.provenance import describe_data
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.validation import ActionError, Validator
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 
 def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
@@ -28,18 +34,30 @@ def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
     return partial(PolicyStage, config, recordings)
 
 
-class PolicyStage(Stage[PolicyLearner, Batch]):
-    def __init__(self, config: TrainConfig, recordings: RobotRecordings) -> None:
-        self._config, self._recordings = config, recordings
+class PolicyStage(Stage[ChunkLearner[Any], Batch]):
+    """tokenizer: of a policy that is told what to do."""
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        recordings: RobotRecordings,
+        tokenizer: TextTokenizer | None = None,
+    ) -> None:
+        self._config, self._recordings, self._tokenizer = config, recordings, tokenizer
         self.data_digest = recordings.digest
+        prompts, told = None, None
+        if isinstance(config, VisionLanguageActionTrainConfig):
+            assert tokenizer is not None
+            prompts = prompts_of(config, recordings.contract, tokenizer)
+            told = InstructionPrompts(recordings, prompts)
         device = torch.device(config.device)
         training, held_out = split_episodes(recordings.num_episodes, config.validation_episodes)
         self._num_training_episodes = len(training)
-        self._data = TrainingData(recordings, training, config, device)
+        self._data = TrainingData(recordings, training, config, device, told)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = build_network(config, recordings.contract, self._data.transform)
-        self.learner = PolicyLearner(network, config, device, num_threads=num_threads_of(config))
+            network = build_network(config, recordings.contract, self._data.transform, prompts)
+        self.learner = _learner(network, config, device)
         self._action_error: ActionError | None = None
         self._validator = None
         if held_out:
@@ -49,6 +67,7 @@ class PolicyStage(Stage[PolicyLearner, Batch]):
                 self._data.transform,
                 open_loop_steps=config.serving.open_loop_steps,
                 num_flow_steps=config.serving.num_flow_steps,
+                prompts=told,
             )
 
     def describe(self) -> str:
@@ -86,6 +105,7 @@ class PolicyStage(Stage[PolicyLearner, Batch]):
                 config=self._config,
                 transform=self._data.transform,
                 contract=self._recordings.contract,
+                tokenizer=None if self._tokenizer is None else self._tokenizer.content(),
                 provenance={
                     **provenance,
                     "held_out_action_error": error,
@@ -97,3 +117,13 @@ class PolicyStage(Stage[PolicyLearner, Batch]):
 
     def close(self) -> None:
         self._data.close()
+
+
+def _learner(network: ChunkPolicy, config: PolicyConfig, device: torch.device) -> ChunkLearner[Any]:
+    num_threads = num_threads_of(config)
+    if isinstance(config, VisionLanguageActionTrainConfig):
+        assert isinstance(network, VisionLanguagePolicy)
+        return VisionLanguageActionLearner(network, config, device, num_threads=num_threads)
+    assert isinstance(network, PolicyNetwork)
+    assert isinstance(config, TrainConfig)
+    return PolicyLearner(network, config, device, num_threads=num_threads)

@@ -45,6 +45,24 @@ class ObservedTokens(NamedTuple):
     next_position_B: Tensor
     proprioception_BPW: Tensor | None
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Its parts, each by sample; `of` puts them together again."""
+        pairs = [part for keys_values in self.keys_values for part in keys_values]
+        own = () if self.proprioception_BPW is None else (self.proprioception_BPW,)
+        return (self.valid_BS, self.next_position_B, *pairs, *own)
+
+    @staticmethod
+    def of(valid_BS: Tensor, next_position_B: Tensor, *parts: Tensor) -> ObservedTokens:
+        # Keys and values come in pairs, and proprioception alone.
+        pairs = len(parts) // 2
+        return ObservedTokens(
+            tuple((parts[2 * n], parts[2 * n + 1]) for n in range(pairs)),
+            valid_BS,
+            next_position_B,
+            parts[-1] if len(parts) % 2 else None,
+        )
+
     def repeated(
         self, times: int, *, input_noise: float, generator: torch.Generator | None
     ) -> ObservedTokens:

@@ -25,7 +25,12 @@ class ObservedToken(NamedTuple):
     """The observation (B, 1, F), and proprioception (B, P, W) if the policy has any."""
 
     observation_B1F: Tensor
-    proprioception_BPW: Tensor | None
+    proprioception_BPW: Tensor | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Its parts, each by sample, of which it can be made again."""
+        return tuple(part for part in self if part is not None)
 
     def repeated(
         self, times: int, *, input_noise: float, generator: torch.Generator | None

@@ -1,0 +1,104 @@
+"""A vision-language-action model as a policy's network: cameras, state and instruction to chunks.
+
+Axes: B sample, S token of the prompt, C camera, T timestep, A numbers an action, P proprioception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainer.models.action.configuration import ActionSpaceConfig
+from trainer.models.action.cross_attention_expert import CrossAttentionExpert, ObservedTokens
+from trainer.models.action.observation_token_expert import ObservationTokenExpert, ObservedToken
+from trainer.models.backbone import VisionLanguageInput
+from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy, Scene
+from trainer.models.vision_language_action import VisionLanguageAction
+from trainer.vision_language_action_configuration import VisionLanguageActionShape
+
+
+class VelocityHead:
+    """An expert that predicts velocities, asked for clean chunks.
+
+    Its times run the other way: at s = 1 - t it sees x = a + s (e - a) and predicts v = e - a, so
+    that the clean chunk is a = x - s v, and an Euler step along v is one towards a.
+    """
+
+    def __init__(self, expert: ObservationTokenExpert | CrossAttentionExpert) -> None:
+        self._expert = expert
+
+    def read(self, *scene: Tensor) -> ObservedToken | ObservedTokens:
+        if isinstance(self._expert, ObservationTokenExpert):
+            return ObservedToken(*scene)
+        return ObservedTokens.of(*scene)
+
+    def __call__(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: Any) -> Tensor:
+        remaining_B = 1 - time_B
+        velocity_BTA = self._expert(noisy_BTA, remaining_B, conditioning)
+        return noisy_BTA - remaining_B[:, None, None] * velocity_BTA
+
+
+class VisionLanguagePolicy(ChunkPolicy):
+    """cameras: in the order in which the prompt shows them. action_size: A. proprioception_size: P.
+
+    image_token: the vocabulary's place holder for one token of an image.
+    """
+
+    def __init__(
+        self,
+        shape: VisionLanguageActionShape,
+        *,
+        cameras: Sequence[str],
+        chunk_length: int,
+        action_size: int,
+        proprioception_size: int,
+        image_token: int,
+    ) -> None:
+        super().__init__()
+        self.camera_names, self._image_size = tuple(cameras), shape.image_size
+        space = ActionSpaceConfig(
+            action_size=action_size,
+            chunk_length=chunk_length,
+            proprioception_size=proprioception_size,
+        )
+        self.model = VisionLanguageAction(shape.network(image_token=image_token, space=space))
+
+    @property
+    def chunk_head(self) -> VelocityHead:
+        return VelocityHead(self.model.expert)
+
+    def inputs(self, images: Mapping[str, Tensor], token_BS: Tensor | None) -> VisionLanguageInput:
+        """Images (B, 3, H, W) by camera become squares, those of one sample side by side."""
+        if token_BS is None:
+            raise ValueError("this policy is told what to do: expected a prompt, got none")
+        size = (self._image_size, self._image_size)
+        resized = [
+            images[name]
+            if images[name].shape[-2:] == size
+            else functional.interpolate(
+                images[name], size, mode="bilinear", antialias=True, align_corners=False
+            )
+            for name in self.camera_names
+        ]
+        return VisionLanguageInput(
+            token_BS=token_BS.clamp(min=0),
+            valid_BS=token_BS != NO_TOKEN,
+            images=torch.stack(resized, dim=1).flatten(0, 1),
+        )
+
+    def encode(
+        self,
+        images: Mapping[str, Tensor],
+        proprioception_BP: Tensor,
+        token_BS: Tensor | None = None,
+    ) -> Scene:
+        """What the expert reads."""
+        features = self.model.observe(self.inputs(images, token_BS))
+        return self.model.expert.read(features, proprioception_BP[:, None]).tensors
+
+    def compile_parts(self) -> None:
+        self.model.compile_blocks()

@@ -1,0 +1,74 @@
+"""Policies on a vision-language model, begun at random or from one that was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from trainer.atomic_file import atomic_file
+from trainer.configuration import ConfigurationError
+from trainer.data.formats.catalog import open_dataset
+from trainer.data.robot_recordings import RobotRecordings, read_recordings
+from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
+from trainer.run_directory import RunDirectory, RunError
+from trainer.stages.policy import PolicyStage
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+
+
+def open_vision_language_action_stage(
+    config: VisionLanguageActionTrainConfig, run: RunDirectory
+) -> Callable[[], PolicyStage]:
+    """Raises DataError, ConfigurationError; RunError for another tokenizer than the run's."""
+    recordings = read_recordings(open_dataset(config.data), config.cameras, uses_language=True)
+    asked = None
+    if config.tokenizer:
+        asked = TextTokenizer(Path(config.tokenizer).expanduser())
+        _require_fit(asked, config)
+    if run.tokenizer.exists() and asked is not None:
+        _require_the_runs(asked, run)
+
+    def make() -> PolicyStage:
+        tokenizer = _tokenizer(config, run, recordings, asked)
+        return PolicyStage(config, recordings, tokenizer)
+
+    return make
+
+
+def _tokenizer(
+    config: VisionLanguageActionTrainConfig,
+    run: RunDirectory,
+    recordings: RobotRecordings,
+    asked: TextTokenizer | None,
+) -> TextTokenizer:
+    """The run's own: that which was asked for, or one of the words of the instructions."""
+    path = run.tokenizer
+    if not path.exists():
+        if asked is None:
+            told = sorted({each for phrasings in recordings.instructions for each in phrasings})
+            train_tokenizer(told, config.model.language.vocabulary_size, path)
+        else:
+            with atomic_file(path) as file:
+                file.write(json.dumps(asked.content(), ensure_ascii=False).encode())
+    tokenizer = TextTokenizer(path)
+    _require_fit(tokenizer, config)
+    return tokenizer
+
+
+def _require_fit(tokenizer: TextTokenizer, config: VisionLanguageActionTrainConfig) -> None:
+    size = config.model.language.vocabulary_size
+    if tokenizer.vocabulary_size > size:
+        raise ConfigurationError(
+            f"model.language.vocabulary_size: expected at least the {tokenizer.vocabulary_size} "
+            f"tokens of {tokenizer.path}, got {size}"
+        )
+
+
+def _require_the_runs(asked: TextTokenizer, run: RunDirectory) -> None:
+    stored = TextTokenizer(run.tokenizer)
+    if stored.content() != asked.content():
+        raise RunError(
+            f"{asked.path}: not the tokenizer that the run began with: it has "
+            f"{asked.vocabulary_size} tokens, that of {run.tokenizer} has "
+            f"{stored.vocabulary_size}; give that one, or choose another --output"
+        )

@@ -1,0 +1,153 @@
+"""What the training of a policy on a vision-language model is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+from trainer.configuration import PolicyConfig
+from trainer.models.action.configuration import (
+    ActionSpaceConfig,
+    CrossAttentionConfig,
+    ExpertConfig,
+    FlowConfig,
+    ObservationTokenConfig,
+    TimeConfig,
+)
+from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.models.requirements import require, require_choice, require_positive
+from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision_language import VisionLanguageConfig
+from trainer.models.vision_language_action import VisionLanguageActionConfig
+
+ExpertReads = Literal["observation_token", "layers", "keys_values"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertShape:
+    """The network that denoises chunks.
+
+    Attributes:
+        transformer: Its blocks.
+        reads: One token made to be read from; or all tokens, layer by layer, projected or as the
+            backbone's own keys and values.
+        num_layers: Last layers of the backbone whose outputs make the observation token.
+    """
+
+    transformer: TransformerConfig
+    reads: ExpertReads = "layers"
+    num_layers: int = 2
+
+    def __post_init__(self) -> None:
+        require_positive(self, "num_layers")
+        require_choice(self, reads=get_args(ExpertReads))
+        require(
+            self.reads == "observation_token" or not self.transformer.causal,
+            "transformer.causal",
+            "false: a chunk's actions see each other",
+            self.transformer.causal,
+        )
+
+    @property
+    def expert(self) -> ExpertConfig:
+        if self.reads == "observation_token":
+            return ObservationTokenConfig(transformer=self.transformer, num_layers=self.num_layers)
+        return CrossAttentionConfig(transformer=self.transformer, source=self.reads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageActionShape:
+    """A vision-language model and the expert on it.
+
+    Attributes:
+        language: The language model. From a checkpoint (--init) it is that of the checkpoint.
+        vision: The ViT and its connector. From a checkpoint it is that of the checkpoint.
+        bidirectional_prefix: Whether images and words see each other in both directions.
+        image_size: Pixels a side that each camera's images are resized to.
+        instruction_tokens: Longest instruction that can be told.
+        expert: The network that denoises chunks.
+        time: Where between chunk and noise the expert is trained.
+        repeats: Draws of time and noise for each observation; the backbone runs once for all.
+    """
+
+    language: LanguageConfig
+    vision: VisionTransformerConfig
+    expert: ExpertShape
+    bidirectional_prefix: bool = True
+    image_size: int = 96
+    instruction_tokens: int = 32
+    time: TimeConfig = field(default_factory=TimeConfig)
+    repeats: int = 4
+
+    def __post_init__(self) -> None:
+        require_positive(self, "image_size", "instruction_tokens", "repeats")
+        size = self.vision.token_size
+        require(
+            self.image_size % size == 0,
+            "model.image_size",
+            f"a multiple of {size} (vision.patch_size x vision.shuffle_factor)",
+            self.image_size,
+        )
+        require(
+            self.language.transformer.causal, "model.language.transformer.causal", "true", False
+        )
+
+    @property
+    def tokens_per_image(self) -> int:
+        return self.vision.num_tokens(self.image_size, self.image_size)
+
+    def network(self, *, image_token: int, space: ActionSpaceConfig) -> VisionLanguageActionConfig:
+        """Raises ConfigurationError where an expert does not fit the backbone, or a token it."""
+        return VisionLanguageActionConfig(
+            backbone=VisionLanguageConfig(
+                language=self.language,
+                vision=self.vision,
+                image_token=image_token,
+                bidirectional_prefix=self.bidirectional_prefix,
+            ),
+            expert=self.expert.expert,
+            space=space,
+            objective=FlowConfig(time=self.time, repeats=self.repeats),
+        )
+
+
+def _smallest_shape() -> VisionLanguageActionShape:
+    return VisionLanguageActionShape(
+        language=LanguageConfig(
+            transformer=TransformerConfig(width=64, depth=2, num_heads=2), vocabulary_size=512
+        ),
+        vision=VisionTransformerConfig(
+            width=64,
+            depth=2,
+            num_heads=2,
+            feed_forward_width=128,
+            patch_size=12,
+            image_size=96,
+            shuffle_factor=2,
+        ),
+        expert=ExpertShape(
+            transformer=TransformerConfig(width=64, depth=2, num_heads=2, causal=False)
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageActionTrainConfig(PolicyConfig):
+    """One training run of a policy that sees, reads an instruction and acts.
+
+    Attributes:
+        init: Checkpoint of a vision-language model to begin with; without one all begins at random.
+        init_except: Its tensors, by name or by beginning, that may be missing or unexpected.
+        tokenizer: A tokenizer.json; without one it is that of the checkpoint to begin with, or a
+            byte-level BPE is trained on the instructions.
+        model: The network.
+    """
+
+    kind: ClassVar[str] = "vision_language_action"
+    # Of a run that has begun the weights are its own, and the tokenizer's content is compared.
+    may_change: ClassVar[tuple[str, ...]] = (*PolicyConfig.may_change, "init", "tokenizer")
+
+    init: str = ""
+    init_except: tuple[str, ...] = ()
+    tokenizer: str = ""
+    model: VisionLanguageActionShape = field(default_factory=_smallest_shape)
