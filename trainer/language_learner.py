@@ -24,7 +24,9 @@ from trainer.models.language.masks import AttentionMask
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextBatch:
-    """Packed sequences (B, S). num_tokens: without padding. num_learnt: labels that count."""
+    """Packed sequences (B, S), a rank's. The others' are counted too: num_tokens, without padding;
+    num_learnt, labels that count.
+    """
 
     token_BS: Tensor
     label_BS: Tensor

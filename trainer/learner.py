@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.configuration import EmaConfig, OptimizerConfig, RunFields
+from trainer.distributed import current_world
 
 _NETWORK, _EMA, _OPTIMIZER = "network/", "ema/", "optimizer/"
 
@@ -110,6 +111,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
             max_workers=self.num_threads, initializer=torch.set_num_threads, initargs=(1,)
         )
         self.device = device
+        self.world = current_world()
         self.network = network.to(device)
         self.averages = config.ema.max_decay > 0
         # Without averages these are the weights themselves, under their names.
@@ -122,7 +124,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
 
     @abstractmethod
     def parts(self, batch: _Batch, generator: torch.Generator) -> Sequence[Callable[[], Tensor]]:
-        """Each gives a part of the batch's loss, and all together its whole.
+        """Each gives a part of the batch's loss, and all together, of all ranks, its whole.
 
         They are called and differentiated `num_threads` at a time, in order; what is random in
         them is drawn here.
@@ -163,6 +165,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
             else:
                 for so_far, more in zip(sums, added, strict=True):
                     so_far += more
+        self.world.sum(sums)
         loss, *gradients = sums
         for parameter, gradient in zip(self._trained, gradients, strict=True):
             parameter.grad = gradient

@@ -35,10 +35,13 @@ class ChunkLearner(Learner[_Policy, Batch]):
 
     def parts(self, batch: Batch, generator: torch.Generator) -> list[Callable[[], Tensor]]:
         size = len(batch.chunk)
-        shape = (self.repeats, *batch.chunk.shape)
-        noise_RBTA = torch.randn(shape, generator=generator, device=self.device)
-        time_RB = self.times(self.repeats * size, generator).unflatten(0, shape[:2])
+        # Drawn for all ranks, so that a window's draws do not depend on how many there are.
+        drawn, own = size * self.world.size, self.world.rows(size * self.world.size)
+        shape = (self.repeats, drawn, *batch.chunk.shape[1:])
+        noise_RBTA = torch.randn(shape, generator=generator, device=self.device)[:, own]
+        time_RB = self.times(self.repeats * drawn, generator).unflatten(0, shape[:2])[:, own]
         num_valid = batch.valid.sum()
+        self.world.sum([num_valid])
 
         def share(rows: slice) -> Tensor:
             part = batch.rows(rows)

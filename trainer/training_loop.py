@@ -6,8 +6,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, current_thread, main_thread
@@ -18,19 +18,25 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from trainer.configuration import ConfigurationError
+from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.distributed import World, joined_world
+from trainer.language_configuration import LanguageTrainConfig
 from trainer.provenance import describe_code, now
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory, RunError, TrainingState
 from trainer.stages.catalog import open_stage
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.throughput import Pace, memory_gib, peak_flops
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 _Config = TypeVar("_Config", bound=RunConfig)
 
 # Steps between scalars in TensorBoard, and between plain lines where no progress bar is shown.
 _SCALARS_EVERY = 10
 _LINES_EVERY = 200
+
+# Whose learners add up what ranks make of their rows; others would learn each row many times.
+_SHARED_BY_RANKS = (TrainConfig, LanguageTrainConfig, VisionLanguageActionTrainConfig)
 
 
 class TrainingInterruptedError(RuntimeError):
@@ -60,22 +66,69 @@ def resolve(config: _Config) -> _Config:
 def train(config: RunConfig, output: Path) -> Path:
     """Run to the end, resuming what `output` holds, and return the final checkpoint's folder.
 
-    A finished run returns at once. Raises ConfigurationError, DataError, RunError,
-    TrainingDivergedError, OSError; TrainingInterruptedError after Ctrl-C or SIGTERM.
+    A finished run returns at once. Under torchrun its processes share every batch, and see the same
+    `output`. Raises ConfigurationError, DataError, RunError, TrainingDivergedError, RankLostError,
+    OSError; TrainingInterruptedError after Ctrl-C or SIGTERM.
     """
     config = resolve(config)
-    run = RunDirectory(root=output)
+    with joined_world(config.device) as world:
+        _require_shareable(config, world)
+        return _train(config, RunDirectory(root=output), world)
+
+
+def _train(config: RunConfig, run: RunDirectory, world: World) -> Path:
     run.check(config)
-    if run.is_finished():
+    finished = run.is_finished()
+    # Before one of them writes, all have looked; and all do the same.
+    if world.any(finished):
         return run.final_checkpoint
     # The learner has threads of its own.
     torch.set_num_threads(1)
     make_stage = open_stage(config, run)
-    with run.claimed(config), make_stage() as stage:
-        session = _Session.prepare(config, run, stage)
-        with SummaryWriter(str(run.tensorboard), purge_step=session.step) as scalars:
+    world.wait()
+    claimed = run.claimed(config) if world.is_first else nullcontext()
+    with claimed, _made_in_turn(make_stage, world) as stage:
+        session = _Session.prepare(config, run, stage, world)
+        world.wait()
+        with _scalars(run, session.step, world) as scalars:
             session.run_to_end(scalars)
+        world.wait()
     return run.final_checkpoint
+
+
+def _require_shareable(config: RunConfig, world: World) -> None:
+    if world.size == 1:
+        return
+    if not isinstance(config, _SHARED_BY_RANKS):
+        raise ConfigurationError(
+            f"{config.kind}: trains in one process, expected WORLD_SIZE 1, got {world.size}; "
+            "start it without torchrun"
+        )
+    micro = config.micro_batch_size if isinstance(config, LanguageTrainConfig) else None
+    divisor, of_what = world.size, f"{world.size} ranks"
+    if micro is not None:
+        divisor, of_what = divisor * micro, f"{of_what} of {micro} sequences at once"
+    if config.batch_size % divisor:
+        raise ConfigurationError(
+            f"batch_size: expected a multiple of {divisor} for {of_what}, got {config.batch_size}"
+        )
+
+
+def _made_in_turn(make_stage: Callable[[], Stage[Any, Any]], world: World) -> Stage[Any, Any]:
+    """The first rank makes what the run's folder lacks, such as tokens; then the others read it."""
+    if world.is_first:
+        stage = make_stage()
+        world.wait()
+        return stage
+    world.wait()
+    return make_stage()
+
+
+def _scalars(run: RunDirectory, step: int, world: World) -> AbstractContextManager[Any]:
+    """A writer of the first rank's; None for the others."""
+    if not world.is_first:
+        return nullcontext()
+    return SummaryWriter(str(run.tensorboard), purge_step=step)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -85,6 +138,7 @@ class _Session:
     config: RunConfig
     run: RunDirectory
     stage: Stage[Any, Any]
+    world: World
     step: int
     training_s: float
     pace: Pace
@@ -92,7 +146,9 @@ class _Session:
     code: dict[str, Any] = field(default_factory=describe_code)
 
     @staticmethod
-    def prepare(config: RunConfig, run: RunDirectory, stage: Stage[Any, Any]) -> _Session:
+    def prepare(
+        config: RunConfig, run: RunDirectory, stage: Stage[Any, Any], world: World
+    ) -> _Session:
         state = run.load_state()
         if state is not None:
             if state.data_digest != stage.data_digest:
@@ -101,22 +157,27 @@ class _Session:
                     "with; put them back, or choose another --output"
                 )
             stage.learner.load_state(state.tensors)
+        peak = peak_flops(stage.learner.device, config.precision)
         return _Session(
             config=config,
             run=run,
             stage=stage,
+            world=world,
             step=0 if state is None else state.step,
             training_s=0.0 if state is None else state.training_s,
-            pace=Pace(peak_flops(stage.learner.device, config.precision)),
+            pace=Pace(None if peak is None else peak * world.size),
         )
 
-    def run_to_end(self, scalars: SummaryWriter) -> None:
+    def run_to_end(self, scalars: SummaryWriter | None) -> None:
+        """scalars: None where another rank tells how the run goes."""
         total = self.config.total_steps
+        hidden = None if scalars else True
         with (
             _stop_on_signals() as stop,
-            tqdm(total=total, initial=self.step, unit="step", disable=None) as progress,
+            tqdm(total=total, initial=self.step, unit="step", disable=hidden) as progress,
         ):
-            self._announce(progress)
+            if scalars:
+                self._announce(progress)
             batches = self.stage.batches(self.step, total)
             while self.step < total:
                 started = time.perf_counter()
@@ -126,17 +187,22 @@ class _Session:
                 self.training_s += elapsed_s
                 self.pace.add(report.counts, report.flops, elapsed_s)
                 progress.update()
-                self._report(scalars, progress, report)
+                if scalars:
+                    self._report(scalars, progress, report)
                 if self.step in self.config.kept_steps:
                     self._write_checkpoint()
-                if stop.is_set() and self.step < total:
+                # Whichever rank was told, all stop after the same step, and leave together.
+                if self.world.any(stop.is_set()) and self.step < total:
                     self._save_state()
+                    self.world.wait()
                     raise TrainingInterruptedError(
                         f"stopped after optimizer step {self.step} of {total}; the same command "
                         "goes on from here"
                     )
                 if self.step % self.config.save_state_every == 0 or self.step == total:
                     self._save_state()
+        if not self.world.is_first:
+            return
         # A run that was killed between its last save and its last checkpoint lacks the latter.
         if not self.run.checkpoint(total).exists():
             self._write_checkpoint()
@@ -144,11 +210,12 @@ class _Session:
 
     def _announce(self, progress: tqdm) -> None:
         learner = self.stage.learner
+        ranks = f"{self.world.size} ranks, " if self.world.size > 1 else ""
         parameters = sum(p.numel() for p in learner.network.parameters())
         resumed = f", resumed at {self.step}" if self.step else ""
         progress.write(
             f"training on {self.stage.describe()}, {parameters / 1e6:.1f} M parameters, "
-            f"{self.config.device} {self.config.precision}, {learner.num_threads} threads, "
+            f"{self.config.device} {self.config.precision}, {ranks}{learner.num_threads} threads, "
             f"{self.config.total_steps} steps{resumed}",
             file=sys.stderr,
         )
@@ -193,6 +260,9 @@ class _Session:
             scalars.add_text(f"samples/{name}", text, self.step)
 
     def _save_state(self) -> None:
+        self.world.require_same(dict(self.stage.learner.network.named_parameters()))
+        if not self.world.is_first:
+            return
         self.run.save_state(
             TrainingState(
                 step=self.step,
@@ -203,6 +273,8 @@ class _Session:
         )
 
     def _write_checkpoint(self) -> None:
+        if not self.world.is_first:
+            return
         path = self.run.checkpoint(self.step)
         # Written before the state that a resume began from was saved: the same, once more.
         shutil.rmtree(path, ignore_errors=True)

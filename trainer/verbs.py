@@ -18,6 +18,7 @@ from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.configuration import ConfigurationError, PolicyConfig, TrainConfig
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
+from trainer.distributed import RankLostError
 from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.language_sampling import continuation
@@ -128,7 +129,7 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
         raise VerbError(str(error), 2) from error
     except TrainingInterruptedError as error:
         raise VerbError(str(error), 130) from error
-    except (TrainingDivergedError, OSError) as error:
+    except (TrainingDivergedError, RankLostError, OSError) as error:
         raise VerbError(str(error), 1) from error
 
 

@@ -26,6 +26,7 @@ from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.robot_transform import RobotTransform, motion_statistics
 from trainer.data.statistics.field_statistics import FieldStatistics
 from trainer.data.windows import IntArray, WindowIndex, WindowSpec
+from trainer.distributed import current_world
 
 # A stream of its own under the run's seed, apart from those of sampling and augmentation.
 _STEP_STREAM = 1
@@ -37,7 +38,7 @@ _WINDOWS_AT_ONCE = 8192
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """What one optimizer step learns from.
+    """What one optimizer step learns from, or a rank's rows of it.
 
     images: (B, 3, H, W) by camera, in about [-1, 1]. proprioception: (B, P), normalised.
     chunk: (B, T, A), normalised. valid: (B, T), 0 beyond an episode's end. prompt: (B, S) tokens
@@ -133,6 +134,8 @@ class TrainingData:
             seed=config.seed,
             config=config.loader,
             device=device,
+            rank=current_world().rank,
+            num_ranks=current_world().size,
         )
 
     def __enter__(self) -> TrainingData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,13 @@ class LanguageStage(Stage[LanguageLearner, TextBatch]):
         )
 
     def batches(self, start: int, stop: int) -> Iterator[TextBatch]:
+        world, device = self.learner.world, self.learner.device
         for step in range(start, stop):
-            chosen = self._order.batch(step, self._config.batch_size).index
-            sequences = [self._data.training.sequence(int(index)) for index in chosen]
-            yield TextBatch.of(sequences, self.learner.device)
+            samples = self._order.batch(step, self._config.batch_size, world.rank, world.size)
+            sequences = [self._data.training.sequence(int(index)) for index in samples.index]
+            share = TextBatch.of(sequences, device)
+            num_tokens, num_learnt = world.total([share.num_tokens, share.num_learnt], device)
+            yield replace(share, num_tokens=num_tokens, num_learnt=num_learnt)
 
     def step(self, batch: TextBatch, step: int) -> StepReport:
         # Nothing in a step is random: order and initial weights alone are.

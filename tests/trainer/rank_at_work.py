@@ -1,0 +1,41 @@
+"""One rank of a test, started by torchrun: trains what its plan lists, and notes how that went.
+
+A plan is JSON lines: a run's arguments, and a signal that one rank gets after a step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from trainer.command_line import main
+from trainer.learner import Learner
+
+
+def work(plan: Path) -> int:
+    rank = int(os.environ["RANK"])
+    take_step = Learner.step
+    exit_code = 0
+    for line in plan.read_text().splitlines():
+        run = json.loads(line)
+        losses: list[float] = []
+
+        def step_and_act(self: Learner, batch, step, generator, run=run, losses=losses):
+            result = take_step(self, batch, step, generator)
+            losses.append(result.loss)
+            if run["signal"] and (rank, step + 1) == (run["rank"], run["step"]):
+                signal.raise_signal(run["signal"])
+            return result
+
+        Learner.step = step_and_act  # type: ignore[method-assign]
+        exit_code = main(["train", *run["arguments"]])
+        with plan.with_name(f"notes_{rank}.jsonl").open("a") as notes:
+            notes.write(json.dumps({"exit_code": exit_code, "losses": losses}) + "\n")
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(work(Path(sys.argv[1])))

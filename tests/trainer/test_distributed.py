@@ -1,0 +1,224 @@
+"""Training on two processes: the same learning as on one, stopped, resumed and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.configuration import OptimizerConfig, TrainConfig
+from trainer.configuration_json import config_to_json
+from trainer.language_configuration import LanguageTrainConfig
+from trainer.learner import Learner
+from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.run_configuration import RunConfig
+from trainer.training_loop import train
+
+_WORKER = Path(__file__).with_name("rank_at_work.py")
+
+
+def run(config: RunConfig, output: Path, act: int = 0, rank: int = 1, step: int = 0):
+    """A line of a plan. act: the signal that a rank gets after a step."""
+    file = output.with_suffix(".json")
+    file.write_text(config_to_json(config))
+    arguments = [str(file), "--output", str(output)]
+    return {"arguments": arguments, "signal": act, "rank": rank, "step": step}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notes:
+    """returncode: torchrun's. by_rank: of each rank, how each run went."""
+
+    returncode: int
+    stderr: str
+    by_rank: list[list[dict[str, Any]]]
+
+
+def torchrun(plan: Sequence[dict[str, Any]], folder: Path, **environment: str) -> Notes:
+    path = folder / "plan.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in plan))
+    # By c10d a free port is taken; the machine's name need not be known to anyone.
+    options = ["--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    options += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    own = {
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "ASSAY_STEP_TIMEOUT_S": "40",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *options, str(_WORKER), str(path)],
+        env={**os.environ, **own, **environment},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    notes = [folder / f"notes_{rank}.jsonl" for rank in range(2)]
+    return Notes(
+        returncode=done.returncode,
+        stderr=done.stderr,
+        by_rank=[
+            [json.loads(line) for line in each.read_text().splitlines()] if each.exists() else []
+            for each in notes
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> LanguageTrainConfig:
+    """Documents of unequal length, so that ranks have unequally many labels to learn."""
+    path = tmp_path_factory.mktemp("text") / "text.jsonl"
+    words = ("the mug stands", "a bowl falls on the shelf", "the lid", "turns beside the robot.")
+    texts = [" ".join(words[k % 4] for k in range(n, n * (n + 5) // 2)) for n in range(1, 20)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return LanguageTrainConfig(
+        data=str(path),
+        batch_size=8,
+        micro_batch_size=2,
+        num_steps=10,
+        validation_documents=2,
+        validation_every=5,
+        sample_tokens=2,
+        save_state_every=4,
+        device="cpu",
+        precision="float32",
+        num_threads=1,
+        model=LanguageConfig(
+            transformer=TransformerConfig(width=32, depth=1, num_heads=2),
+            vocabulary_size=300,
+            context_length=24,
+        ),
+        optimizer=OptimizerConfig(warmup_steps=2, learning_rate=5e-3),
+    )
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_config: TrainConfig) -> TrainConfig:
+    return replace(tiny_config, num_steps=6)
+
+
+def losses_alone(config: RunConfig, output: Path) -> list[float]:
+    seen: list[float] = []
+    take_step = Learner.step
+
+    def step_and_note(self: Learner, batch, step, generator):
+        result = take_step(self, batch, step, generator)
+        seen.append(result.loss)
+        return result
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Learner, "step", step_and_note)
+        train(config, output)
+    return seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """What two ranks made of a plan of runs. folder: their outputs."""
+
+    folder: Path
+    notes: Notes
+    names: Sequence[str]
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """How each rank fared."""
+        return [each[self.names.index(name)] for each in self.notes.by_rank]
+
+
+@pytest.fixture(scope="module")
+def together(
+    language: LanguageTrainConfig, policy: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Together:
+    """One torchrun for all of them, for it takes seconds to start."""
+    folder = tmp_path_factory.mktemp("together")
+    plan = {
+        "language": run(language, folder / "language"),
+        "again": run(language, folder / "again"),
+        "stopped": run(language, folder / "stopped", signal.SIGTERM, step=6),
+        "resumed": run(language, folder / "stopped"),
+        "policy": run(policy, folder / "policy"),
+        "indivisible": run(replace(policy, batch_size=11), folder / "indivisible"),
+        "parts": run(replace(language, micro_batch_size=8), folder / "parts"),
+        "diverged": run(
+            replace(language, optimizer=OptimizerConfig(learning_rate=1e38, warmup_steps=0)),
+            folder / "diverged",
+        ),
+    }
+    notes = torchrun(list(plan.values()), folder)
+    assert all(len(each) == len(plan) for each in notes.by_rank), notes.stderr
+    return Together(folder=folder, notes=notes, names=list(plan))
+
+
+def weights(output: Path) -> bytes:
+    return (output / "checkpoints" / "final" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["language", "policy"])
+def test_two_ranks_learn_what_one_learns(
+    together: Together, name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    config = request.getfixturevalue(name)
+    alone = losses_alone(config, tmp_path / "alone")
+    assert len(alone) == config.num_steps
+    for rank in together.of(name):
+        assert rank["exit_code"] == 0
+        assert rank["losses"] == pytest.approx(alone, abs=1e-5, rel=0)
+    assert together.of(name)[0] == together.of(name)[1]
+
+
+def test_two_ranks_give_the_same_bits_again(together: Together) -> None:
+    assert together.of("again") == together.of("language")
+    assert weights(together.folder / "again") == weights(together.folder / "language")
+
+
+def test_a_signal_to_one_rank_stops_both_and_a_resume_gives_the_same_bits(
+    together: Together,
+) -> None:
+    stopped, resumed = together.of("stopped"), together.of("resumed")
+    assert [rank["exit_code"] for rank in stopped] == [130, 130]
+    assert "stopped after optimizer step 6 of 10" in together.notes.stderr
+    whole = together.of("language")[0]["losses"]
+    for before, after in zip(stopped, resumed, strict=True):
+        assert before["losses"] + after["losses"] == whole
+    assert weights(together.folder / "stopped") == weights(together.folder / "language")
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused_before_anything_is_written(
+    together: Together,
+) -> None:
+    for name in ("indivisible", "parts"):
+        assert [rank["exit_code"] for rank in together.of(name)] == [2, 2]
+        assert not (together.folder / name).exists()
+    assert "batch_size: expected a multiple of 2 for 2 ranks, got 11" in together.notes.stderr
+    assert "a multiple of 16 for 2 ranks of 8 sequences at once, got 8" in together.notes.stderr
+
+
+def test_a_loss_that_is_no_number_stops_all_ranks(together: Together) -> None:
+    assert [rank["exit_code"] for rank in together.of("diverged")] == [1, 1]
+
+
+def test_a_killed_rank_ends_the_other_with_its_name(
+    language: LanguageTrainConfig, tmp_path: Path
+) -> None:
+    killed = torchrun([run(language, tmp_path / "run", signal.SIGKILL, step=5)], tmp_path)
+    assert killed.returncode == 1
+    assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in killed.stderr
+    assert [one["exit_code"] for one in killed.by_rank[0]] == [1]
+
+
+@pytest.mark.slow
+def test_a_hung_rank_ends_the_other_within_the_timeout(
+    language: LanguageTrainConfig, tmp_path: Path
+) -> None:
+    plan = [run(language, tmp_path / "run", signal.SIGSTOP, step=5)]
+    hung = torchrun(plan, tmp_path, ASSAY_STEP_TIMEOUT_S="5", ASSAY_WAIT_TIMEOUT_S="5")
+    assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in hung.stderr

@@ -1,0 +1,236 @@
+"""The processes that train one network together, as torchrun starts them.
+
+Each rank holds the whole network and learns from its rows of every batch. What the ranks compute is
+added up once an optimizer step, so all of them take the same step, and only the first one writes.
+
+A process that torchrun did not start is a world of its own, in which nothing here costs anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from trainer.configuration import ConfigurationError
+
+# For the others' part of an optimizer step, their data included.
+_STEP_TIMEOUT, _DEFAULT_STEP_TIMEOUT_S = "ASSAY_STEP_TIMEOUT_S", 600
+# For what the first rank does alone: text made to tokens, a measurement, a checkpoint.
+_WAIT_TIMEOUT, _DEFAULT_WAIT_TIMEOUT_S = "ASSAY_WAIT_TIMEOUT_S", 7200
+
+# Large enough that a bucket's start does not count, small beside the gradients themselves.
+_BUCKET_NUMBERS = 2**24
+
+
+class RankLostError(RuntimeError):
+    """Another process of this run is dead, or did not come in time."""
+
+
+class World:
+    """All ranks call the same methods in the same order. rank: this process's, of `size`.
+
+    What needs the others raises RankLostError where one of them is dead or late.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        *,
+        store: Store | None = None,
+        waiting: dist.ProcessGroup | int | None = None,
+    ) -> None:
+        self.rank, self.size = rank, size
+        self._store, self._waiting = store, waiting
+        self._num_meetings = 0
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def rows(self, num_rows: int) -> slice:
+        """This rank's of so many rows of the whole batch, which the world's size divides."""
+        share = num_rows // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Add up all ranks' tensors, in place, to the same bits on each; of one dtype and device.
+
+        Of as many ranks on the same machines the order of the additions is the same each time.
+        """
+        if self.size == 1:
+            return
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            self._meet(lambda flat=flat: dist.all_reduce(flat))
+            parts = flat.split([tensor.numel() for tensor in bucket])
+            for tensor, part in zip(bucket, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def total(self, counts: Sequence[int], device: torch.device) -> list[int]:
+        """Of each count, over all ranks."""
+        if self.size == 1:
+            return list(counts)
+        totals = torch.tensor(counts, device=device)
+        self.sum([totals])
+        return totals.tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any rank; waits as long as `wait`."""
+        return self._greatest([int(flag)])[0] > 0
+
+    def wait(self) -> None:
+        """Until every rank is here: as long as what the first one does alone may take."""
+        self._greatest([0])
+
+    def require_same(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises RankLostError where a rank's tensors are others than the first one's, by a sum."""
+        if self.size == 1:
+            return
+        digest = _digest(tensors.values())
+        greatest, least = self._greatest([digest, -digest])
+        if greatest != -least:
+            raise RankLostError(
+                f"rank {self.rank} of {self.size}: the ranks' weights differ, expected the same "
+                "bits on each; the same command goes on from the last save"
+            )
+
+    def _greatest(self, numbers: Sequence[int]) -> list[int]:
+        if self.size == 1:
+            return list(numbers)
+        tensor = torch.tensor(numbers)
+        self._meet(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._waiting))
+        return tensor.tolist()
+
+    def _meet(self, exchange: Callable[[], object]) -> None:
+        assert self._store is not None
+        # Kept by torchrun, so that it can still be asked when a rank is dead.
+        self._num_meetings += 1
+        self._store.set(_meetings_of(self.rank), str(self._num_meetings))
+        try:
+            exchange()
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise RankLostError(
+                f"rank {self.rank} of {self.size}: {self._missing()} ({reason}); the same command "
+                "goes on from the last save"
+            ) from error
+
+    def _missing(self) -> str:
+        """Who has not come to the exchange that failed."""
+        ranks = [rank for rank in range(self.size) if self._meetings(rank) < self._num_meetings]
+        if not ranks:
+            return "a rank ended in the midst of an exchange; torchrun says which"
+        if len(ranks) == 1:
+            return f"rank {ranks[0]} is dead or hangs"
+        return f"of ranks {', '.join(map(str, ranks))} at least one is dead or hangs"
+
+    def _meetings(self, rank: int) -> int:
+        assert self._store is not None
+        key = _meetings_of(rank)
+        # Asked for before it is there, it would be waited for.
+        return int(self._store.get(key)) if self._store.check([key]) else 0
+
+
+_current = World()
+_runs = count()
+
+
+def current_world() -> World:
+    """This process's, as torch's own group of processes is."""
+    return _current
+
+
+@contextmanager
+def joined_world(device: str) -> Iterator[World]:
+    """Join the ranks that torchrun started, if it did; `current_world` until the block ends.
+
+    device: cpu, where ranks speak through gloo, or cuda, through NCCL, a GPU each. Raises
+    ConfigurationError for environment variables or a device that do not fit; RankLostError where
+    the others do not come.
+    """
+    global _current
+    rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    if size == 1:
+        yield _current
+        return
+    backend = "gloo"
+    if device != "cpu":
+        backend = "nccl"
+        _take_own_gpu(device)
+    step_timeout = timedelta(seconds=_number(_STEP_TIMEOUT, _DEFAULT_STEP_TIMEOUT_S))
+    wait_timeout = timedelta(seconds=_number(_WAIT_TIMEOUT, _DEFAULT_WAIT_TIMEOUT_S))
+    try:
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=step_timeout))
+        # Of an earlier run in these processes it still knows where ranks could be reached.
+        store = PrefixStore(f"run_{next(_runs)}", store)
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=size, timeout=step_timeout
+        )
+        waiting = dist.new_group(backend="gloo", timeout=wait_timeout)
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RankLostError(f"rank {rank} of {size}: cannot join the others: {reason}") from error
+    before = _current
+    _current = World(rank, size, store=PrefixStore("meetings", store), waiting=waiting)
+    try:
+        yield _current
+    finally:
+        _current = before
+        dist.destroy_process_group()
+
+
+def _take_own_gpu(device: str) -> None:
+    if device != "cuda":
+        raise ConfigurationError(
+            f"device: expected cuda where several ranks train, each on a GPU of its own, "
+            f"got {device!r}"
+        )
+    local_rank = _number("LOCAL_RANK", 0)
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"device: expected a GPU for each rank of this node, got {torch.cuda.device_count()}, "
+            f"and none for LOCAL_RANK {local_rank}; lower torchrun's --nproc-per-node"
+        )
+    torch.cuda.set_device(local_rank)
+
+
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise ConfigurationError(f"{name}: expected a whole number, got {value!r}")
+    return int(value)
+
+
+def _meetings_of(rank: int) -> str:
+    return f"rank_{rank}"
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and size + tensor.numel() > _BUCKET_NUMBERS:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel()
+    if bucket:
+        yield bucket
+
+
+def _digest(tensors: Iterable[Tensor]) -> int:
+    """Of the bits of float32 tensors; cheap, and no proof against malice."""
+    digest = 0
+    for tensor in tensors:
+        digest = (1_000_003 * digest + int(tensor.view(torch.int32).sum())) % 2**62
+    return digest
