@@ -227,6 +227,8 @@ class OptimizerConfig:
         beta1: Decay of the gradients' average.
         beta2: Decay of the squared gradients' average.
         max_gradient_norm: Gradients longer than this are shortened to it.
+        spike_factor: Steps whose gradient is more than so many times as long as the median of the
+            last hundred are left out; None takes every step.
     """
 
     learning_rate: float = 1e-3
@@ -238,9 +240,16 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.99
     max_gradient_norm: float = 1.0
+    spike_factor: float | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self, "learning_rate", "max_gradient_norm")
+        _require(
+            self.spike_factor is None or self.spike_factor > 1,
+            "spike_factor",
+            "more than 1, or None",
+            self.spike_factor,
+        )
         _require(self.warmup_steps >= 0, "warmup_steps", "0 or more", self.warmup_steps)
         _require(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
         _require(

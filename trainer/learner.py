@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from trainer.configuration import EmaConfig, OptimizerConfig, RunFields
 from trainer.distributed import current_world
+from trainer.spike_guard import SpikeGuard
 
-_NETWORK, _EMA, _OPTIMIZER = "network/", "ema/", "optimizer/"
+_NETWORK, _EMA, _OPTIMIZER, _GUARD = "network/", "ema/", "optimizer/", "spike_guard/"
 
 _MAX_DEFAULT_THREADS = 2
 
@@ -33,11 +34,12 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """gradient_norm: before clipping."""
+    """gradient_norm: before clipping. skipped: its gradient was too long to take the step."""
 
     loss: float
     gradient_norm: float
     learning_rate: float
+    skipped: bool = False
 
 
 def learning_rate_at(step: int, total_steps: int, config: OptimizerConfig) -> float:
@@ -113,6 +115,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
         self.device = device
         self.world = current_world()
         self.network = network.to(device)
+        factor = config.optimizer.spike_factor
+        self.guard = None if factor is None else SpikeGuard(factor)
         self.averages = config.ema.max_decay > 0
         # Without averages these are the weights themselves, under their names.
         self.ema = {
@@ -144,6 +148,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
                 f"{result.gradient_norm}; expected finite numbers; a lower "
                 f"optimizer.learning_rate than {self.config.optimizer.learning_rate} may help"
             )
+        if self.guard is not None and self.guard.is_spike(result.gradient_norm):
+            return replace(result, skipped=True)
         self.optimizer.step()
         if self.averages:
             decay = ema_decay_at(step + 1, self.config.ema)
@@ -208,6 +214,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
         state = {_NETWORK + name: p.detach() for name, p in self.network.named_parameters()}
         if self.averages:
             state |= {_EMA + name: tensor for name, tensor in self.ema.items()}
+        if self.guard is not None:
+            state |= {_GUARD + name: tensor for name, tensor in self.guard.state().items()}
         moments: dict[int, dict[str, Any]] = self.optimizer.state_dict()["state"]
         for index, tensors in moments.items():
             state |= {f"{_OPTIMIZER}{index}/{key}": tensor for key, tensor in tensors.items()}
@@ -217,6 +225,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
         """What `state` gave. Raises ValueError where it is another network's."""
         kinds = (_NETWORK, _EMA) if self.averages else (_NETWORK,)
         expected = {kind + name for kind in kinds for name in self.ema}
+        if self.guard is not None:
+            expected |= {_GUARD + name for name in self.guard.state()}
         given = {name for name in state if not name.startswith(_OPTIMIZER)}
         if given != expected:
             raise ValueError(f"training state: unexpected or missing {sorted(given ^ expected)}")
@@ -225,6 +235,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
                 parameter.copy_(state[_NETWORK + name])
                 if self.averages:
                     self.ema[name].copy_(state[_EMA + name])
+        if self.guard is not None:
+            self.guard.load_state({n: state[_GUARD + n] for n in self.guard.state()})
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.items():
             if name.startswith(_OPTIMIZER):

@@ -221,6 +221,12 @@ class _Session:
         )
 
     def _report(self, scalars: SummaryWriter, progress: tqdm, report: StepReport) -> None:
+        if report.result.skipped:
+            progress.write(
+                f"step {self.step}: left out, its gradient norm {report.result.gradient_norm:.3g} "
+                f"is over {self.config.optimizer.spike_factor} times the usual",
+                file=sys.stderr,
+            )
         measured = self.step % self.config.validation_every == 0
         measured |= self.step in self.config.kept_steps
         told = measured or self.step % _LINES_EVERY == 0
@@ -244,12 +250,13 @@ class _Session:
             progress.write(f"  {text!r}", file=sys.stderr)
 
     def _facts(self, report: StepReport) -> dict[str, float]:
-        result = report.result
+        result, guard = report.result, self.stage.learner.guard
         return {
             "loss": result.loss,
             "gradient_norm": result.gradient_norm,
             "learning_rate": result.learning_rate,
             **self.pace.take(),
+            **({} if guard is None else {"skipped_steps": guard.num_skipped}),
             "memory_gib": memory_gib(self.stage.learner.device),
         }
 
