@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from trainer.configuration import OptimizerConfig, TrainConfig
+from trainer.configuration import ConfigurationError, OptimizerConfig, TrainConfig
 from trainer.configuration_json import config_to_json
+from trainer.distributed import joined_world
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import Learner
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.recipes import tiny_vla
 from trainer.run_configuration import RunConfig
 from trainer.training_loop import train
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 _WORKER = Path(__file__).with_name("rank_at_work.py")
 
@@ -52,7 +56,6 @@ def torchrun(plan: Sequence[dict[str, Any]], folder: Path, **environment: str) -
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
         "ASSAY_STEP_TIMEOUT_S": "40",
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1",
     }
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *options, str(_WORKER), str(path)],
@@ -106,6 +109,22 @@ def policy(tiny_config: TrainConfig) -> TrainConfig:
     return replace(tiny_config, num_steps=6)
 
 
+@pytest.fixture(scope="module")
+def instructed(tiny_config: TrainConfig) -> VisionLanguageActionTrainConfig:
+    return replace(
+        tiny_vla(),
+        data=tiny_config.data,
+        cameras=None,
+        chunk_length=8,
+        batch_size=4,
+        num_steps=3,
+        validation_episodes=0,
+        device="cpu",
+        precision="float32",
+        num_threads=1,
+    )
+
+
 def losses_alone(config: RunConfig, output: Path) -> list[float]:
     seen: list[float] = []
     take_step = Learner.step
@@ -130,13 +149,17 @@ class Together:
     names: Sequence[str]
 
     def of(self, name: str) -> list[dict[str, Any]]:
-        """How each rank fared."""
-        return [each[self.names.index(name)] for each in self.notes.by_rank]
+        """How each rank fared that lived to tell."""
+        number = self.names.index(name)
+        return [each[number] for each in self.notes.by_rank if number < len(each)]
 
 
 @pytest.fixture(scope="module")
 def together(
-    language: LanguageTrainConfig, policy: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+    language: LanguageTrainConfig,
+    policy: TrainConfig,
+    instructed: VisionLanguageActionTrainConfig,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Together:
     """One torchrun for all of them, for it takes seconds to start."""
     folder = tmp_path_factory.mktemp("together")
@@ -146,15 +169,18 @@ def together(
         "stopped": run(language, folder / "stopped", signal.SIGTERM, step=6),
         "resumed": run(language, folder / "stopped"),
         "policy": run(policy, folder / "policy"),
+        "instructed": run(instructed, folder / "instructed"),
         "indivisible": run(replace(policy, batch_size=11), folder / "indivisible"),
         "parts": run(replace(language, micro_batch_size=8), folder / "parts"),
         "diverged": run(
             replace(language, optimizer=OptimizerConfig(learning_rate=1e38, warmup_steps=0)),
             folder / "diverged",
         ),
+        # The last one, for it ends them both.
+        "killed": run(language, folder / "killed", signal.SIGKILL, step=5),
     }
     notes = torchrun(list(plan.values()), folder)
-    assert all(len(each) == len(plan) for each in notes.by_rank), notes.stderr
+    assert [len(each) for each in notes.by_rank] == [len(plan), len(plan) - 1], notes.stderr
     return Together(folder=folder, notes=notes, names=list(plan))
 
 
@@ -162,7 +188,25 @@ def weights(output: Path) -> bytes:
     return (output / "checkpoints" / "final" / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["language", "policy"])
+def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined_world("cpu") as world:
+        assert (world.rank, world.size, world.is_first) == (0, 1, True)
+        assert not torch.distributed.is_initialized()
+        assert not world.any(False)
+        assert world.total([3, 4], torch.device("cpu")) == [3, 4]
+
+
+def test_what_torchrun_sets_is_read_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ConfigurationError, match="WORLD_SIZE: expected a whole number, got 'two'"):
+        joined_world("cpu").__enter__()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigurationError, match="each on a GPU of its own, got 'cuda:1'"):
+        joined_world("cuda:1").__enter__()
+
+
+@pytest.mark.parametrize("name", ["language", "policy", "instructed"])
 def test_two_ranks_learn_what_one_learns(
     together: Together, name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -204,21 +248,21 @@ def test_a_batch_that_ranks_cannot_share_is_refused_before_anything_is_written(
 
 def test_a_loss_that_is_no_number_stops_all_ranks(together: Together) -> None:
     assert [rank["exit_code"] for rank in together.of("diverged")] == [1, 1]
+    assert together.notes.stderr.count("expected finite numbers") == 2
 
 
-def test_a_killed_rank_ends_the_other_with_its_name(
-    language: LanguageTrainConfig, tmp_path: Path
-) -> None:
-    killed = torchrun([run(language, tmp_path / "run", signal.SIGKILL, step=5)], tmp_path)
-    assert killed.returncode == 1
-    assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in killed.stderr
-    assert [one["exit_code"] for one in killed.by_rank[0]] == [1]
+def test_a_killed_rank_ends_the_other_with_its_name(together: Together) -> None:
+    assert together.notes.returncode == 1
+    assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in together.notes.stderr
+    assert [rank["exit_code"] for rank in together.of("killed")] == [1]
+    assert len(together.of("killed")[0]["losses"]) == 5
 
 
 @pytest.mark.slow
 def test_a_hung_rank_ends_the_other_within_the_timeout(
     language: LanguageTrainConfig, tmp_path: Path
 ) -> None:
+    # torchrun waits half a minute for the one that is stopped.
     plan = [run(language, tmp_path / "run", signal.SIGSTOP, step=5)]
     hung = torchrun(plan, tmp_path, ASSAY_STEP_TIMEOUT_S="5", ASSAY_WAIT_TIMEOUT_S="5")
     assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in hung.stderr
