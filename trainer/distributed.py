@@ -113,10 +113,10 @@ class World:
 
     def _meet(self, exchange: Callable[[], object]) -> None:
         assert self._store is not None
-        # Kept by torchrun, so that it can still be asked when a rank is dead.
         self._num_meetings += 1
-        self._store.set(_meetings_of(self.rank), str(self._num_meetings))
         try:
+            # Kept by torchrun, so that it can still be asked when a rank is dead.
+            self._store.set(_meetings_of(self.rank), str(self._num_meetings))
             exchange()
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
@@ -127,7 +127,10 @@ class World:
 
     def _missing(self) -> str:
         """Who has not come to the exchange that failed."""
-        ranks = [rank for rank in range(self.size) if self._meetings(rank) < self._num_meetings]
+        try:
+            ranks = [r for r in range(self.size) if self._meetings(r) < self._num_meetings]
+        except RuntimeError:
+            return "the node that torchrun keeps its store on is lost"
         if not ranks:
             return "a rank ended in the midst of an exchange; torchrun says which"
         if len(ranks) == 1:

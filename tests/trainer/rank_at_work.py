@@ -1,14 +1,17 @@
 """One rank of a test, started by torchrun: trains what its plan lists, and notes how that went.
 
-A plan is JSON lines: a run's arguments, and a signal that one rank gets after a step.
+A plan is JSON lines: a run's arguments, and what becomes of one rank in a step: a signal after it,
+or "spoil", a loss in it that is no number.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from trainer.command_line import main
@@ -24,10 +27,13 @@ def work(plan: Path) -> int:
         losses: list[float] = []
 
         def step_and_act(self: Learner, batch, step, generator, run=run, losses=losses):
+            due = (rank, step + 1) == (run["rank"], run["step"])
+            if due and run["act"] == "spoil":
+                batch = replace(batch, num_learnt=math.nan)
             result = take_step(self, batch, step, generator)
             losses.append(result.loss)
-            if run["signal"] and (rank, step + 1) == (run["rank"], run["step"]):
-                signal.raise_signal(run["signal"])
+            if due and run["act"] in signal.Signals.__members__:
+                signal.raise_signal(signal.Signals[run["act"]])
             return result
 
         Learner.step = step_and_act  # type: ignore[method-assign]

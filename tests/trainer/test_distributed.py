@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,12 +28,12 @@ from trainer.vision_language_action_configuration import VisionLanguageActionTra
 _WORKER = Path(__file__).with_name("rank_at_work.py")
 
 
-def run(config: RunConfig, output: Path, act: int = 0, rank: int = 1, step: int = 0):
-    """A line of a plan. act: the signal that a rank gets after a step."""
+def run(config: RunConfig, output: Path, act: str = "", step: int = 0) -> dict[str, Any]:
+    """A line of a plan. act: what becomes of rank 1 in a step."""
     file = output.with_suffix(".json")
     file.write_text(config_to_json(config))
     arguments = [str(file), "--output", str(output)]
-    return {"arguments": arguments, "signal": act, "rank": rank, "step": step}
+    return {"arguments": arguments, "act": act, "rank": 1, "step": step}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,18 +165,15 @@ def together(
     plan = {
         "language": run(language, folder / "language"),
         "again": run(language, folder / "again"),
-        "stopped": run(language, folder / "stopped", signal.SIGTERM, step=6),
+        "stopped": run(language, folder / "stopped", "SIGTERM", step=6),
         "resumed": run(language, folder / "stopped"),
         "policy": run(policy, folder / "policy"),
         "instructed": run(instructed, folder / "instructed"),
         "indivisible": run(replace(policy, batch_size=11), folder / "indivisible"),
         "parts": run(replace(language, micro_batch_size=8), folder / "parts"),
-        "diverged": run(
-            replace(language, optimizer=OptimizerConfig(learning_rate=1e38, warmup_steps=0)),
-            folder / "diverged",
-        ),
+        "diverged": run(language, folder / "diverged", "spoil", step=6),
         # The last one, for it ends them both.
-        "killed": run(language, folder / "killed", signal.SIGKILL, step=5),
+        "killed": run(language, folder / "killed", "SIGKILL", step=5),
     }
     notes = torchrun(list(plan.values()), folder)
     assert [len(each) for each in notes.by_rank] == [len(plan), len(plan) - 1], notes.stderr
@@ -248,7 +244,8 @@ def test_a_batch_that_ranks_cannot_share_is_refused_before_anything_is_written(
 
 def test_a_loss_that_is_no_number_stops_all_ranks(together: Together) -> None:
     assert [rank["exit_code"] for rank in together.of("diverged")] == [1, 1]
-    assert together.notes.stderr.count("expected finite numbers") == 2
+    assert together.notes.stderr.count("optimizer step 6: loss nan") == 2
+    assert [len(rank["losses"]) for rank in together.of("diverged")] == [5, 5]
 
 
 def test_a_killed_rank_ends_the_other_with_its_name(together: Together) -> None:
@@ -263,6 +260,6 @@ def test_a_hung_rank_ends_the_other_within_the_timeout(
     language: LanguageTrainConfig, tmp_path: Path
 ) -> None:
     # torchrun waits half a minute for the one that is stopped.
-    plan = [run(language, tmp_path / "run", signal.SIGSTOP, step=5)]
+    plan = [run(language, tmp_path / "run", "SIGSTOP", step=5)]
     hung = torchrun(plan, tmp_path, ASSAY_STEP_TIMEOUT_S="5", ASSAY_WAIT_TIMEOUT_S="5")
     assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in hung.stderr
