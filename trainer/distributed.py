@@ -32,7 +32,7 @@ _BUCKET_NUMBERS = 2**24
 
 
 class RankLostError(RuntimeError):
-    """Another process of this run is dead, or did not come in time."""
+    """Another process of this run is dead, did not come in time, or has other weights."""
 
 
 class World:

@@ -1,7 +1,7 @@
 """One rank of a test, started by torchrun: trains what its plan lists, and notes how that went.
 
 A plan is JSON lines: a run's arguments, and what becomes of one rank in a step: a signal after it,
-or "spoil", a loss in it that is no number.
+"spoil", a loss in it that is no number, or "drift", weights that are its own from there on.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def work(plan: Path) -> int:
                 batch = replace(batch, num_learnt=math.nan)
             result = take_step(self, batch, step, generator)
             losses.append(result.loss)
+            if due and run["act"] == "drift":
+                next(self.network.parameters()).data.add_(1e-6)
             if due and run["act"] in signal.Signals.__members__:
                 signal.raise_signal(signal.Signals[run["act"]])
             return result

@@ -167,11 +167,13 @@ def together(
         "again": run(language, folder / "again"),
         "stopped": run(language, folder / "stopped", "SIGTERM", step=6),
         "resumed": run(language, folder / "stopped"),
+        "moved": run(language, folder / "moved", "SIGTERM", step=6),
         "policy": run(policy, folder / "policy"),
         "instructed": run(instructed, folder / "instructed"),
         "indivisible": run(replace(policy, batch_size=11), folder / "indivisible"),
         "parts": run(replace(language, micro_batch_size=8), folder / "parts"),
         "diverged": run(language, folder / "diverged", "spoil", step=6),
+        "drifting": run(language, folder / "drifting", "drift", step=6),
         # The last one, for it ends them both.
         "killed": run(language, folder / "killed", "SIGKILL", step=5),
     }
@@ -230,6 +232,21 @@ def test_a_signal_to_one_rank_stops_both_and_a_resume_gives_the_same_bits(
     for before, after in zip(stopped, resumed, strict=True):
         assert before["losses"] + after["losses"] == whole
     assert weights(together.folder / "stopped") == weights(together.folder / "language")
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(
+    together: Together, language: LanguageTrainConfig
+) -> None:
+    rest = losses_alone(language, together.folder / "moved")
+    whole = together.of("language")[0]["losses"]
+    assert together.of("moved")[0]["losses"] + rest == pytest.approx(whole, abs=1e-5, rel=0)
+
+
+def test_ranks_whose_weights_differ_do_not_save(together: Together) -> None:
+    assert [rank["exit_code"] for rank in together.of("drifting")] == [1, 1]
+    assert together.notes.stderr.count("the ranks' weights differ") == 2
+    saved = [path.name for path in (together.folder / "drifting" / "training_state").iterdir()]
+    assert saved == ["step_000004"]
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused_before_anything_is_written(
