@@ -25,6 +25,7 @@ _ADDED: dict[str, Any] = {
     "augmentation.blur_pixels": 0.0,
     "optimizer.schedule": "cosine",
     "optimizer.decay_fraction": 0.2,
+    "optimizer.spike_factor": None,
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
 }
 
