@@ -1,7 +1,8 @@
-"""What the training of a language model is made of; see `trainer.configuration` for the rest."""
+"""What the training of models on text is made of; see `trainer.configuration` for the rest."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,30 +15,23 @@ from trainer.configuration import (
     require_one_budget,
     require_run_fields,
 )
+from trainer.data.text.encoding import Learnt
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.requirements import require, require_positive
 
 
-def _smallest_model() -> LanguageConfig:
-    return LanguageConfig(
-        transformer=TransformerConfig(width=64, depth=2, num_heads=2),
-        vocabulary_size=512,
-        context_length=128,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
-class LanguageTrainConfig:
-    """One training run of a language model, from scratch.
+class TextTrainConfig(ABC):
+    """One training run of a model that learns to say what follows.
 
     The budget is num_steps, num_samples or num_tokens, whichever is given; a sample is a sequence
-    of model.context_length tokens.
+    of as many tokens as the language model's context has.
 
     Attributes:
-        data: Text: a folder of text files, JSON lines, parquet or tars, or one such file.
+        data: Documents: a folder of text files, JSON lines, parquet or tars, or one such file.
         name: The model's name, in reports.
-        tokenizer: A tokenizer.json; without one a byte-level BPE of model.vocabulary_size tokens
-            is trained on the data.
+        tokenizer: A tokenizer.json; without one a byte-level BPE of as many tokens as the
+            vocabulary has is trained on the data.
         batch_size: Sequences an optimizer step.
         micro_batch_size: Sequences that are computed at once; None for the whole batch.
         num_steps: Budget in optimizer steps.
@@ -47,8 +41,7 @@ class LanguageTrainConfig:
         validation_documents: Held out of training, picked evenly by chance.
         validation_sequences: Sequences of them that are measured, at most.
         validation_every: Optimizer steps between measurements on them.
-        sample_prompts: What the model goes on from at each measurement.
-        sample_tokens: Tokens that it says then, at most.
+        sample_tokens: Tokens that the model says then, at most.
         save_state_every: Optimizer steps between saves of what a resume needs.
         weights_format: Numbers of a checkpoint's weights; training itself keeps float32.
         seed: Of initial weights and order.
@@ -57,17 +50,20 @@ class LanguageTrainConfig:
         num_threads: CPU threads; None takes two where there are two.
         compile: Whether blocks go through torch.compile, which takes a minute and then pays.
         checkpoint_activations: Whether blocks are computed twice to save memory.
-        model: The network.
         optimizer: AdamW and its learning rate.
         ema: The average of the weights, if one is wanted.
     """
 
-    kind: ClassVar[str] = "language"
+    kind: ClassVar[str]
     # Its content is compared.
     may_change: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    # Of dialogues.
+    learnt: ClassVar[Learnt]
+    # Where the language model's shape is.
+    language_field: ClassVar[str]
 
     data: str = ""
-    name: str = "language_model"
+    name: str = "model"
     tokenizer: str = ""
     batch_size: int = 16
     micro_batch_size: int | None = None
@@ -78,7 +74,6 @@ class LanguageTrainConfig:
     validation_documents: int = 8
     validation_sequences: int = 64
     validation_every: int = 200
-    sample_prompts: tuple[str, ...] = ("The ",)
     sample_tokens: int = 48
     save_state_every: int = 200
     weights_format: WeightsFormat = "float32"
@@ -88,7 +83,6 @@ class LanguageTrainConfig:
     num_threads: int | None = None
     compile: bool = False
     checkpoint_activations: bool = False
-    model: LanguageConfig = field(default_factory=_smallest_model)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=lambda: EmaConfig(max_decay=0.0))
 
@@ -118,18 +112,28 @@ class LanguageTrainConfig:
             self.validation_documents,
         )
         require(
-            self.model.context_length >= 2,
-            "model.context_length",
+            self.language.context_length >= 2,
+            f"{self.language_field}.context_length",
             "at least 2: a token and what follows it",
-            self.model.context_length,
+            self.language.context_length,
         )
-        require(all(self.sample_prompts), "sample_prompts", "no empty one", self.sample_prompts)
-        require(self.model.transformer.causal, "model.transformer.causal", "true", False)
+        causal = self.language.transformer.causal
+        require(causal, f"{self.language_field}.transformer.causal", "true", causal)
+
+    @property
+    @abstractmethod
+    def language(self) -> LanguageConfig:
+        """The language model's shape."""
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Of the language model; 0 for one that sees nothing."""
+        return 0
 
     @property
     def step_tokens(self) -> int:
         """Tokens of an optimizer step."""
-        return self.batch_size * self.model.context_length
+        return self.batch_size * self.language.context_length
 
     @property
     def accumulation(self) -> int:
@@ -148,3 +152,38 @@ class LanguageTrainConfig:
     @property
     def kept_steps(self) -> tuple[int, ...]:
         return kept_steps(self)
+
+
+def _smallest_model() -> LanguageConfig:
+    return LanguageConfig(
+        transformer=TransformerConfig(width=64, depth=2, num_heads=2),
+        vocabulary_size=512,
+        context_length=128,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTrainConfig(TextTrainConfig):
+    """One training run of a language model, from scratch.
+
+    Attributes:
+        name: The model's name, in reports.
+        sample_prompts: What the model goes on from at each measurement.
+        model: The network.
+    """
+
+    kind: ClassVar[str] = "language"
+    learnt: ClassVar[Learnt] = "text"
+    language_field: ClassVar[str] = "model"
+
+    name: str = "language_model"
+    sample_prompts: tuple[str, ...] = ("The ",)
+    model: LanguageConfig = field(default_factory=_smallest_model)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(all(self.sample_prompts), "sample_prompts", "no empty one", self.sample_prompts)
+
+    @property
+    def language(self) -> LanguageConfig:
+        return self.model

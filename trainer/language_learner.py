@@ -1,21 +1,23 @@
-"""A language model's loss, computed in as many parts as memory and cores ask for.
+"""The loss of models of text, computed in as many parts as memory and cores ask for.
 
 Axes: B sequence, S position.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.data.text.packing import IGNORED, PackedSequence
-from trainer.language_configuration import LanguageTrainConfig
+from trainer.language_configuration import LanguageTrainConfig, TextTrainConfig
 from trainer.learner import Learner
 from trainer.models.language.cross_entropy import CrossEntropy
 from trainer.models.language.language_model import LanguageModel
@@ -51,11 +53,24 @@ class TextBatch:
         )
 
 
-class LanguageLearner(Learner[LanguageModel, TextBatch]):
+class TextBatches(Protocol):
+    """What batches of every kind have: see TextBatch."""
+
+    @property
+    def token_BS(self) -> Tensor: ...
+    @property
+    def num_learnt(self) -> int: ...
+
+
+_Model = TypeVar("_Model", bound=nn.Module)
+_Batch = TypeVar("_Batch", bound=TextBatches)
+
+
+class TextLearner(Learner[_Model, _Batch]):
     def __init__(
         self,
-        model: LanguageModel,
-        config: LanguageTrainConfig,
+        model: _Model,
+        config: TextTrainConfig,
         device: torch.device,
         *,
         num_threads: int = 1,
@@ -63,11 +78,8 @@ class LanguageLearner(Learner[LanguageModel, TextBatch]):
         super().__init__(model, config, device, num_threads=num_threads)
         self._accumulation = config.accumulation
         self._at_once = config.batch_size // config.accumulation
-        model.transformer.checkpoint_activations(config.checkpoint_activations)
-        if config.compile:
-            model.transformer.compile_blocks()
 
-    def parts(self, batch: TextBatch, generator: torch.Generator) -> list[Callable[[], Tensor]]:
+    def parts(self, batch: _Batch, generator: torch.Generator) -> list[Callable[[], Tensor]]:
         del generator
 
         def share(rows: slice) -> Tensor:
@@ -83,19 +95,12 @@ class LanguageLearner(Learner[LanguageModel, TextBatch]):
         edges = [num_sequences * part // count for part in range(count + 1)]
         return [slice(*pair) for pair in pairwise(edges)]
 
-    def loss(self, batch: TextBatch, rows: slice) -> CrossEntropy:
-        with self.autocast():
-            output = self.network(
-                batch.token_BS[rows],
-                label_BS=batch.label_BS[rows],
-                mask=AttentionMask(document_BK=batch.document_BS[rows]),
-                position_BS=batch.position_BS[rows],
-            )
-        assert output.loss is not None
-        return output.loss
+    @abstractmethod
+    def loss(self, batch: _Batch, rows: slice) -> CrossEntropy:
+        """Of some of its sequences."""
 
     @torch.no_grad()
-    def cross_entropy(self, batch: TextBatch) -> float:
+    def cross_entropy(self, batch: _Batch) -> float:
         """Nats a token of a batch of any size, with the averaged weights."""
 
         def total(rows: slice) -> Tensor:
@@ -110,3 +115,29 @@ class LanguageLearner(Learner[LanguageModel, TextBatch]):
                 together = rows[start : start + self.num_threads]
                 sums += self.at_once([partial(total, one) for one in together])
         return float(torch.stack(sums).sum()) / batch.num_learnt
+
+
+class LanguageLearner(TextLearner[LanguageModel, TextBatch]):
+    def __init__(
+        self,
+        model: LanguageModel,
+        config: LanguageTrainConfig,
+        device: torch.device,
+        *,
+        num_threads: int = 1,
+    ) -> None:
+        super().__init__(model, config, device, num_threads=num_threads)
+        model.checkpoint_activations(config.checkpoint_activations)
+        if config.compile:
+            model.compile_blocks()
+
+    def loss(self, batch: TextBatch, rows: slice) -> CrossEntropy:
+        with self.autocast():
+            output = self.network(
+                batch.token_BS[rows],
+                label_BS=batch.label_BS[rows],
+                mask=AttentionMask(document_BK=batch.document_BS[rows]),
+                position_BS=batch.position_BS[rows],
+            )
+        assert output.loss is not None
+        return output.loss

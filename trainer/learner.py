@@ -126,6 +126,12 @@ class Learner(ABC, Generic[_Network, _Batch]):
         self._trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = _build_optimizer(self._trained, config.optimizer)
 
+    def restart_averages(self) -> None:
+        """From the weights as they are: others than those of the beginning were put there."""
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                self.ema[name].copy_(parameter)
+
     @abstractmethod
     def parts(self, batch: _Batch, generator: torch.Generator) -> Sequence[Callable[[], Tensor]]:
         """Each gives a part of the batch's loss, and all together, of all ranks, its whole.

@@ -27,6 +27,7 @@ from trainer.vision_language_action_configuration import (
     VisionLanguageActionShape,
     VisionLanguageActionTrainConfig,
 )
+from trainer.vision_language_configuration import VisionLanguageShape, VisionLanguageTrainConfig
 
 
 def pick_and_place_box() -> TrainConfig:
@@ -110,6 +111,26 @@ def tiny_lm() -> LanguageTrainConfig:
     )
 
 
+def tiny_vlm() -> VisionLanguageTrainConfig:
+    """A model that answers about pictures: the second stage, of a laptop's minutes.
+
+    Its language model has the shape of tiny_lm, from which it can begin (--init).
+    """
+    return VisionLanguageTrainConfig(
+        name="tiny_vlm",
+        num_steps=400,
+        batch_size=16,
+        validation_documents=32,
+        validation_every=100,
+        save_state_every=100,
+        model=VisionLanguageShape(language=tiny_lm().model, vision=TINY_VISION),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, warmup_steps=30, weight_decay=0.05, beta2=0.95
+        ),
+        ema=EmaConfig(max_decay=0.98),
+    )
+
+
 def tiny_vla() -> VisionLanguageActionTrainConfig:
     """A policy that sees, reads an instruction and acts: the third stage, of a laptop's minutes.
 
@@ -174,6 +195,7 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             put_mug_on_saucer,
             smoke,
             tiny_lm,
+            tiny_vlm,
             tiny_vla,
             lm_11m,
             lm_100m,

@@ -8,12 +8,20 @@ from types import MappingProxyType
 from trainer.configuration import TrainConfig
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
-RunConfig = TrainConfig | LanguageTrainConfig | VisionLanguageActionTrainConfig
+RunConfig = (
+    TrainConfig | LanguageTrainConfig | VisionLanguageTrainConfig | VisionLanguageActionTrainConfig
+)
 
 KINDS: Mapping[str, type[RunConfig]] = MappingProxyType(
     {
         kind.kind: kind
-        for kind in (TrainConfig, LanguageTrainConfig, VisionLanguageActionTrainConfig)
+        for kind in (
+            TrainConfig,
+            LanguageTrainConfig,
+            VisionLanguageTrainConfig,
+            VisionLanguageActionTrainConfig,
+        )
     }
 )

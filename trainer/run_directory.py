@@ -182,6 +182,10 @@ class RunDirectory:
             if older != path:
                 shutil.rmtree(older)
 
+    def has_state(self) -> bool:
+        """Whether there is something to go on from."""
+        return any(self._states.glob("step_*"))
+
     def load_state(self) -> TrainingState | None:
         """The newest save, or None where there is none. Raises RunError if it is damaged."""
         saved = sorted(self._states.glob("step_*"), key=lambda path: (len(path.name), path.name))

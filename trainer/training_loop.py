@@ -18,25 +18,22 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.configuration import ConfigurationError
 from trainer.distributed import World, joined_world
-from trainer.language_configuration import LanguageTrainConfig
+from trainer.language_configuration import TextTrainConfig
 from trainer.provenance import describe_code, now
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory, RunError, TrainingState
+from trainer.stages.beginnings import shaped_like_its_beginning
 from trainer.stages.catalog import open_stage
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.throughput import Pace, memory_gib, peak_flops
-from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 _Config = TypeVar("_Config", bound=RunConfig)
 
 # Steps between scalars in TensorBoard, and between plain lines where no progress bar is shown.
 _SCALARS_EVERY = 10
 _LINES_EVERY = 200
-
-# Whose learners add up what ranks make of their rows; others would learn each row many times.
-_SHARED_BY_RANKS = (TrainConfig, LanguageTrainConfig, VisionLanguageActionTrainConfig)
 
 
 class TrainingInterruptedError(RuntimeError):
@@ -70,10 +67,11 @@ def train(config: RunConfig, output: Path) -> Path:
     `output`. Raises ConfigurationError, DataError, RunError, TrainingDivergedError, RankLostError,
     OSError; TrainingInterruptedError after Ctrl-C or SIGTERM.
     """
-    config = resolve(config)
+    run = RunDirectory(root=output)
+    config = shaped_like_its_beginning(resolve(config), run)
     with joined_world(config.device) as world:
         _require_shareable(config, world)
-        return _train(config, RunDirectory(root=output), world)
+        return _train(config, run, world)
 
 
 def _train(config: RunConfig, run: RunDirectory, world: World) -> Path:
@@ -99,12 +97,7 @@ def _train(config: RunConfig, run: RunDirectory, world: World) -> Path:
 def _require_shareable(config: RunConfig, world: World) -> None:
     if world.size == 1:
         return
-    if not isinstance(config, _SHARED_BY_RANKS):
-        raise ConfigurationError(
-            f"{config.kind}: trains in one process, expected WORLD_SIZE 1, got {world.size}; "
-            "start it without torchrun"
-        )
-    micro = config.micro_batch_size if isinstance(config, LanguageTrainConfig) else None
+    micro = config.micro_batch_size if isinstance(config, TextTrainConfig) else None
     divisor, of_what = world.size, f"{world.size} ranks"
     if micro is not None:
         divisor, of_what = divisor * micro, f"{of_what} of {micro} sequences at once"

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
+import torch
 import tyro
 
 from policy_interface.printable import printable
@@ -27,11 +28,20 @@ from trainer.models.language.generation import GenerationConfig
 from trainer.recipes import RECIPES, find_recipe, summary
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunError
+from trainer.stages.beginnings import shaped_like_its_beginning
 from trainer.stages.language_data import Vocabulary
 from trainer.training_loop import TrainingInterruptedError, resolve, train
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+from trainer.vision_language_answers import answer
+from trainer.vision_language_checkpoint import (
+    VisionLanguageCheckpoint,
+    build_vision_language_model,
+    read_vision_language_checkpoint,
+)
+from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
 _Arguments = TypeVar("_Arguments")
+_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 
 class VerbError(Exception):
@@ -69,6 +79,19 @@ class VisionLanguageActionTrainArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VisionLanguageTrainArguments:
+    """Train a model that answers about pictures by a recipe, or resume a run that was stopped.
+
+    Attributes:
+        output: The run's folder. One that holds this very run already is resumed.
+        config: Every field of the recipe may be changed.
+    """
+
+    output: Path
+    config: Annotated[VisionLanguageTrainConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageTrainArguments:
     """Train a language model by a recipe, or resume a run that was stopped.
 
@@ -96,11 +119,12 @@ class InspectArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleArguments:
-    """Let a language model go on from a prompt.
+    """Let a language model go on from a prompt, or a vision-language model answer.
 
     Attributes:
         checkpoint: Its folder, such as runs/lm/checkpoints/final.
-        prompt: A document's beginning.
+        prompt: A document's beginning; a question to a vision-language model.
+        image: A JPEG or PNG file that the question is about.
         max_new_tokens: Tokens that are said, at most.
         temperature: Divides the logits; 0 takes the likeliest token.
         top_k: Only so many of the likeliest tokens may be drawn; None for all.
@@ -112,6 +136,7 @@ class SampleArguments:
 
     checkpoint: tyro.conf.Positional[Path]
     prompt: tyro.conf.Positional[str]
+    image: Path | None = None
     max_new_tokens: int = 128
     temperature: float = 0.8
     top_k: int | None = None
@@ -148,7 +173,8 @@ def _show(arguments: Sequence[str]) -> None:
     recipe, options = _recipe_of("show", arguments)
     # Nothing is written there.
     parsed = _parse_run("show", recipe, options, Path())
-    print(config_to_json(resolve(parsed.config)), end="")
+    config = shaped_like_its_beginning(resolve(parsed.config), None)
+    print(config_to_json(config), end="")
 
 
 def _list(arguments: Sequence[str]) -> None:
@@ -174,7 +200,12 @@ def _recipe_of(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 def _parse_run(
     verb: str, recipe: str, options: Sequence[str], output: Any
-) -> PolicyTrainArguments | LanguageTrainArguments | VisionLanguageActionTrainArguments:
+) -> (
+    PolicyTrainArguments
+    | LanguageTrainArguments
+    | VisionLanguageTrainArguments
+    | VisionLanguageActionTrainArguments
+):
     """A recipe with what the options change of it."""
     what = "Train, or resume a training." if verb == "train" else "Print a recipe, resolved."
     data = "--data demos/PickAndPlaceBox" if verb == "train" else "--num-steps 300"
@@ -194,6 +225,9 @@ def _parse_run(
     if isinstance(config, VisionLanguageActionTrainConfig):
         acting = VisionLanguageActionTrainArguments(output=output, config=config)
         return _parse(VisionLanguageActionTrainArguments, options, default=acting, **words)
+    if isinstance(config, VisionLanguageTrainConfig):
+        seeing = VisionLanguageTrainArguments(output=output, config=config)
+        return _parse(VisionLanguageTrainArguments, options, default=seeing, **words)
     language = LanguageTrainArguments(output=output, config=config)
     return _parse(LanguageTrainArguments, options, default=language, **words)
 
@@ -225,17 +259,46 @@ def _sample(arguments: Sequence[str]) -> None:
     )
     if parsed.num_samples < 1:
         raise VerbError(f"sample: --num-samples: expected 1 or more, got {parsed.num_samples}", 2)
-    checkpoint = read_language_checkpoint(parsed.checkpoint)
+    say = _speaker(parsed)
+    for number in range(parsed.num_samples):
+        text = say(replace(drawn, seed=parsed.seed + number))
+        print("".join(each if each in "\n\t" else printable(each) for each in text))
+
+
+def _speaker(arguments: SampleArguments) -> Callable[[GenerationConfig], str]:
+    """What the model says to the prompt."""
+    path = arguments.checkpoint
+    if checkpoint_kind(path) == VisionLanguageTrainConfig.kind:
+        return _answering(read_vision_language_checkpoint(path), arguments)
+    checkpoint = read_language_checkpoint(path)
+    if arguments.image is not None:
+        raise VerbError(f"sample: --image: {path} is a language model, which sees nothing", 2)
+    vocabulary = Vocabulary.of(checkpoint.build_tokenizer())
+    model = _moved(checkpoint.build_model(), arguments.device)
+    prompt = arguments.prompt
+    return lambda drawn: prompt + continuation(model, vocabulary, prompt, drawn)
+
+
+def _moved(model: _Module, device: str) -> _Module:
     try:
-        model = checkpoint.build_model().to(parsed.device)
+        return model.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise VerbError(f"sample: --device {parsed.device}: {reason}", 2) from error
-    vocabulary = Vocabulary.of(checkpoint.build_tokenizer())
-    for number in range(parsed.num_samples):
-        numbered = replace(drawn, seed=parsed.seed + number)
-        text = parsed.prompt + continuation(model, vocabulary, parsed.prompt, numbered)
-        print("".join(each if each in "\n\t" else printable(each) for each in text))
+        raise VerbError(f"sample: --device {device}: {reason}", 2) from error
+
+
+def _answering(
+    checkpoint: VisionLanguageCheckpoint, arguments: SampleArguments
+) -> Callable[[GenerationConfig], str]:
+    """What a vision-language model says to the prompt."""
+    shape = checkpoint.config.model
+    model = _moved(build_vision_language_model(checkpoint), arguments.device)
+    vocabulary = Vocabulary.of(checkpoint.build_tokenizer(), shape.tokens_per_image)
+    images = [] if arguments.image is None else [arguments.image.read_bytes()]
+
+    return lambda drawn: answer(
+        model, vocabulary, arguments.prompt, images, image_size=shape.image_size, drawn=drawn
+    )
 
 
 def _inspect(arguments: Sequence[str]) -> None:
@@ -247,8 +310,14 @@ def _inspect(arguments: Sequence[str]) -> None:
         "example: trainer inspect runs/box/checkpoints/final",
         default=None,
     )
-    if checkpoint_kind(parsed.checkpoint) == LanguageTrainConfig.kind:
+    kind = checkpoint_kind(parsed.checkpoint)
+    if kind == LanguageTrainConfig.kind:
         facts = describe_language_checkpoint(read_language_checkpoint(parsed.checkpoint))
+    elif kind == VisionLanguageTrainConfig.kind:
+        seeing = read_vision_language_checkpoint(parsed.checkpoint)
+        facts = describe_language_checkpoint(seeing)
+        facts["tokens_per_image"] = seeing.config.tokens_per_image
+        facts["init"] = seeing.provenance.get("init") or None
     else:
         facts = describe_checkpoint(read_checkpoint(parsed.checkpoint))
     if parsed.json:
@@ -259,7 +328,7 @@ def _inspect(arguments: Sequence[str]) -> None:
         print(printable(f"{name.replace('_', ' '):<{width}}  {_in_words(value)}"))
 
 
-def _identity(checkpoint: Checkpoint | LanguageCheckpoint) -> dict[str, Any]:
+def _identity(checkpoint: Checkpoint | LanguageCheckpoint[Any]) -> dict[str, Any]:
     return {
         "name": checkpoint.config.name,
         "kind": checkpoint.config.kind,
@@ -269,7 +338,7 @@ def _identity(checkpoint: Checkpoint | LanguageCheckpoint) -> dict[str, Any]:
     }
 
 
-def _origin(checkpoint: Checkpoint | LanguageCheckpoint) -> dict[str, Any]:
+def _origin(checkpoint: Checkpoint | LanguageCheckpoint[Any]) -> dict[str, Any]:
     return {
         "data_sha256": checkpoint.provenance.get("data_sha256"),
         "seed": checkpoint.config.seed,
@@ -301,10 +370,10 @@ def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def describe_language_checkpoint(checkpoint: LanguageCheckpoint) -> dict[str, Any]:
-    """The facts that `trainer inspect` prints of a language model."""
+def describe_language_checkpoint(checkpoint: LanguageCheckpoint[Any]) -> dict[str, Any]:
+    """The facts that `trainer inspect` prints of a model of text."""
     provenance, config = checkpoint.provenance, checkpoint.config
-    model, shape = config.model, config.model.transformer
+    model, shape = config.language, config.language.transformer
     return {
         **_identity(checkpoint),
         "held_out": provenance.get("held_out"),

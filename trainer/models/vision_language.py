@@ -123,12 +123,17 @@ class VisionLanguageModel(nn.Module):
         label_BS: Tensor | None = None,
         prefix_B: Tensor | None = None,
         document_BS: Tensor | None = None,
+        position_BS: Tensor | None = None,
     ) -> LanguageOutput:
-        """`prefix_B`: how many tokens of each sample are images and prompt."""
+        """`prefix_B`: how many tokens of each sample are images and prompt.
+
+        `position_BS`: from 0 in each of several documents.
+        """
         return self.language(
             embedded_BSD=self.embed(inputs.token_BS, inputs.images),
             label_BS=label_BS,
             mask=self._mask(inputs.valid_BS, prefix_B, document_BS),
+            position_BS=position_BS,
         )
 
     def features(

@@ -11,8 +11,10 @@ from trainer.run_directory import RunDirectory
 from trainer.stages.language import open_language_stage
 from trainer.stages.policy import open_policy_stage
 from trainer.stages.stage import Stage
+from trainer.stages.vision_language import open_vision_language_stage
 from trainer.stages.vision_language_action import open_vision_language_action_stage
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
 
 def open_stage(config: RunConfig, run: RunDirectory) -> Callable[[], Stage[Any, Any]]:
@@ -24,4 +26,6 @@ def open_stage(config: RunConfig, run: RunDirectory) -> Callable[[], Stage[Any, 
         return open_policy_stage(config)
     if isinstance(config, VisionLanguageActionTrainConfig):
         return open_vision_language_action_stage(config, run)
+    if isinstance(config, VisionLanguageTrainConfig):
+        return open_vision_language_stage(config, run)
     return open_language_stage(config, run)

@@ -1,9 +1,10 @@
-"""Language models, trained from scratch on packed text."""
+"""Language models, trained from scratch on packed text, and what all models of text share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 
 from trainer.data.sampling import Mixture, Source
+from trainer.data.text.packing import PackedSequence
 from trainer.language_checkpoint import LanguageCheckpoint, write_language_checkpoint
-from trainer.language_configuration import LanguageTrainConfig
+from trainer.language_configuration import LanguageTrainConfig, TextTrainConfig
 from trainer.language_learner import LanguageLearner, TextBatch
 from trainer.language_sampling import continuation
 from trainer.learner import num_threads_of
@@ -31,20 +33,28 @@ def open_language_stage(
     return lambda: LanguageStage(config, opening.prepare())
 
 
-class LanguageStage(Stage[LanguageLearner, TextBatch]):
-    def __init__(self, config: LanguageTrainConfig, data: LanguageData) -> None:
+class TextStage(Stage[Any, Any]):
+    """What models of text have in common. learner: a TextLearner."""
+
+    def __init__(self, config: TextTrainConfig, data: LanguageData) -> None:
         self._config, self._data = config, data
         self.data_digest = data.digest
-        device = torch.device(config.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = LanguageModel(config.model)
-        self.learner = LanguageLearner(model, config, device, num_threads=num_threads_of(config))
         source = Source(name=config.data, num_samples=len(data.training))
         self._order = Mixture([source], config.seed)
-        self._flops = config.step_tokens * training_flops_per_token(config.model)
-        self._held_out_batch: TextBatch | None = None
+        self._held_out_batch: Any = None
         self._measured: dict[str, float] | None = None
+
+    @abstractmethod
+    def _batch(self, sequences: Sequence[PackedSequence]) -> Any:
+        """A TextBatch, or what else the learner takes."""
+
+    @abstractmethod
+    def _flops(self) -> float:
+        """Of an optimizer step."""
+
+    @abstractmethod
+    def _said(self) -> dict[str, str]:
+        """What the model says at a measurement, by name."""
 
     def describe(self) -> str:
         data = self._data
@@ -55,26 +65,26 @@ class LanguageStage(Stage[LanguageLearner, TextBatch]):
             f"vocabulary {data.vocabulary.tokenizer.vocabulary_size}"
         )
 
-    def batches(self, start: int, stop: int) -> Iterator[TextBatch]:
+    def batches(self, start: int, stop: int) -> Iterator[Any]:
         world, device = self.learner.world, self.learner.device
         for step in range(start, stop):
             samples = self._order.batch(step, self._config.batch_size, world.rank, world.size)
             sequences = [self._data.training.sequence(int(index)) for index in samples.index]
-            share = TextBatch.of(sequences, device)
+            share = self._batch(sequences)
             num_tokens, num_learnt = world.total([share.num_tokens, share.num_learnt], device)
             yield replace(share, num_tokens=num_tokens, num_learnt=num_learnt)
 
-    def step(self, batch: TextBatch, step: int) -> StepReport:
+    def step(self, batch: Any, step: int) -> StepReport:
         # Nothing in a step is random: order and initial weights alone are.
         result = self.learner.step(batch, step, torch.Generator())
         return StepReport(
             result=result,
             counts={"samples": self._config.batch_size, "tokens": batch.num_tokens},
-            flops=self._flops,
+            flops=self._flops(),
         )
 
     def measure(self) -> Measurement | None:
-        texts = self._continuations()
+        texts = self._said()
         held_out = self._held_out()
         if held_out is None:
             return Measurement(scalars={}, told="nothing held out", texts=texts)
@@ -86,15 +96,45 @@ class LanguageStage(Stage[LanguageLearner, TextBatch]):
             texts=texts,
         )
 
-    def _held_out(self) -> TextBatch | None:
+    def _held_out(self) -> Any:
         packed = self._data.held_out
         if packed is not None and self._held_out_batch is None:
             count = min(len(packed), self._config.validation_sequences)
-            sequences = [packed.sequence(index) for index in range(count)]
-            self._held_out_batch = TextBatch.of(sequences, self.learner.device)
+            self._held_out_batch = self._batch([packed.sequence(n) for n in range(count)])
         return self._held_out_batch
 
-    def _continuations(self) -> dict[str, str]:
+    def _provenance(self) -> dict[str, Any]:
+        data = self._data
+        return {
+            "held_out": self._measured,
+            "data": self._config.data,
+            "data_sha256": data.digest,
+            "num_documents": data.num_documents,
+            "num_held_out_documents": data.num_held_out_documents,
+            "num_tokens_of_data": data.num_tokens,
+        }
+
+
+class LanguageStage(TextStage):
+    learner: LanguageLearner
+
+    def __init__(self, config: LanguageTrainConfig, data: LanguageData) -> None:
+        super().__init__(config, data)
+        self._config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = LanguageModel(config.model)
+        self.learner = LanguageLearner(
+            model, config, torch.device(config.device), num_threads=num_threads_of(config)
+        )
+
+    def _batch(self, sequences: Sequence[PackedSequence]) -> TextBatch:
+        return TextBatch.of(sequences, self.learner.device)
+
+    def _flops(self) -> float:
+        return self._config.step_tokens * training_flops_per_token(self._config.model)
+
+    def _said(self) -> dict[str, str]:
         drawn = GenerationConfig(max_new_tokens=self._config.sample_tokens, temperature=0.8)
         with self.learner.averaged() as model, self.learner.autocast():
             return {
@@ -103,21 +143,12 @@ class LanguageStage(Stage[LanguageLearner, TextBatch]):
             }
 
     def write_checkpoint(self, path: Path, provenance: Mapping[str, Any]) -> None:
-        data = self._data
         write_language_checkpoint(
             LanguageCheckpoint(
                 weights=self.learner.ema,
                 config=self._config,
-                tokenizer=data.vocabulary.tokenizer.content(),
-                provenance={
-                    **provenance,
-                    "held_out": self._measured,
-                    "data": self._config.data,
-                    "data_sha256": data.digest,
-                    "num_documents": data.num_documents,
-                    "num_held_out_documents": data.num_held_out_documents,
-                    "num_tokens_of_data": data.num_tokens,
-                },
+                tokenizer=self._data.vocabulary.tokenizer.content(),
+                provenance={**provenance, **self._provenance()},
             ),
             path,
         )

@@ -1,4 +1,4 @@
-"""A language model's text: which documents are learnt from, in which tokens, in which sequences.
+"""The text of a run: which documents are learnt from, in which tokens, in which sequences.
 
 Text becomes tokens once and stays beside the run:
 
@@ -6,7 +6,7 @@ Text becomes tokens once and stays beside the run:
     corpus/training/      documents as tokens
     corpus/held_out/      those that are measured and never learnt from
 
-A run that goes on reads these, and not the data again.
+A run that goes on reads these, and of the data only the pictures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainer.data.text.encoding import Encoder
 from trainer.data.text.packing import PackedSequences
 from trainer.data.text.sources import TextSource, open_source
 from trainer.data.text.tokenizer import SPECIAL_TOKENS, TextTokenizer, train_tokenizer
-from trainer.language_configuration import LanguageTrainConfig
+from trainer.language_configuration import TextTrainConfig
 from trainer.run_directory import RunDirectory, RunError
 
 # The same documents are held out in all runs on the same data.
@@ -79,12 +79,18 @@ class Vocabulary:
         return self.end
 
     @staticmethod
-    def of(tokenizer: TextTokenizer) -> Vocabulary:
-        """Raises DataError for one that has no token for a document's end."""
+    def of(tokenizer: TextTokenizer, tokens_per_image: int = 0) -> Vocabulary:
+        """Raises DataError for one that has no token for a document's end, or none for images
+        where there are some."""
         if all(_number(tokenizer, name) is not None for name in SPECIAL_TOKENS):
-            template = ChatTemplate(tokenizer, tokens_per_image=0)
+            template = ChatTemplate(tokenizer, tokens_per_image)
             begin, end = template.encode_text("")
             return Vocabulary(tokenizer=tokenizer, template=template, begin=(begin,), end=end)
+        if tokens_per_image:
+            raise DataError(
+                f"no token for images; expected all of {', '.join(SPECIAL_TOKENS)}",
+                where=tokenizer.path,
+            )
         end = next(
             (n for name in _FOREIGN_ENDS if (n := _number(tokenizer, name)) is not None), None
         )
@@ -107,7 +113,8 @@ def _number(tokenizer: TextTokenizer, name: str) -> int | None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LanguageData:
-    """digest: of all tokens, and of what they mean."""
+    """digest: of all tokens, and of what they mean. shown: the documents that are held out, where
+    they have pictures."""
 
     vocabulary: Vocabulary
     training: PackedSequences
@@ -116,6 +123,7 @@ class LanguageData:
     num_tokens: int
     num_held_out_documents: int
     digest: str
+    shown: TextSource | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,19 +133,26 @@ class TextOpening:
     tokenizer: that which was asked for.
     """
 
-    config: LanguageTrainConfig
+    config: TextTrainConfig
     run: RunDirectory
     source: TextSource | None
     tokenizer: TextTokenizer | None
 
     @staticmethod
-    def of(config: LanguageTrainConfig, run: RunDirectory) -> TextOpening:
-        """Raises DataError, ConfigurationError; RunError for another tokenizer than the run's."""
+    def of(
+        config: TextTrainConfig, run: RunDirectory, tokenizer_file: Path | None = None
+    ) -> TextOpening:
+        """tokenizer_file: that of what the run begins with; None for that of the configuration.
+
+        Raises DataError, ConfigurationError; RunError for another tokenizer than the run's.
+        """
         tokenizer = None
-        if config.tokenizer:
-            tokenizer = TextTokenizer(Path(config.tokenizer).expanduser())
+        if tokenizer_file is None and config.tokenizer:
+            tokenizer_file = Path(config.tokenizer).expanduser()
+        if tokenizer_file is not None:
+            tokenizer = TextTokenizer(tokenizer_file)
             _require_fit(tokenizer, config)
-            Vocabulary.of(tokenizer)
+            Vocabulary.of(tokenizer, config.tokens_per_image)
         if run.tokenizer.exists() and tokenizer is not None:
             stored = TextTokenizer(run.tokenizer)
             if stored.content() != tokenizer.content():
@@ -147,7 +162,8 @@ class TextOpening:
                     f"{stored.vocabulary_size}; give that one, or choose another --output"
                 )
         names = ["training"] + ["held_out"] * bool(config.validation_documents)
-        if all((run.corpus / name).exists() for name in names):
+        # Pictures stay in the data.
+        if all((run.corpus / name).exists() for name in names) and not config.tokens_per_image:
             return TextOpening(config=config, run=run, source=None, tokenizer=tokenizer)
         source = open_source(config.data)
         if config.validation_documents >= len(source):
@@ -163,12 +179,13 @@ class TextOpening:
         run.corpus.mkdir(exist_ok=True)
         remove_partial_directories(run.corpus)
         held_out = None
-        vocabulary = Vocabulary.of(self._tokenizer())
+        vocabulary = Vocabulary.of(self._tokenizer(), config.tokens_per_image)
         training = self._corpus("training", vocabulary)
-        if training.num_tokens < config.model.context_length:
+        if training.num_tokens < config.language.context_length:
             raise ConfigurationError(
-                f"model.context_length: expected at most {training.num_tokens}, which is all the "
-                f"tokens that {config.data} has to learn from, got {config.model.context_length}"
+                f"{config.language_field}.context_length: expected at most {training.num_tokens}, "
+                f"which is all the tokens that {config.data} has to learn from, got "
+                f"{config.language.context_length}"
             )
         corpora = [training]
         if config.validation_documents:
@@ -183,18 +200,19 @@ class TextOpening:
             num_documents=len(training),
             num_tokens=training.num_tokens,
             num_held_out_documents=config.validation_documents,
+            shown=self._chosen("held_out") if config.tokens_per_image and held_out else None,
             digest=hashlib.sha256("\n".join(sums).encode()).hexdigest(),
         )
 
     def _packed(self, corpus: Corpus, vocabulary: Vocabulary) -> PackedSequences:
-        return PackedSequences(corpus, self.config.model.context_length, pad=vocabulary.pad)
+        return PackedSequences(corpus, self.config.language.context_length, pad=vocabulary.pad)
 
     def _tokenizer(self) -> TextTokenizer:
         path = self.run.tokenizer
         if not path.exists():
             if self.tokenizer is None:
                 texts = _texts(self._chosen("training"))
-                return train_tokenizer(texts, self.config.model.vocabulary_size, path)
+                return train_tokenizer(texts, self.config.language.vocabulary_size, path)
             with atomic_file(path) as file:
                 content = json.dumps(self.tokenizer.content(), ensure_ascii=False)
                 file.write(content.encode())
@@ -205,11 +223,11 @@ class TextOpening:
     def _corpus(self, name: str, vocabulary: Vocabulary) -> Corpus:
         folder = self.run.corpus / name
         if folder.exists():
-            return Corpus(folder)
+            return Corpus(folder, self._chosen(name) if self.config.tokens_per_image else None)
         encoder = Encoder(
             template=vocabulary.template,
-            vocabulary_size=self.config.model.vocabulary_size,
-            learnt="text",
+            vocabulary_size=self.config.language.vocabulary_size,
+            learnt=self.config.learnt,
         )
 
         def shown(numbers: Iterator[int]) -> Iterable[int]:
@@ -250,10 +268,10 @@ def _texts(source: TextSource) -> Iterator[str]:
         yield from (turn.text for turn in document.turns)
 
 
-def _require_fit(tokenizer: TextTokenizer, config: LanguageTrainConfig) -> None:
-    rows = config.model.vocabulary_size
+def _require_fit(tokenizer: TextTokenizer, config: TextTrainConfig) -> None:
+    rows = config.language.vocabulary_size
     if tokenizer.vocabulary_size > rows:
         raise ConfigurationError(
-            f"model.vocabulary_size: expected at least {tokenizer.vocabulary_size}, as many tokens "
-            f"as {tokenizer.path} has, got {rows}"
+            f"{config.language_field}.vocabulary_size: expected at least "
+            f"{tokenizer.vocabulary_size}, as many tokens as {tokenizer.path} has, got {rows}"
         )

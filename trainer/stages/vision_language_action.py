@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 from trainer.atomic_file import atomic_file
 from trainer.configuration import ConfigurationError
 from trainer.data.formats.catalog import open_dataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
+from trainer.initialization import load_part
+from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.run_directory import RunDirectory, RunError
+from trainer.stages.beginnings import init_tokenizer, read_beginning
 from trainer.stages.policy import PolicyStage
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
@@ -21,16 +23,32 @@ def open_vision_language_action_stage(
 ) -> Callable[[], PolicyStage]:
     """Raises DataError, ConfigurationError; RunError for another tokenizer than the run's."""
     recordings = read_recordings(open_dataset(config.data), config.cameras, uses_language=True)
-    asked = None
-    if config.tokenizer:
-        asked = TextTokenizer(Path(config.tokenizer).expanduser())
+    # Of a run that has begun the weights are in its state, and the words in its folder.
+    has_begun = run.has_state()
+    beginning = None if has_begun else read_beginning(config)
+    asked, file = None, None
+    if not (has_begun and config.init):
+        file = init_tokenizer(config)
+    if file is not None:
+        asked = TextTokenizer(file)
         _require_fit(asked, config)
     if run.tokenizer.exists() and asked is not None:
         _require_the_runs(asked, run)
 
     def make() -> PolicyStage:
         tokenizer = _tokenizer(config, run, recordings, asked)
-        return PolicyStage(config, recordings, tokenizer)
+        stage = PolicyStage(config, recordings, tokenizer)
+        if beginning is not None:
+            network = stage.learner.network
+            assert isinstance(network, VisionLanguagePolicy)
+            load_part(
+                network.model.backbone,
+                beginning.weights,
+                source=config.init,
+                exceptions=config.init_except,
+            )
+            stage.learner.restart_averages()
+        return stage
 
     return make
 

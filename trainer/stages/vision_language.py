@@ -1,0 +1,126 @@
+"""Vision-language models, begun at random, from a language model or from one of their own kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.data.text.documents import Document
+from trainer.data.text.packing import PackedSequence
+from trainer.data.text.tokenizer import IMAGE
+from trainer.initialization import load_part
+from trainer.language_checkpoint import LanguageCheckpoint, write_language_checkpoint
+from trainer.language_configuration import LanguageTrainConfig
+from trainer.learner import num_threads_of
+from trainer.models.language.generation import GenerationConfig
+from trainer.models.vision_language import VisionLanguageModel
+from trainer.run_directory import RunDirectory
+from trainer.stages.beginnings import Beginning, init_tokenizer, read_beginning
+from trainer.stages.language import TextStage
+from trainer.stages.language_data import LanguageData, TextOpening
+from trainer.throughput import training_flops_per_token
+from trainer.vision_language_answers import answer
+from trainer.vision_language_configuration import VisionLanguageTrainConfig
+from trainer.vision_language_learner import PicturedBatch, VisionLanguageLearner
+
+
+def open_vision_language_stage(
+    config: VisionLanguageTrainConfig, run: RunDirectory
+) -> Callable[[], VisionLanguageStage]:
+    """Raises CheckpointError, ConfigurationError, DataError, RunError."""
+    # Of a run that has begun the weights are in its state, and the words in its folder.
+    has_begun = run.has_state()
+    beginning = None if has_begun else read_beginning(config)
+    tokenizer_file = None if has_begun and config.init else init_tokenizer(config)
+    opening = TextOpening.of(config, run, tokenizer_file)
+
+    def make() -> VisionLanguageStage:
+        stage = VisionLanguageStage(config, opening.prepare())
+        if beginning is not None:
+            stage.begin_with(beginning)
+        return stage
+
+    return make
+
+
+class VisionLanguageStage(TextStage):
+    learner: VisionLanguageLearner
+
+    def __init__(self, config: VisionLanguageTrainConfig, data: LanguageData) -> None:
+        super().__init__(config, data)
+        self._config = config
+        shape = config.model.network(data.vocabulary.tokenizer.special(IMAGE))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = VisionLanguageModel(shape)
+        self.learner = VisionLanguageLearner(
+            model, config, torch.device(config.device), num_threads=num_threads_of(config)
+        )
+
+    def begin_with(self, beginning: Beginning) -> None:
+        """Raises ConfigurationError for tensors that are not those of the network."""
+        network, config = self.learner.network, self._config
+        only_speaks = isinstance(beginning.config, LanguageTrainConfig)
+        load_part(
+            network.language if only_speaks else network,
+            beginning.weights,
+            source=config.init,
+            exceptions=config.init_except,
+        )
+        if only_speaks:
+            network.reset_observation_token()
+        self.learner.restart_averages()
+
+    def describe(self) -> str:
+        begun = f", begun with {self._config.init}" if self._config.init else ""
+        return super().describe() + begun
+
+    def _batch(self, sequences: Sequence[PackedSequence]) -> PicturedBatch:
+        return PicturedBatch.with_pictures(
+            sequences, self._config.model.image_size, self.learner.device
+        )
+
+    def _flops(self) -> float:
+        # The ViT's part depends on how many pictures a batch has, and is left out.
+        return self._config.step_tokens * training_flops_per_token(self._config.language)
+
+    def _said(self) -> dict[str, str]:
+        shown = self._data.shown
+        if shown is None:
+            return {}
+        texts: dict[str, str] = {}
+        with self.learner.averaged() as model, self.learner.autocast():
+            for index in range(len(shown)):
+                if len(texts) == self._config.num_answers:
+                    break
+                document = shown.document(index)
+                if document.images and len(document.turns) == 2:
+                    texts[str(len(texts))] = self._exchange(model, document)
+        return texts
+
+    def _exchange(self, model: VisionLanguageModel, document: Document) -> str:
+        question, right = document.turns
+        said = answer(
+            model,
+            self._data.vocabulary,
+            question.text,
+            document.images,
+            image_size=self._config.model.image_size,
+            drawn=GenerationConfig(max_new_tokens=self._config.sample_tokens, temperature=0.0),
+        )
+        asked = question.text or "(a caption)"
+        return f"{asked} -> {said} (right: {right.text})"
+
+    def write_checkpoint(self, path: Path, provenance: Mapping[str, Any]) -> None:
+        write_language_checkpoint(
+            LanguageCheckpoint(
+                weights=self.learner.ema,
+                config=self._config,
+                tokenizer=self._data.vocabulary.tokenizer.content(),
+                provenance={**provenance, **self._provenance(), "init": self._config.init},
+            ),
+            path,
+        )

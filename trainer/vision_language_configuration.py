@@ -1,0 +1,110 @@
+"""What the training of a vision-language model is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from trainer.data.text.encoding import Learnt
+from trainer.language_configuration import TextTrainConfig
+from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.models.requirements import require, require_positive
+from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision_language import VisionLanguageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageShape:
+    """A ViT whose tokens stand among a language model's words.
+
+    Attributes:
+        language: The language model. From a checkpoint (--init) it is that of the checkpoint.
+        vision: The ViT and its connector, likewise from a vision-language model's checkpoint.
+        image_size: Pixels a side that images are resized to.
+    """
+
+    language: LanguageConfig
+    vision: VisionTransformerConfig
+    image_size: int = 96
+
+    def __post_init__(self) -> None:
+        require_positive(self, "image_size")
+        size = self.vision.token_size
+        require(
+            self.image_size % size == 0,
+            "model.image_size",
+            f"a multiple of {size} (vision.patch_size x vision.shuffle_factor)",
+            self.image_size,
+        )
+
+    @property
+    def tokens_per_image(self) -> int:
+        return self.vision.num_tokens(self.image_size, self.image_size)
+
+    def network(self, image_token: int) -> VisionLanguageConfig:
+        return VisionLanguageConfig(
+            language=self.language, vision=self.vision, image_token=image_token
+        )
+
+
+def _smallest_shape() -> VisionLanguageShape:
+    return VisionLanguageShape(
+        language=LanguageConfig(
+            transformer=TransformerConfig(width=64, depth=2, num_heads=2),
+            vocabulary_size=512,
+            context_length=128,
+        ),
+        vision=VisionTransformerConfig(
+            width=64,
+            depth=2,
+            num_heads=2,
+            feed_forward_width=128,
+            patch_size=12,
+            image_size=96,
+            shuffle_factor=2,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageTrainConfig(TextTrainConfig):
+    """One training run of a model that answers about pictures.
+
+    Attributes:
+        name: The model's name, in reports.
+        init: Checkpoint of a language model, or of a vision-language model, to begin with; without
+            one all begins at random.
+        init_except: Its tensors, by name or by beginning, that may be missing or unexpected.
+        num_answers: Held-out pictures that the model is asked about at each measurement.
+        model: The network.
+    """
+
+    kind: ClassVar[str] = "vision_language"
+    learnt: ClassVar[Learnt] = "answers"
+    language_field: ClassVar[str] = "model.language"
+    # Of a run that has begun the weights are its own.
+    may_change: ClassVar[tuple[str, ...]] = (*TextTrainConfig.may_change, "data", "init")
+
+    name: str = "vision_language_model"
+    init: str = ""
+    init_except: tuple[str, ...] = ()
+    num_answers: int = 3
+    model: VisionLanguageShape = field(default_factory=_smallest_shape)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.num_answers >= 0, "num_answers", "0 or more", self.num_answers)
+        require(
+            self.language.context_length > self.tokens_per_image,
+            "model.language.context_length",
+            f"more than the {self.tokens_per_image} tokens of an image",
+            self.language.context_length,
+        )
+
+    @property
+    def language(self) -> LanguageConfig:
+        return self.model.language
+
+    @property
+    def tokens_per_image(self) -> int:
+        return self.model.tokens_per_image
