@@ -1,4 +1,4 @@
-"""The `sim-client` program: `demos`, `evaluate`, `replay`, `tasks`, `watch`.
+"""The `sim-client` program: `captions`, `demos`, `evaluate`, `replay`, `tasks`, `watch`.
 
 Each verb's modules are imported when it is asked for, so that `--help` is there at once.
 """
@@ -48,6 +48,19 @@ def _demos(arguments: Sequence[str]) -> int:
         example="sim-client demos --task PickAndPlaceBox --num 100 --output demonstrations",
     )
     return record_demonstrations(config)
+
+
+def _captions(arguments: Sequence[str]) -> int:
+    from sim_client.captions.run import CaptionsConfig, run
+
+    return run(
+        _parsed(
+            CaptionsConfig,
+            "captions",
+            arguments,
+            example="sim-client captions --tasks one-arm --scenes 200 --output scenes",
+        )
+    )
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
@@ -125,6 +138,7 @@ def _watch(arguments: Sequence[str]) -> int:
 
 
 VERBS: Mapping[str, Verb] = {
+    "captions": Verb(summary="draw scenes and say what is to be seen", run=_captions),
     "demos": Verb(summary="record demonstrations by a scripted expert", run=_demos),
     "evaluate": Verb(summary="evaluate a served policy closed loop", run=_evaluate),
     "replay": Verb(summary="simulate an evaluated episode again, and compare", run=_replay),

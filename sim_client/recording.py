@@ -37,14 +37,14 @@ _MAX_DEATHS = 2
 # A teacher that fails more often than this is not one.
 _MAX_UNSUCCESSFUL_SHARE = 0.5
 _NUM_PLAIN_LINES = 10
-_SMALL = ImageSize(height=96, width=96)
+SMALL_IMAGE = ImageSize(height=96, width=96)
 
 
 class RecordingStoppedError(RuntimeError):
     """Recording can't go on; what is recorded stays. Exit code 1."""
 
 
-_IMAGE_SIZE = tyro.constructors.PrimitiveConstructorSpec(
+IMAGE_SIZE = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="WIDTHxHEIGHT",
     instance_from_str=lambda words: ImageSize.parse(words[0]),
@@ -67,7 +67,7 @@ class RecordingConfig:
     """Simulator processes."""
     cameras: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CAMERA[,CAMERA]")] = STATION_CAMERAS
     """Cameras to record, separated by commas."""
-    image_size: Annotated[ImageSize, _IMAGE_SIZE] = _SMALL
+    image_size: Annotated[ImageSize, IMAGE_SIZE] = SMALL_IMAGE
     """Size of each image in pixels."""
     noise: CommandNoise = field(default_factory=CommandNoise)
 
