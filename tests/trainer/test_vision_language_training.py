@@ -273,6 +273,26 @@ def test_text_alone_is_learnt_too(config: VisionLanguageTrainConfig, tmp_path: P
     assert isinstance(build_vision_language_model(checkpoint), VisionLanguageModel)
 
 
+def test_what_is_said_of_one_picture_is_held_out_together(
+    config: VisionLanguageTrainConfig, tmp_path: Path
+) -> None:
+    data = tmp_path / "pictures"
+    write_pictures(data, 12, with_text=False)
+    lines = (data / "captions.jsonl").read_text().splitlines()
+    (data / "captions.jsonl").write_text("\n".join(lines * 3) + "\n")
+    short = replace(
+        config, data=str(data), num_steps=1, checkpoint_steps=(), validation_documents=7
+    )
+    checkpoint = read_vision_language_checkpoint(train(short, tmp_path / "run"))
+    is_held_out = np.load(tmp_path / "run" / "corpus" / "is_held_out.npy").reshape(3, 12)
+    # Three pictures of three sentences each: the first number of whole ones that is enough.
+    assert is_held_out[0].sum() == 3
+    np.testing.assert_array_equal(is_held_out, is_held_out[:1].repeat(3, axis=0))
+    assert checkpoint.provenance["num_held_out_documents"] == 9
+    with pytest.raises(ConfigurationError, match="validation_documents.*left to learn from"):
+        train(replace(short, validation_documents=35), tmp_path / "other")
+
+
 def broken_picture(folder: Path) -> None:
     for file in folder.glob("*.jpg"):
         file.write_bytes(b"no picture")

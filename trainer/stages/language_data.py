@@ -5,6 +5,7 @@ Text becomes tokens once and stays beside the run:
     tokenizer.json        the one that was given, or one that was trained on the text
     corpus/training/      documents as tokens
     corpus/held_out/      those that are measured and never learnt from
+    corpus/is_held_out.npy    which of the data's documents these are, where there are pictures
 
 A run that goes on reads these, and of the data only the pictures.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from trainer.atomic_directory import remove_partial_directories
@@ -199,7 +201,7 @@ class TextOpening:
             held_out=held_out,
             num_documents=len(training),
             num_tokens=training.num_tokens,
-            num_held_out_documents=config.validation_documents,
+            num_held_out_documents=0 if held_out is None else len(corpora[1]),
             shown=self._chosen("held_out") if config.tokens_per_image and held_out else None,
             digest=hashlib.sha256("\n".join(sums).encode()).hexdigest(),
         )
@@ -237,10 +239,47 @@ class TextOpening:
 
     def _chosen(self, name: str) -> _Chosen:
         source = self.source or open_source(self.config.data)
-        places = permuted(np.arange(len(source)), len(source), 0, _HELD_OUT_STREAM)
-        is_held_out = places < self.config.validation_documents
+        is_held_out = self._is_held_out(source)
         wanted = is_held_out if name == "held_out" else ~is_held_out
         return _Chosen(source, np.flatnonzero(wanted).tolist())
+
+    def _is_held_out(self, source: TextSource) -> npt.NDArray[np.bool_]:
+        """By document. Of a picture all documents are held out or none, lest what was learnt about
+        it be measured; so they may be some more than were asked for."""
+        count = self.config.validation_documents
+        if not self.config.tokens_per_image:
+            return permuted(np.arange(len(source)), len(source), 0, _HELD_OUT_STREAM) < count
+        path = self.run.corpus / "is_held_out.npy"
+        if path.exists():
+            is_held_out = np.load(path)
+            if is_held_out.shape != (len(source),):
+                raise DataError(
+                    f"expected {len(is_held_out)} documents, as when the run began, got "
+                    f"{len(source)}",
+                    where=source.where,
+                )
+            return is_held_out
+        # Each picture, or document without one, by the first document that shows it.
+        first: dict[bytes, int] = {}
+        groups = np.arange(len(source))
+        for index in range(len(source)):
+            images = source.document(index).images
+            if images:
+                key = hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in images))
+                groups[index] = first.setdefault(key.digest(), index)
+        _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        places = permuted(np.arange(len(sizes)), len(sizes), 0, _HELD_OUT_STREAM)
+        order = np.argsort(places)
+        before = np.cumsum(sizes[order]) - sizes[order]
+        is_held_out = np.isin(group, order[before < count])
+        if is_held_out.all():
+            raise ConfigurationError(
+                f"validation_documents: expected fewer, so that a picture of {self.config.data} is "
+                f"left to learn from, got {count}"
+            )
+        with atomic_file(path) as file:
+            np.save(file, is_held_out)
+        return is_held_out
 
 
 class _Chosen(TextSource):
