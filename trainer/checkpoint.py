@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from policy_interface.contract import Contract
@@ -35,6 +34,7 @@ from trainer.checkpoint_files import (
     reading,
     write_checkpoint_files,
 )
+from trainer.checkpoint_weights import network_of
 from trainer.configuration import PolicyConfig, TrainConfig
 from trainer.configuration_json import config_to_json, policy_config_from_json
 from trainer.data.errors import DataError
@@ -85,19 +85,9 @@ class Checkpoint:
     def build_network(self) -> ChunkPolicy:
         """The network with these weights, in float32, in evaluation mode. Loading is strict."""
         prompts = self.build_prompts()
-        try:
-            # Nothing of the claimed size is made before the weights are known to have it.
-            with torch.device("meta"):
-                shapes = build_network(self.config, self.contract, self.transform, prompts)
-                shapes.load_state_dict(self.weights, strict=True, assign=True)
-            network = build_network(self.config, self.contract, self.transform, prompts)
-            weights = {name: tensor.float() for name, tensor in self.weights.items()}
-            network.load_state_dict(weights, strict=True)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"weights do not fit the configuration: {' '.join(str(error).split())}"
-            ) from error
-        return network.eval().requires_grad_(False)
+        return network_of(
+            lambda: build_network(self.config, self.contract, self.transform, prompts), self.weights
+        )
 
 
 def prompts_of(

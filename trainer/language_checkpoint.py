@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.checkpoint_files import (
     CheckpointError,
@@ -31,6 +30,7 @@ from trainer.checkpoint_files import (
     reading,
     write_checkpoint_files,
 )
+from trainer.checkpoint_weights import network_of
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.language_configuration import LanguageTrainConfig, TextTrainConfig
@@ -42,7 +42,6 @@ _FILES = (_WEIGHTS, _CONFIG, _TOKENIZER, _PROVENANCE)
 
 
 _Config = TypeVar("_Config", bound=TextTrainConfig)
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,38 +57,7 @@ class LanguageCheckpoint(Generic[_Config]):
 
     def build_model(self: LanguageCheckpoint[LanguageTrainConfig]) -> LanguageModel:
         """The model with these weights, in float32, in evaluation mode. Loading is strict."""
-        return self.filled(lambda: LanguageModel(self.config.model))
-
-    def filled(self, build: Callable[[], _Network]) -> _Network:
-        """A network with these weights, in evaluation mode. Raises CheckpointError where they are
-        not its own."""
-        try:
-            # Nothing of the claimed size is made before the weights are known to have it.
-            with torch.device("meta"):
-                shapes = build()
-        except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            raise CheckpointError(
-                f"no model has the shape of the configuration: {reason}"
-            ) from error
-        # A head that is the embedding has no weight of its own, here as in the file.
-        expected = dict(shapes.named_parameters())
-        differing = sorted(expected.keys() ^ self.weights.keys())
-        differing += [
-            f"{name} {tuple(self.weights[name].shape)}, not {tuple(parameter.shape)}"
-            for name, parameter in expected.items()
-            if name in self.weights and self.weights[name].shape != parameter.shape
-        ]
-        if differing:
-            raise CheckpointError(
-                f"weights do not fit the configuration: missing, unexpected or of another shape "
-                f"are {', '.join(differing)}"
-            )
-        network = build()
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                parameter.copy_(self.weights[name])
-        return network.eval().requires_grad_(False)
+        return network_of(lambda: LanguageModel(self.config.model), self.weights)
 
     def build_tokenizer(self) -> TextTokenizer:
         with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.checkpoint_files import CheckpointError
+from trainer.checkpoint_weights import network_of
 from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import IMAGE
 from trainer.language_checkpoint import LanguageCheckpoint, read_text_checkpoint
@@ -26,4 +27,4 @@ def build_vision_language_model(checkpoint: VisionLanguageCheckpoint) -> VisionL
     except DataError as error:
         raise CheckpointError(f"tokenizer.json: no token for images: {error}") from error
     shape = checkpoint.config.model.network(image_token)
-    return checkpoint.filled(lambda: VisionLanguageModel(shape))
+    return network_of(lambda: VisionLanguageModel(shape), checkpoint.weights)
