@@ -297,8 +297,9 @@ def test_words_alone_can_decide(
         },
     )
     left, right = policy.plan([told(black, "Go left."), told(black, "Go right.")], [0, 0])
-    assert positions(left)[:, 1].mean() == pytest.approx(0.1, abs=0.03)
-    assert positions(right)[:, 1].mean() == pytest.approx(-0.1, abs=0.03)
+    # Who did not listen would go the same way twice.
+    assert positions(left)[:, 1].mean() > 0.04
+    assert positions(right)[:, 1].mean() < -0.04
 
 
 def test_demonstrations_without_an_instruction_are_refused(
