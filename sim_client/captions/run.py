@@ -42,7 +42,7 @@ FIRST_SEED = 200_000_000
 class CaptionsConfig:
     """Draw scenes of tasks and say what is to be seen: data for a vision-language model."""
 
-    tasks: str = "one-arm"
+    tasks: str = "seen"
     """Names, separated by commas; or a set: all, one-arm, two-arms, seen, unseen."""
     scenes: int = 200
     """How many scenes, spread evenly over the tasks."""
@@ -84,10 +84,9 @@ def run(config: CaptionsConfig) -> int:
             tasks = get_tasks(config.tasks.split(","))
         except UnknownTaskError as error:
             return _complain(f"--tasks: {error}", _BAD_USAGE)
-        if config.output.exists() and any(config.output.iterdir()):
-            return _complain(
-                f"--output: {config.output} is there already; name another", _BAD_USAGE
-            )
+        output = config.output
+        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+            return _complain(f"--output: {output} is there already; name another", _BAD_USAGE)
         config.output.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{config.output.name}.", dir=config.output.parent))
         try:
@@ -144,12 +143,11 @@ def _pictures(
             if not numbers:
                 continue
             station = Station(task, cameras=sizes, depth=True, labels=True)
-            objects = [item.name for item in task.objects]
             for number in numbers:
                 rng = np.random.default_rng([config.seed, number])
                 station.reset(FIRST_SEED + int(rng.integers(2**31)))
                 for view in station.observe().cameras.values():
-                    seen = seen_objects(view, station.label_names(), objects)
+                    seen = seen_objects(view, station.label_names(), task.objects)
                     described = caption(seen, rng)
                     if described is not None:
                         asked = questions(seen, task.instructions, rng)

@@ -48,9 +48,8 @@ def questions(
         asked.append(
             Exchange(question=f"Where is the {each.name}?", answer=_sentence(f"{_where(each)}."))
         )
-        if each.colour is not None:
-            answer = _sentence(f"{each.colour}.")
-            asked.append(Exchange(question=f"What colour is the {each.name}?", answer=answer))
+        answer = _sentence(f"{each.colour}.")
+        asked.append(Exchange(question=f"What colour is the {each.name}?", answer=answer))
     asked += _comparisons(
         seen, "Which is further left", lambda each: each.column, least=_APART, rng=rng
     )
@@ -86,8 +85,8 @@ def _comparisons(
 
 
 def _placed(each: SeenObject) -> str:
-    words = each.name if each.colour is None else f"{each.colour} {each.name}"
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words} is {_where(each)}"
+    article = "an" if each.colour[0] in "aeiou" else "a"
+    return f"{article} {each.colour} {each.name} is {_where(each)}"
 
 
 def _where(each: SeenObject) -> str:

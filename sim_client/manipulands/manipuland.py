@@ -53,7 +53,11 @@ class Manipuland(Protocol):
     radius_m: of the circle about its z axis that holds its footprint.
     rest_height_m: of the origin over what it rests on, upright.
     top_m: of the face that other things stand on, over the origin.
+    colour: of its largest part.
     """
+
+    @property
+    def colour(self) -> Colour: ...
 
     @property
     def name(self) -> str: ...
