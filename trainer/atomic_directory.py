@@ -14,14 +14,17 @@ _PARTIAL_SUFFIX = ".partial"
 
 
 @contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path, *, may_be_empty: bool = False) -> Iterator[Path]:
     """Fill the directory that this yields; it takes its name when the block ends well.
 
+    may_be_empty: a directory of that name without anything in it is replaced.
     On an exception nothing is left. Raises FileExistsError if the path is there already.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        raise FileExistsError(f"{path}: already exists")
+    is_replaced = may_be_empty and path.is_dir() and not any(path.iterdir())
+    if path.exists() and not is_replaced:
+        what = "already exists, and is not an empty folder" if may_be_empty else "already exists"
+        raise FileExistsError(f"{path}: {what}")
     partial = Path(
         tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL_SUFFIX)
     )

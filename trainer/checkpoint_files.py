@@ -26,8 +26,7 @@ from trainer.configuration import TrainConfig, WeightsFormat
 
 CHECKPOINT_FORMAT = "assay.checkpoint/1"
 CONFIG_FILE = "config.json"
-
-_MANIFEST = "MANIFEST.json"
+MANIFEST_FILE = "MANIFEST.json"
 
 _DTYPES: Mapping[WeightsFormat, torch.dtype] = MappingProxyType(
     {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -71,7 +70,7 @@ def write_checkpoint_files(contents: Mapping[str, bytes], path: Path) -> str:
     }
     text = (json.dumps(manifest, indent=2) + "\n").encode()
     with atomic_directory(path) as directory:
-        for name, content in {**contents, _MANIFEST: text}.items():
+        for name, content in {**contents, MANIFEST_FILE: text}.items():
             (directory / name).write_bytes(content)
     return hashlib.sha256(text).hexdigest()
 
@@ -122,17 +121,24 @@ def checkpoint_kind(path: Path) -> str:
         return str(json_object({CONFIG_FILE: content}, CONFIG_FILE).get("kind", TrainConfig.kind))
 
 
+def file_names(path: Path) -> tuple[str, ...]:
+    """Those of its manifest, which is not one of them. Raises CheckpointError."""
+    return tuple(_read_manifest(path)[1])
+
+
 def _read_manifest(path: Path) -> tuple[bytes, Mapping[str, Any]]:
     """Its bytes, and its entry for each file."""
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise CheckpointError(f"{path}: {what}; expected the folder of a checkpoint")
     try:
-        text = (path / _MANIFEST).read_bytes()
+        text = (path / MANIFEST_FILE).read_bytes()
     except FileNotFoundError:
         final = path / "checkpoints" / "final"
         hint = f"; did you mean {final}?" if final.is_dir() else ""
-        raise CheckpointError(f"{path}: not a checkpoint: it has no {_MANIFEST}{hint}") from None
+        raise CheckpointError(
+            f"{path}: not a checkpoint: it has no {MANIFEST_FILE}{hint}"
+        ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     try:
@@ -140,7 +146,7 @@ def _read_manifest(path: Path) -> tuple[bytes, Mapping[str, Any]]:
         found, files = manifest["format"], manifest["files"]
         known = {(entry["bytes"], entry["sha256"]) for entry in files.values()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: {_MANIFEST} is malformed: {error!r}") from error
+        raise CheckpointError(f"{path}: {MANIFEST_FILE} is malformed: {error!r}") from error
     if found != CHECKPOINT_FORMAT or not known:
         raise CheckpointError(
             f"{path}: expected a checkpoint of {CHECKPOINT_FORMAT!r}, got {found!r} "
@@ -153,11 +159,13 @@ def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: listed in {_MANIFEST}, cannot be read: {error}") from error
+        raise CheckpointError(
+            f"{path}: listed in {MANIFEST_FILE}, cannot be read: {error}"
+        ) from error
     if len(content) != entry["bytes"]:
         raise CheckpointError(
             f"{path}: corrupt: expected {entry['bytes']} bytes, got {len(content)}"
         )
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise CheckpointError(f"{path}: corrupt: its SHA-256 is not that of {_MANIFEST}")
+        raise CheckpointError(f"{path}: corrupt: its SHA-256 is not that of {MANIFEST_FILE}")
     return content

@@ -22,6 +22,7 @@ Makes checkpoints: of robot policies from demonstrations, of language models fro
   trainer sample CHECKPOINT PROMPT                   let a language model go on from a prompt
   trainer inspect CHECKPOINT                         say what a checkpoint is
   trainer import foundry FOLDER --output MODEL       make a model of VLA Foundry ours
+  trainer export hf CHECKPOINT --output FOLDER       make a repository for the Hugging Face hub
   trainer data VERB ...                              convert, check and show robot data
 
 example:
@@ -33,7 +34,7 @@ example:
 `trainer VERB --help` lists a verb's options.
 """
 
-_VERBS = ("train", "list", "show", "sample", "inspect", "import", "data")
+_VERBS = ("train", "list", "show", "sample", "inspect", "import", "export", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(verb, _VERBS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return _complain(f"unknown verb {verb!r}{hint}; there are {', '.join(_VERBS)}", 2)
-    if verb in ("data", "import"):
+    if verb in ("data", "import", "export"):
         return _run_apart(verb, rest)
     try:
         # Here and not above: they need torch, which a user may lack, and seconds to import.
@@ -72,6 +73,7 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
     """Verbs that train nothing; most of `data` needs no torch."""
     from policy_interface.usage import UsageError
     from trainer.data.errors import DataError
+    from trainer.exporting.errors import ExportError
     from trainer.importing.errors import ImportingError
 
     try:
@@ -79,6 +81,10 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
             from trainer.importing.verb import run_import
 
             return run_import(words)
+        if verb == "export":
+            from trainer.exporting.verb import run_export
+
+            return run_export(words)
         from trainer.data.command_line import run_data_verb
 
         return run_data_verb(words)
@@ -88,7 +94,7 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
             raise
         extra = "data" if verb == "data" else "train"
         return _complain(f"{missing} is not installed: pip install 'assay[{extra}]'", 2)
-    except (DataError, UsageError, ImportingError) as error:
+    except (DataError, UsageError, ImportingError, ExportError) as error:
         return _complain(str(error), 2)
     except OSError as error:
         return _complain(str(error), 1)
