@@ -19,8 +19,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 from torch import Tensor
 
@@ -41,16 +43,28 @@ from trainer.data.errors import DataError
 from trainer.data.robot_transform import RobotTransform
 from trainer.data.text.prompts import Prompts
 from trainer.data.text.tokenizer import TextTokenizer
+from trainer.foundry.configuration import FoundryPolicyConfig
+from trainer.foundry.network import FoundryPolicy
+from trainer.foundry.observations import FoundryObservations
+from trainer.foundry.prompts import FoundryPrompts
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.observation_reading import NewestObservation, ObservationReader
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 _NORMALIZATION, _CONTRACT, _PROVENANCE = "normalization.json", "contract.json", "provenance.json"
 _TOKENIZER = "tokenizer.json"
 _FILES = (_WEIGHTS, _CONFIG, _NORMALIZATION, _CONTRACT, _PROVENANCE)
-_POLICY_KINDS = (TrainConfig.kind, VisionLanguageActionTrainConfig.kind)
+_TOLD_KINDS = (VisionLanguageActionTrainConfig.kind, FoundryPolicyConfig.kind)
+_POLICY_KINDS = (TrainConfig.kind, *_TOLD_KINDS)
+
+
+class InstructionPrompts(Protocol):
+    def encode(self, instruction: str) -> npt.NDArray[np.int64]:
+        """Tokens (S,), padded in front. Raises DataError for one that cannot be told."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +75,7 @@ class Checkpoint:
     """
 
     weights: Mapping[str, Tensor]
-    config: PolicyConfig
+    config: PolicyConfig | FoundryPolicyConfig
     transform: RobotTransform
     contract: Contract
     provenance: Mapping[str, Any]
@@ -69,24 +83,33 @@ class Checkpoint:
     num_bytes: int | None = None
     tokenizer: Mapping[str, Any] | None = None
 
-    def build_prompts(self) -> Prompts | None:
+    def build_prompts(self) -> InstructionPrompts | None:
         """How an instruction is told, if it is. Raises CheckpointError for a tokenizer that is
         none, or not of such a policy."""
-        if not isinstance(self.config, VisionLanguageActionTrainConfig):
+        config = self.config
+        if config.kind not in _TOLD_KINDS:
             return None
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / _TOKENIZER
             path.write_text(json.dumps(self.tokenizer))
             try:
-                return prompts_of(self.config, self.contract, TextTokenizer(path))
+                tokenizer = TextTokenizer(path)
+                if isinstance(config, FoundryPolicyConfig):
+                    return FoundryPrompts(tokenizer, config.model)
+                assert isinstance(config, VisionLanguageActionTrainConfig)
+                return prompts_of(config, self.contract, tokenizer)
             except DataError as error:
                 raise CheckpointError(str(error).replace(str(path), _TOKENIZER)) from error
 
     def build_network(self) -> ChunkPolicy:
         """The network with these weights, in float32, in evaluation mode. Loading is strict."""
+        config, transform = self.config, self.transform
+        if isinstance(config, FoundryPolicyConfig):
+            return network_of(lambda: build_foundry_network(config, transform), self.weights)
         prompts = self.build_prompts()
+        assert prompts is None or isinstance(prompts, Prompts)
         return network_of(
-            lambda: build_network(self.config, self.contract, self.transform, prompts), self.weights
+            lambda: build_network(config, self.contract, transform, prompts), self.weights
         )
 
 
@@ -132,6 +155,25 @@ def build_network(
     )
 
 
+def build_foundry_network(config: FoundryPolicyConfig, transform: RobotTransform) -> FoundryPolicy:
+    return FoundryPolicy(
+        config.model, chunk_length=transform.chunk_length, action_size=transform.num_numbers
+    )
+
+
+def build_reader(checkpoint: Checkpoint) -> ObservationReader:
+    """How observations become what the checkpoint's network is given. Raises CheckpointError."""
+    config, contract, transform = checkpoint.config, checkpoint.contract, checkpoint.transform
+    if isinstance(config, FoundryPolicyConfig):
+        missing = sorted(set(config.model.cameras) - set(contract.cameras))
+        if missing:
+            raise CheckpointError(
+                f"contract.json: expected cameras {missing}, which pictures are of"
+            )
+        return FoundryObservations(config.model, contract, transform)
+    return NewestObservation(contract, transform)
+
+
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
     """Write atomically and return the digest. Raises FileExistsError, OSError."""
     contents = {
@@ -154,7 +196,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         what = "a language model; `trainer sample` lets it speak"
         what = what if kind == "language" else repr(kind)
         raise CheckpointError(f"{path}: expected a policy's checkpoint, got that of {what}")
-    has_tokenizer = kind != TrainConfig.kind
+    has_tokenizer = kind in _TOLD_KINDS
     files = read_checkpoint_files(path, (*_FILES, _TOKENIZER) if has_tokenizer else _FILES)
     contents = files.contents
     with reading(path):

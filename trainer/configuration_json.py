@@ -7,10 +7,11 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from trainer.configuration import ConfigurationError, PolicyConfig, TrainConfig
+from trainer.foundry.configuration import FoundryPolicyConfig
 from trainer.run_configuration import KINDS, RunConfig
 
 _Config = TypeVar("_Config")
@@ -36,20 +37,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def config_to_json(config: RunConfig | PolicyConfig) -> str:
+def config_to_json(config: RunConfig | PolicyConfig | FoundryPolicyConfig) -> str:
     return json.dumps({"kind": config.kind, **dataclasses.asdict(config)}, indent=2) + "\n"
 
 
-def policy_config_from_json(text: str) -> PolicyConfig:
-    """A policy's. Raises ConfigurationError for anything else, naming the field."""
-    config = config_from_json(text)
-    if not isinstance(config, PolicyConfig):
+def policy_config_from_json(text: str) -> PolicyConfig | FoundryPolicyConfig:
+    """A policy's, trained here or imported. Raises ConfigurationError for anything else, naming
+    the field."""
+    config = _of_kind(text, {**KINDS, FoundryPolicyConfig.kind: FoundryPolicyConfig})
+    if not isinstance(config, PolicyConfig | FoundryPolicyConfig):
         raise ConfigurationError(f"kind: expected a policy's, got {config.kind!r}")
     return config
 
 
 def config_from_json(text: str) -> RunConfig:
-    """Of any kind. Raises ConfigurationError for what is no configuration, naming the field."""
+    """Of any kind that is trained. Raises ConfigurationError for what is no configuration, naming
+    the field."""
+    return _of_kind(text, KINDS)
+
+
+def _of_kind(text: str, kinds: Mapping[str, type[_Config]]) -> _Config:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -58,11 +65,11 @@ def config_from_json(text: str) -> RunConfig:
         raise ConfigurationError(f"configuration: expected an object, got {fields!r:.80}")
     # Once there were policies alone, and nothing said so.
     kind = fields.pop("kind", TrainConfig.kind)
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigurationError(
-            f"kind: expected one of {list(KINDS)}, got {kind!r}{did_you_mean(str(kind), KINDS)}"
+            f"kind: expected one of {list(kinds)}, got {kind!r}{did_you_mean(str(kind), kinds)}"
         )
-    return _read_dataclass(KINDS[kind], fields, "")
+    return _read_dataclass(kinds[kind], fields, "")
 
 
 def config_differences(first: RunConfig, second: RunConfig) -> list[str]:

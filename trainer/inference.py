@@ -5,7 +5,7 @@ Axes: B request, T timestep of the chunk, A numbers an action, K conditioning to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,14 +36,20 @@ from policy_interface.types import (
     RobotState,
 )
 from trainer.batch_invariance import InvariantRows, RowFunction
-from trainer.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from trainer.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    InstructionPrompts,
+    build_reader,
+    read_checkpoint,
+)
 from trainer.configuration_json import config_to_json
 from trainer.data.errors import DataError
 from trainer.data.robot_transform import RobotTransform
-from trainer.data.text.prompts import Prompts
 from trainer.models.chunk_policy import ChunkPolicy, Scene, integrate_flow
 from trainer.models.guided_flow import integrate_guided_flow, soft_mask
 from trainer.models.policy_network import images_to_input
+from trainer.observation_reading import ObservationReader, motion_arrays
 
 NoiseSource = np.random.Generator | int
 
@@ -59,7 +65,7 @@ class Policy:
     """Plans for any number of episodes at once; it keeps no state between calls.
 
     chunk_length: actions a plan. open_loop_steps: how many of them to execute before replanning.
-    num_observations: observations that a plan looks at, the newest last.
+    reader: how observations become what the network is given.
     precision: of activations and of the weights they are multiplied with.
     prompts: how an instruction is told, to a policy that is.
     batch_invariant: a request's chunk depends on its own observations, noise and guidance alone,
@@ -74,10 +80,15 @@ class Policy:
     device: torch.device
     transform: RobotTransform
     network: ChunkPolicy
-    prompts: Prompts | None = None
-    num_observations: int = 1
+    reader: ObservationReader
+    prompts: InstructionPrompts | None = None
     precision: ServingPrecision = "float32"
     batch_invariant: bool = True
+
+    @property
+    def num_observations(self) -> int:
+        """That a plan looks at, the newest last."""
+        return self.reader.num_observations
 
     def plan(
         self, observations: Sequence[Sequence[Observation]], noise: Sequence[NoiseSource]
@@ -174,11 +185,11 @@ class Policy:
     def _encode_together(self, requests: Sequence[_Request]) -> Scene:
         images = {
             name: images_to_input(
-                torch.from_numpy(
-                    np.stack([each.observation.cameras[name].rgb for each in requests])
-                ).to(self.device)
+                torch.from_numpy(np.stack([each.pictures[name] for each in requests])).to(
+                    self.device
+                )
             )
-            for name in self.contract.cameras
+            for name in requests[0].pictures
         }
         prompt = None
         if self.prompts is not None:
@@ -196,7 +207,13 @@ class Policy:
         def flow(noise_BTA: Tensor, *scene: Tensor) -> Tensor:
             head = self.network.chunk_head
             with self._autocast():
-                return integrate_flow(head, head.read(*scene), noise_BTA, self.num_flow_steps)
+                return integrate_flow(
+                    head,
+                    head.read(*scene),
+                    noise_BTA,
+                    self.num_flow_steps,
+                    bound=self.network.bound,
+                )
 
         return InvariantRows(flow) if self.batch_invariant else flow
 
@@ -212,6 +229,7 @@ class Policy:
                     self.num_flow_steps,
                     known_BTA=known_BTA,
                     weight_BT=weight_BT,
+                    bound=self.network.bound,
                 )
 
         return InvariantRows(flow) if self.batch_invariant else flow
@@ -249,13 +267,14 @@ _GUIDED = ("noise", "known", "weight")
 class _Request:
     """One request in numbers, in the space of the plan that it asks for.
 
-    anchor_poses: (arms, 4, 4). proprioception: (A,). noise: (T, A).
+    pictures: (H, W, 3) each, as the network is given them.
+    anchor_poses: (arms, 4, 4). proprioception: (P,). noise: (T, A).
     known, weight: (T, A) and (T,), what the plan should agree with and how far; None for a plan
         that is free.
     prompt: (S,) tokens of a policy that is told what to do.
     """
 
-    observation: Observation
+    pictures: Mapping[str, npt.NDArray[np.uint8]]
     anchor_poses: FloatArray
     proprioception: FloatArray
     noise: FloatArray
@@ -284,6 +303,8 @@ class _Request:
             )
         newest = history[-1]
         broken = violations(contract, newest)
+        for age, older in enumerate(reversed(history[:-1]), start=1):
+            broken += [f"{age} step(s) ago: {it}" for it in violations(contract, older)]
         old = guidance.actions[: policy.chunk_length] if guidance is not None else ()
         for step, action in enumerate(old):
             broken += [f"guidance, step {step}: {it}" for it in action_violations(contract, action)]
@@ -295,12 +316,12 @@ class _Request:
                 broken.append(str(error))
         if broken:
             raise ContractError(f"request {index}: {'; '.join(broken)}")
-        anchor_poses, anchor_widths_m = _to_arrays(contract, [newest.actual])
+        anchor_poses, _ = motion_arrays(contract, [newest.actual])
         known, weight = None, None
         if guidance is not None and old:
             # The last one fills up what is not known, where it weighs nothing.
             filled = [*old, *[old[-1]] * (policy.chunk_length - len(old))]
-            known = transform.encode_actions(anchor_poses[0], *_to_arrays(contract, filled))
+            known = transform.encode_actions(anchor_poses[0], *motion_arrays(contract, filled))
             weight = soft_mask(
                 num_frozen=min(guidance.num_frozen, len(old)),
                 num_known=len(old),
@@ -308,23 +329,14 @@ class _Request:
             )
         shape = (policy.chunk_length, transform.num_numbers)
         return _Request(
-            observation=newest,
+            pictures=policy.reader.pictures(history),
             anchor_poses=anchor_poses[0],
-            proprioception=transform.encode_proprioception(anchor_poses[0], anchor_widths_m[0]),
+            proprioception=policy.reader.state(history),
             noise=np.random.default_rng(noise).standard_normal(shape),
             known=known,
             weight=weight,
             prompt=prompt,
         )
-
-
-def _to_arrays(
-    contract: Contract, states: Sequence[RobotState | Action]
-) -> tuple[FloatArray, FloatArray]:
-    """(N, arms, 4, 4) and (N, grippers), in the contract's order."""
-    poses = [[each.poses[arm].matrix() for arm in contract.arms] for each in states]
-    widths_m = [[each.gripper_widths_m[name] for name in contract.grippers] for each in states]
-    return np.array(poses), np.array(widths_m).reshape(len(states), len(contract.grippers))
 
 
 def load_policy(
@@ -356,6 +368,7 @@ def load_policy(
         raise ValueError(f"num_flow_steps: expected at least 1, got {steps}")
     try:
         prompts, network = checkpoint.build_prompts(), checkpoint.build_network()
+        reader = build_reader(checkpoint)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if precision == "bfloat16":
@@ -370,6 +383,7 @@ def load_policy(
         device=torch_device,
         transform=checkpoint.transform,
         network=network,
+        reader=reader,
         prompts=prompts,
         precision=precision,
         batch_invariant=torch_device.type == "cpu" if batch_invariant is None else batch_invariant,

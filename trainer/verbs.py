@@ -341,7 +341,7 @@ def _identity(checkpoint: Checkpoint | LanguageCheckpoint[Any]) -> dict[str, Any
 def _origin(checkpoint: Checkpoint | LanguageCheckpoint[Any]) -> dict[str, Any]:
     return {
         "data_sha256": checkpoint.provenance.get("data_sha256"),
-        "seed": checkpoint.config.seed,
+        "seed": checkpoint.provenance.get("seed"),
         "created": checkpoint.provenance.get("created"),
         "training_s": checkpoint.provenance.get("training_s"),
         "git_sha": checkpoint.provenance.get("git_sha"),

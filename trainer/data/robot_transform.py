@@ -88,10 +88,10 @@ class RobotTransform:
                     f"{label} statistics: expected {list(layout.names)}, "
                     f"got {list(normalizer.names)}"
                 )
-        if self.action.is_per_timestep and len(self.action.center) != self.chunk_length:
+        steps = len(self.action.center) + self.action.first_step
+        if self.action.is_per_timestep and steps != self.chunk_length:
             raise NormalizationError(
-                f"action statistics: expected {self.chunk_length} timesteps, "
-                f"got {len(self.action.center)}"
+                f"action statistics: expected {self.chunk_length} timesteps, got {steps}"
             )
 
     @property
@@ -101,11 +101,11 @@ class RobotTransform:
 
     @cached_property
     def _action_layout(self) -> ResolvedLayout:
-        return _resolved(self.arms, self.grippers)[0]
+        return robot_layouts(self.arms, self.grippers)[0]
 
     @cached_property
     def _state_layout(self) -> ResolvedLayout:
-        return _resolved(self.arms, self.grippers)[1]
+        return robot_layouts(self.arms, self.grippers)[1]
 
     @staticmethod
     def fit(
@@ -162,9 +162,27 @@ class RobotTransform:
         self, anchor_poses: FloatArray, poses: FloatArray, widths_m: FloatArray
     ) -> FloatArray:
         """Anchor X_TE (..., A, 4, 4), actions (..., T, A, 4, 4) and (..., T, G) to (..., T, D)."""
-        values = _values("action", self.arms, self.grippers, poses, widths_m)
-        anchor = _values("actual", self.arms, (), anchor_poses, np.empty(0))
-        return self.action.normalize(self._action_layout.encode(values, anchor))
+        return self.action.normalize(
+            self._relative(anchor_poses, poses, widths_m), self._first_step
+        )
+
+    def encode_past_actions(
+        self, anchor_poses: FloatArray, poses: FloatArray, widths_m: FloatArray
+    ) -> FloatArray:
+        """Those of the P steps before the anchor: (P, A, 4, 4) and (P, G) to (P, D).
+
+        Raises NormalizationError for steps that the statistics do not cover.
+        """
+        return self.action.normalize(self._relative(anchor_poses, poses, widths_m), -len(poses))
+
+    def encode_states(self, poses: FloatArray, widths_m: FloatArray) -> FloatArray:
+        """Measured ones of several steps, the anchor's last: (N, A, 4, 4) and (N, G) to (N, D).
+
+        Raises NormalizationError for steps that the statistics do not cover.
+        """
+        values = _values("actual", self.arms, self.grippers, poses, widths_m)
+        numbers = self._state_layout.encode(values, {})
+        return self.proprioception.normalize(numbers, 1 - len(poses))
 
     def decode_actions(
         self, anchor_poses: FloatArray, chunk: npt.ArrayLike
@@ -174,12 +192,24 @@ class RobotTransform:
         Raises NormalizationError for a chunk of another length or with NaN, and
         InvalidValueError where six numbers make no rotation.
         """
-        numbers = self.action.denormalize(chunk)
+        numbers = self.action.denormalize(chunk, self._first_step)
         anchor = _values("actual", self.arms, (), anchor_poses, np.empty(0))
         decoded = self._action_layout.decode(numbers, anchor)
         poses = np.stack([decoded[f"action/pose/{arm}"] for arm in self.arms], axis=-3)
         widths = [decoded[f"action/width_m/{gripper}"] for gripper in self.grippers]
         return poses, np.stack(widths, axis=-1) if widths else np.empty((*numbers.shape[:-1], 0))
+
+    @property
+    def _first_step(self) -> int | None:
+        """Of a chunk: statistics that begin before the anchor cover more than it."""
+        return 0 if self.action.first_step else None
+
+    def _relative(
+        self, anchor_poses: FloatArray, poses: FloatArray, widths_m: FloatArray
+    ) -> FloatArray:
+        values = _values("action", self.arms, self.grippers, poses, widths_m)
+        anchor = _values("actual", self.arms, (), anchor_poses, np.empty(0))
+        return self._action_layout.encode(values, anchor)
 
     def to_json(self) -> str:
         fields = {
@@ -230,7 +260,7 @@ def motion_statistics(
     Anchors (N, A, 4, 4) and (N, G); actions (N, T, A, 4, 4) and (N, T, G), of which those `valid`
     (N, T) count.
     """
-    action_layout, state_layout = _resolved(arms, grippers)
+    action_layout, state_layout = robot_layouts(arms, grippers)
     anchor = _values("actual", arms, grippers, anchor_poses, anchor_widths_m)
     chunks = action_layout.encode(
         _values("action", arms, grippers, action_poses, action_widths_m), anchor
@@ -250,7 +280,7 @@ def motion_statistics(
     return action, proprioception
 
 
-def _resolved(
+def robot_layouts(
     arms: tuple[str, ...], grippers: tuple[str, ...]
 ) -> tuple[ResolvedLayout, ResolvedLayout]:
     """Of actions and of proprioception."""

@@ -8,8 +8,10 @@ from typing import Any
 
 from policy_interface.printable import printable
 from trainer.checkpoint import Checkpoint
+from trainer.configuration import PolicyConfig
 from trainer.exporting.evaluation import Evaluation, TaskResult
 from trainer.exporting.markdown import code, escaped, front_matter, in_words, table
+from trainer.foundry.configuration import FoundryPolicyConfig
 from trainer.language_checkpoint import LanguageCheckpoint
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
@@ -33,7 +35,7 @@ def policy_card(
 ) -> str:
     """folder: the repository's name, where the reader will have it."""
     contract, config = checkpoint.contract, checkpoint.config
-    is_told = isinstance(config, VisionLanguageActionTrainConfig)
+    is_told = isinstance(config, VisionLanguageActionTrainConfig | FoundryPolicyConfig)
     what = "vision-language-action" if is_told else "imitation-learning"
     head = _head("robotics", ["robotics", what, "flow-matching"], license_id)
     if evaluation is not None:
@@ -106,7 +108,7 @@ def language_card(
         ],
         _section("Use", _commands(_INSTALL_TRAINER, folder, sample)),
         _section("What it is", _table(facts)),
-        _section("Training", _table(training + _run(checkpoint))),
+        _section("Training", _table(training + _run(provenance))),
         _section("Provenance", _table(_provenance(checkpoint))),
     )
 
@@ -165,23 +167,28 @@ def _acting(checkpoint: Checkpoint) -> Rows:
 
 
 def _policy_training(checkpoint: Checkpoint) -> Rows:
-    told = checkpoint.provenance
+    told, config = checkpoint.provenance, checkpoint.config
+    if not isinstance(config, PolicyConfig):
+        return [
+            ("trained by", "VLA Foundry"),
+            ("imported from", in_words(told.get("imported_from"))),
+        ]
     return [
         ("tasks", in_words(told.get("tasks"))),
         ("demonstrations", in_words(told.get("num_episodes"))),
         ("of them trained on", in_words(told.get("num_training_episodes"))),
         ("frames", in_words(told.get("num_frames"))),
         ("optimizer steps", _steps(told)),
-        ("windows a step", f"{checkpoint.config.batch_size}"),
+        ("windows a step", f"{config.batch_size}"),
         ("error on held-out demonstrations", _error(told.get("held_out_action_error"))),
-        *_run(checkpoint),
+        *_run(told),
     ]
 
 
-def _run(checkpoint: Checkpoint | LanguageCheckpoint[Any]) -> Rows:
-    seconds = checkpoint.provenance.get("training_s")
+def _run(told: Mapping[str, Any]) -> Rows:
+    seconds = told.get("training_s")
     return [
-        ("seed", f"{checkpoint.config.seed}"),
+        ("seed", in_words(told.get("seed"))),
         ("time of training", "unknown" if seconds is None else f"{in_words(seconds)} s"),
     ]
 

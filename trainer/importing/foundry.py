@@ -4,6 +4,7 @@
     vlm_config_model.yaml     the vision-language model's, under a policy on one of its own
     config_normalizer.yaml    how actions and states were scaled
     stats.json                the statistics for it
+    preprocessing_config.yaml how pictures were resized
     checkpoints/checkpoint_N.pt, ema_N.pt
 
 Tensors are read with `weights_only`: a stranger's file runs no code here.
@@ -102,6 +103,7 @@ def import_foundry(source: str, *, checkpoint: str | None = None) -> Imported:
         "imported_from": str(file),
         "data": dict(data.fields),
         "normalizer": _read_yaml(normalizer) if normalizer.is_file() else None,
+        "preprocessing": _read_preprocessing(root),
     }
     return Imported(
         network=network.eval(),
@@ -155,6 +157,17 @@ def _policy(
         objective=flow_config(model),
     )
     return config, weights
+
+
+def _read_preprocessing(root: Location) -> dict[str, Any] | None:
+    """The first data set's, where there is one for each; older folders name the file otherwise."""
+    for name in ("preprocessing_config.yaml", "preprocessing_configs.yaml"):
+        if (root / name).is_file():
+            fields: Any = _read_yaml(root / name)
+            if fields and all(isinstance(key, int) for key in fields):
+                fields = fields.get(0)
+            return fields if isinstance(fields, dict) else None
+    return None
 
 
 class _Loader(yaml.SafeLoader):

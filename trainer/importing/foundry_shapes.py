@@ -69,6 +69,23 @@ class Section:
             raise ImportingError(f"{self.name}.{key} is missing; the model cannot be built without")
         return self.get(key, 0)
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of names; none where the file has none."""
+        values = self.fields.get(key) or []
+        if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+            raise self.unexpected(key, "a list of names", values)
+        return tuple(values)
+
+    def pair(self, key: str, default: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Two whole numbers."""
+        values = self.fields.get(key)
+        if values is None:
+            return default
+        is_pair = isinstance(values, list) and len(values) == 2
+        if not is_pair or not all(type(each) is int and 0 < each < 2**31 for each in values):
+            raise self.unexpected(key, "two numbers of pixels", values)
+        return values[0], values[1]
+
     def part(self, key: str) -> Section:
         value = self.fields.get(key) or {}
         if not isinstance(value, Mapping):

@@ -35,7 +35,12 @@ class ChunkHead(Protocol):
 
 
 class ChunkPolicy(nn.Module, ABC):
-    """Images, state and perhaps an instruction to chunks of actions in normalised numbers."""
+    """Images, state and perhaps an instruction to chunks of actions in normalised numbers.
+
+    bound: a chunk is kept within this of zero after each flow step; None for no bound.
+    """
+
+    bound: float | None = None
 
     @property
     @abstractmethod
@@ -67,12 +72,20 @@ class ChunkPolicy(nn.Module, ABC):
         """Chunks (B, T, A) in normalised numbers. The images are encoded once."""
         head = self.chunk_head
         conditioning = head.read(*self.encode(images, proprioception_BP, token_BS))
-        return integrate_flow(head, conditioning, noise_BTA, num_flow_steps)
+        return integrate_flow(head, conditioning, noise_BTA, num_flow_steps, bound=self.bound)
 
 
-def integrate_flow(head: ChunkHead, conditioning: Any, noise_BTA: Tensor, num_steps: int) -> Tensor:
+def integrate_flow(
+    head: ChunkHead,
+    conditioning: Any,
+    noise_BTA: Tensor,
+    num_steps: int,
+    *,
+    bound: float | None = None,
+) -> Tensor:
     """From noise to a chunk by exactly `num_steps` Euler steps of length 1 / num_steps.
 
+    bound: as ChunkPolicy has it.
     The last step has 1 - t equal to its own length, so it lands on the prediction itself.
     """
     x_BTA = noise_BTA
@@ -81,4 +94,6 @@ def integrate_flow(head: ChunkHead, conditioning: Any, noise_BTA: Tensor, num_st
         clean_BTA = head(x_BTA, time_B, conditioning)
         # (1 / n) / (1 - step / n), without the rounding of the two fractions.
         x_BTA = x_BTA + (clean_BTA - x_BTA) / (num_steps - step)
+        if bound is not None:
+            x_BTA = x_BTA.clamp(-bound, bound)
     return x_BTA

@@ -48,10 +48,12 @@ def integrate_guided_flow(
     *,
     known_BTA: Tensor,
     weight_BT: Tensor,
+    bound: float | None = None,
 ) -> Tensor:
     """From noise to a chunk that agrees with `known_BTA` as far as `weight_BT` says.
 
     By the Euler steps of `integrate_flow`; steps of weight 1 end at what is known, exactly.
+    bound: as ChunkPolicy has it; what is known is under none.
     """
     weight_BT1 = weight_BT[..., None]
     is_free_BT1 = (weight_BT1 < 1).to(noise_BTA.dtype)
@@ -71,6 +73,8 @@ def integrate_guided_flow(
             + (agreed_BTA - x_BTA) / (num_steps - step)
             + (_guidance_weight(time) / num_steps) * is_free_BT1 * guidance_BTA
         )
+        if bound is not None:
+            x_BTA = torch.where(weight_BT1 < 1, x_BTA.clamp(-bound, bound), x_BTA)
     return x_BTA
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from trainer.atomic_file import atomic_file
 from trainer.data.errors import DataError
@@ -19,6 +19,15 @@ PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 SYSTEM, USER, ASSISTANT, IMAGE = "<|system|>", "<|user|>", "<|assistant|>", "<|image|>"
 SPECIAL_TOKENS: Final = (PAD, BEGIN, END, SYSTEM, USER, ASSISTANT, IMAGE)
 _NUM_BYTES = 256
+
+
+class TemplateToken(NamedTuple):
+    """start, stop: its place in the text."""
+
+    number: int
+    start: int
+    stop: int
+    is_special: bool
 
 
 class TextTokenizer:
@@ -46,6 +55,23 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Of plain text, without special tokens."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_template(self, text: str) -> list[TemplateToken]:
+        """Of text of ours, in which a special token's name is that token."""
+        specials = self._tokenizer.get_added_tokens_decoder().keys()
+        self._tokenizer.encode_special_tokens = False
+        try:
+            found = self._tokenizer.encode(text, add_special_tokens=False)
+        finally:
+            self._tokenizer.encode_special_tokens = True
+        return [
+            TemplateToken(number, *place, number in specials)
+            for number, place in zip(found.ids, found.offsets, strict=True)
+        ]
+
+    def added_tokens(self) -> list[str]:
+        """Those that it puts around any text by itself."""
+        return self._tokenizer.encode("", add_special_tokens=True).tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Special tokens are left out."""

@@ -1,0 +1,1 @@
+"""Policies of VLA Foundry, served here as they are served there."""

@@ -1,0 +1,155 @@
+"""What serving a policy of VLA Foundry takes, as a checkpoint's config.json holds it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+from trainer.configuration import ServingConfig, WeightsFormat
+from trainer.models.action.configuration import ObservationTokenConfig
+from trainer.models.language.configuration import LanguageConfig
+from trainer.models.requirements import require, require_choice, require_positive
+from trainer.models.vision.configuration import VisionTransformerConfig
+
+ResizeMethod = Literal["center_crop", "resize_no_crop", "resize_fit"]
+
+# Of a camera at a control step from now: scene_right_0_t-1.
+_PICTURE = re.compile(r"(.+)_t(-[1-9][0-9]*|0)")
+_MAX_PAST_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureConfig:
+    """How a camera's picture becomes the network's.
+
+    Attributes:
+        width: Pixels that it is resized to, by Lanczos' filter.
+        height: Pixels that it is resized to.
+        method: The whole stretched; its middle, to fill; or all of it on black, to fit.
+        crop_width: Pixels of the middle that are then kept, at most.
+        crop_height: Pixels of the middle that are then kept, at most.
+        side: Of the square that it is then resized to, bilinearly; the ViT's own size follows.
+    """
+
+    width: int
+    height: int
+    method: ResizeMethod
+    crop_width: int
+    crop_height: int
+    side: int
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "crop_width", "crop_height", "side"):
+            value = getattr(self, name)
+            require(1 <= value <= 8192, f"picture.{name}", "1 to 8192 pixels", value)
+        require_choice(self, method=get_args(ResizeMethod))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundryPolicyShape:
+    """The network, and what it is shown and told.
+
+    Attributes:
+        language: The language model.
+        vision: The ViT and its connector, at the size that pictures are given to it.
+        expert: The network that denoises chunks.
+        image_token: The vocabulary's place holder for one token of a picture.
+        pictures: In the prompt's order, each a camera and a control step from now:
+            scene_right_0_t-1.
+        picture: How a camera's picture becomes the network's.
+        past_steps: Control steps before now whose actions are given.
+        reads_proprioception: Whether the state, of those steps and now, is read.
+        clamp: Chunks are kept within this of zero after each flow step; None for no bound.
+        words_before: The prompt before the instruction, `<image>` for each picture.
+        words_after: The prompt after the instruction.
+        instruction_tokens: Longest instruction that can be told.
+    """
+
+    language: LanguageConfig
+    vision: VisionTransformerConfig
+    expert: ObservationTokenConfig
+    image_token: int
+    pictures: tuple[str, ...]
+    picture: PictureConfig
+    past_steps: int
+    reads_proprioception: bool
+    clamp: float | None
+    words_before: str
+    words_after: str
+    instruction_tokens: int = 96
+
+    def __post_init__(self) -> None:
+        require_positive(self, "instruction_tokens")
+        steps = self.past_steps
+        require(0 <= steps <= _MAX_PAST_STEPS, "past_steps", f"0 to {_MAX_PAST_STEPS}", steps)
+        require(bool(self.pictures), "pictures", "at least one", self.pictures)
+        for name in self.pictures:
+            require(
+                _PICTURE.fullmatch(name) is not None,
+                "pictures",
+                "CAMERA_t0, CAMERA_t-1 and so on",
+                name,
+            )
+        oldest = min(step for _, step in self.places)
+        require(
+            oldest >= -_MAX_PAST_STEPS, "pictures", f"{_MAX_PAST_STEPS} steps ago or less", oldest
+        )
+        size = self.vision.image_size
+        require(
+            size % self.vision.token_size == 0,
+            "vision.image_size",
+            f"a multiple of {self.vision.token_size}",
+            size,
+        )
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Of each picture the camera, and the control step from now."""
+        found = [_PICTURE.fullmatch(name) for name in self.pictures]
+        return tuple((each[1], int(each[2])) for each in found if each is not None)
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Each once, in the order of their first pictures."""
+        return tuple(dict.fromkeys(camera for camera, _ in self.places))
+
+    @property
+    def num_observations(self) -> int:
+        """That a plan looks at, the current one included."""
+        return 1 + max(self.past_steps, -min(step for _, step in self.places))
+
+    @property
+    def tokens_per_image(self) -> int:
+        return self.vision.num_tokens(self.vision.image_size, self.vision.image_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundryPolicyConfig:
+    """A policy that VLA Foundry trained.
+
+    Attributes:
+        model: The network, and what it is shown and told.
+        name: The policy's name, in reports.
+        chunk_length: Control steps predicted at once, the current one included.
+        weights_format: Numbers of the checkpoint's weights.
+        serving: How it asks to be run.
+    """
+
+    kind: ClassVar[str] = "foundry_policy"
+
+    model: FoundryPolicyShape
+    name: str
+    chunk_length: int
+    weights_format: WeightsFormat = "float32"
+    serving: ServingConfig = field(default_factory=ServingConfig)
+
+    def __post_init__(self) -> None:
+        require_positive(self, "chunk_length")
+        require_choice(self, weights_format=get_args(WeightsFormat))
+        require(
+            self.serving.open_loop_steps <= self.chunk_length,
+            "serving.open_loop_steps",
+            f"at most chunk_length ({self.chunk_length})",
+            self.serving.open_loop_steps,
+        )

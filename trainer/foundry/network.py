@@ -1,0 +1,128 @@
+"""A policy of VLA Foundry as a policy's network.
+
+Its chunk begins with actions of the past, which are given; those to come are asked for. Its times
+are rows of a table: it begins with the last of n rows, and a step of length h goes down h n rows,
+so that flow time 1 - s is row s n - 1.
+
+Axes: B sample, S token of the prompt, P past timestep, T timestep to come, A numbers an action,
+Q numbers of what is known of the body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainer.foundry.configuration import FoundryPolicyShape
+from trainer.models.action.configuration import ActionSpaceConfig, FlowConfig, TimeConfig
+from trainer.models.action.observation_token_expert import ObservationTokenExpert, ObservedToken
+from trainer.models.backbone import VisionLanguageInput
+from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy, Scene
+from trainer.models.vision_language import VisionLanguageConfig
+from trainer.models.vision_language_action import (
+    VisionLanguageAction,
+    VisionLanguageActionConfig,
+)
+
+
+class Conditioning(NamedTuple):
+    observed: ObservedToken
+    past_BPA: Tensor
+
+
+class FoundryHead:
+    """The expert, asked for clean chunks."""
+
+    def __init__(self, expert: ObservationTokenExpert) -> None:
+        self._expert = expert
+
+    def read(self, *scene: Tensor) -> Conditioning:
+        past_BPA, *observed = scene
+        return Conditioning(ObservedToken(*observed), past_BPA)
+
+    def __call__(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: Conditioning) -> Tensor:
+        remaining_B = 1 - time_B
+        past_BPA = conditioning.past_BPA
+        velocity_BTA = self._expert(
+            torch.cat([past_BPA, noisy_BTA], dim=1),
+            remaining_B - 1 / self._expert.config.num_times,
+            conditioning.observed,
+        )[:, past_BPA.shape[1] :]
+        return noisy_BTA - remaining_B[:, None, None] * velocity_BTA
+
+
+class FoundryPolicy(ChunkPolicy):
+    """chunk_length: T. action_size: A."""
+
+    def __init__(self, shape: FoundryPolicyShape, *, chunk_length: int, action_size: int) -> None:
+        super().__init__()
+        self.bound = shape.clamp
+        self._shape, self._action_size = shape, action_size
+        self.model = VisionLanguageAction(network_config(shape, chunk_length, action_size))
+
+    @property
+    def chunk_head(self) -> FoundryHead:
+        assert isinstance(self.model.expert, ObservationTokenExpert)
+        return FoundryHead(self.model.expert)
+
+    def inputs(self, images: Mapping[str, Tensor], token_BS: Tensor) -> VisionLanguageInput:
+        """Images (B, 3, H, W) by picture; those of one sample side by side, resized as the original
+        does: to the processor's size, then to the ViT's, without smoothing."""
+        shape = self._shape
+        resized = []
+        for name in shape.pictures:
+            image_B3HW = images[name]
+            for side in (shape.picture.side, shape.vision.image_size):
+                if image_B3HW.shape[-2:] != (side, side):
+                    image_B3HW = functional.interpolate(
+                        image_B3HW, size=(side, side), mode="bilinear", align_corners=False
+                    )
+            resized.append(image_B3HW)
+        return VisionLanguageInput(
+            token_BS=token_BS.clamp(min=0),
+            valid_BS=token_BS != NO_TOKEN,
+            images=torch.stack(resized, dim=1).flatten(0, 1),
+        )
+
+    def encode(
+        self,
+        images: Mapping[str, Tensor],
+        proprioception_BP: Tensor,
+        token_BS: Tensor | None = None,
+    ) -> Scene:
+        """proprioception_BP: past actions, the oldest first, then states, side by side."""
+        if token_BS is None:
+            raise ValueError("this policy is told what to do: expected a prompt, got none")
+        features = self.model.observe(self.inputs(images, token_BS))
+        number_BNA = proprioception_BP.unflatten(1, (-1, self._action_size))
+        past_BPA = number_BNA[:, : self._shape.past_steps]
+        state_BNQ = number_BNA[:, self._shape.past_steps :]
+        expert = self.model.expert
+        assert isinstance(expert, ObservationTokenExpert)
+        return (past_BPA, *expert.read(features, state_BNQ).tensors)
+
+    def compile_parts(self) -> None:
+        self.model.compile_blocks()
+
+
+def network_config(
+    shape: FoundryPolicyShape, chunk_length: int, action_size: int
+) -> VisionLanguageActionConfig:
+    times = TimeConfig(num_levels=shape.expert.num_times)
+    return VisionLanguageActionConfig(
+        backbone=VisionLanguageConfig(
+            language=shape.language, vision=shape.vision, image_token=shape.image_token
+        ),
+        expert=shape.expert,
+        space=ActionSpaceConfig(
+            action_size=action_size,
+            chunk_length=shape.past_steps + chunk_length,
+            proprioception_size=action_size if shape.reads_proprioception else 0,
+            proprioception_steps=shape.past_steps + 1,
+        ),
+        objective=FlowConfig(time=times, clamp=shape.clamp),
+    )
