@@ -21,6 +21,7 @@ Makes checkpoints: of robot policies from demonstrations, of language models fro
   trainer show RECIPE                                print a recipe, resolved
   trainer sample CHECKPOINT PROMPT                   let a language model go on from a prompt
   trainer inspect CHECKPOINT                         say what a checkpoint is
+  trainer plot RUN [RUN ...] --output FOLDER         lay the curves of runs over one another
   trainer import foundry FOLDER --output MODEL       make a model of VLA Foundry ours
   trainer export hf CHECKPOINT --output FOLDER       make a repository for the Hugging Face hub
   trainer data VERB ...                              convert, check and show robot data
@@ -34,7 +35,9 @@ example:
 `trainer VERB --help` lists a verb's options.
 """
 
-_VERBS = ("train", "list", "show", "sample", "inspect", "import", "export", "data")
+_VERBS = ("train", "list", "show", "sample", "inspect", "plot", "import", "export", "data")
+# They train nothing; most of `data` needs no torch.
+_APART = ("plot", "import", "export", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         close = difflib.get_close_matches(verb, _VERBS, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return _complain(f"unknown verb {verb!r}{hint}; there are {', '.join(_VERBS)}", 2)
-    if verb in ("data", "import", "export"):
+    if verb in _APART:
         return _run_apart(verb, rest)
     try:
         # Here and not above: they need torch, which a user may lack, and seconds to import.
@@ -70,11 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_apart(verb: str, words: Sequence[str]) -> int:
-    """Verbs that train nothing; most of `data` needs no torch."""
+    """Verbs with a package of their own."""
     from policy_interface.usage import UsageError
     from trainer.data.errors import DataError
     from trainer.exporting.errors import ExportError
     from trainer.importing.errors import ImportingError
+    from trainer.plotting.errors import PlottingError
 
     try:
         if verb == "import":
@@ -85,6 +89,10 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
             from trainer.exporting.verb import run_export
 
             return run_export(words)
+        if verb == "plot":
+            from trainer.plotting.plot_verb import run_plot
+
+            return run_plot(words)
         from trainer.data.command_line import run_data_verb
 
         return run_data_verb(words)
@@ -94,7 +102,7 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
             raise
         extra = "data" if verb == "data" else "train"
         return _complain(f"{missing} is not installed: pip install 'assay[{extra}]'", 2)
-    except (DataError, UsageError, ImportingError, ExportError) as error:
+    except (DataError, UsageError, ImportingError, ExportError, PlottingError) as error:
         return _complain(str(error), 2)
     except OSError as error:
         return _complain(str(error), 1)

@@ -76,12 +76,17 @@ def config_differences(first: RunConfig, second: RunConfig) -> list[str]:
     """`field: first's value, second's value` for each field that differs."""
     if first.kind != second.kind:
         return [f"kind: {first.kind!r}, now {second.kind!r}"]
-    before, after = _leaves(dataclasses.asdict(first)), _leaves(dataclasses.asdict(second))
+    before, after = configuration_fields(first), configuration_fields(second)
     return [
         f"{name}: {before[name]!r}, now {after[name]!r}"
         for name in before
         if before[name] != after[name]
     ]
+
+
+def configuration_fields(config: RunConfig) -> dict[str, Any]:
+    """Every value by its name, such as `optimizer.learning_rate`; the kind is the first."""
+    return {"kind": config.kind, **_leaves(dataclasses.asdict(config))}
 
 
 def _leaves(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:

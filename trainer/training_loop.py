@@ -121,7 +121,8 @@ def _scalars(run: RunDirectory, step: int, world: World) -> AbstractContextManag
     """A writer of the first rank's; None for the others."""
     if not world.is_first:
         return nullcontext()
-    return SummaryWriter(str(run.tensorboard), purge_step=step)
+    # From this step on, what was told before is void; of the step itself it stands.
+    return SummaryWriter(str(run.tensorboard), purge_step=step + 1)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -1,0 +1,1 @@
+"""Pictures of trainings: curves of runs, and what policies plan beside what a teacher did."""

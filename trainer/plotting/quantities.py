@@ -1,0 +1,86 @@
+"""What the scalars of a run are called, and how they are best looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TRAINING, HELD_OUT, PACE = "Training", "Held out", "Pace"
+SECTIONS = (TRAINING, HELD_OUT, PACE)
+
+_UNITS_BY_ENDING = {
+    "_mm": "mm",
+    "_m": "m",
+    "_deg": "deg",
+    "_rad": "rad",
+    "_per_s": "1/s",
+    "_s": "s",
+    "_gib": "GiB",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """is_noisy: a smoothed curve says more than the raw one."""
+
+    section: str
+    title: str
+    unit: str = ""
+    is_noisy: bool = False
+    may_be_logarithmic: bool = False
+    less_is_better: bool = False
+
+
+_KNOWN = {
+    "train/loss": Quantity(
+        section=TRAINING, title="Loss", is_noisy=True, may_be_logarithmic=True, less_is_better=True
+    ),
+    "train/gradient_norm": Quantity(
+        section=TRAINING, title="Gradient norm", is_noisy=True, may_be_logarithmic=True
+    ),
+    "train/learning_rate": Quantity(section=TRAINING, title="Learning rate"),
+    "train/skipped_steps": Quantity(section=TRAINING, title="Steps left out"),
+    "validation/position_mm": Quantity(
+        section=HELD_OUT, title="Position error", unit="mm", less_is_better=True
+    ),
+    "validation/rotation_deg": Quantity(
+        section=HELD_OUT, title="Rotation error", unit="deg", less_is_better=True
+    ),
+    "validation/gripper_mm": Quantity(
+        section=HELD_OUT, title="Gripper error", unit="mm", less_is_better=True
+    ),
+    "validation/loss": Quantity(
+        section=HELD_OUT, title="Loss", may_be_logarithmic=True, less_is_better=True
+    ),
+    "validation/perplexity": Quantity(
+        section=HELD_OUT, title="Perplexity", may_be_logarithmic=True, less_is_better=True
+    ),
+    "train/samples_per_s": Quantity(section=PACE, title="Samples per second", is_noisy=True),
+    "train/tokens_per_s": Quantity(section=PACE, title="Tokens per second", is_noisy=True),
+    "train/mfu": Quantity(section=PACE, title="Model FLOPs utilization", is_noisy=True),
+    "train/memory_gib": Quantity(section=PACE, title="Most memory held", unit="GiB"),
+}
+
+
+def quantity_of(name: str) -> Quantity:
+    """Of a scalar; one that is not known goes by its name."""
+    if name in _KNOWN:
+        return _KNOWN[name]
+    group, _, rest = name.rpartition("/")
+    unit = ""
+    for ending, of_ending in _UNITS_BY_ENDING.items():
+        if rest.endswith(ending) and rest != ending:
+            rest, unit = rest.removesuffix(ending), of_ending
+            break
+    section = HELD_OUT if group.startswith("validation") else TRAINING
+    return Quantity(section=section, title=(rest or name).replace("_", " ").capitalize(), unit=unit)
+
+
+def in_order(names: set[str]) -> list[str]:
+    """By section; those that are known first, as told above."""
+    known = list(_KNOWN)
+
+    def place(name: str) -> tuple[int, int, str]:
+        rank = known.index(name) if name in _KNOWN else len(known)
+        return SECTIONS.index(quantity_of(name).section), rank, name
+
+    return sorted(names, key=place)
