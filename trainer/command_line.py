@@ -22,6 +22,7 @@ Makes checkpoints: of robot policies from demonstrations, of language models fro
   trainer sample CHECKPOINT PROMPT                   let a language model go on from a prompt
   trainer inspect CHECKPOINT                         say what a checkpoint is
   trainer plot RUN [RUN ...] --output FOLDER         lay the curves of runs over one another
+  trainer predict POLICY [...] --output FOLDER       draw policies' plans beside what a teacher did
   trainer import foundry FOLDER --output MODEL       make a model of VLA Foundry ours
   trainer export hf CHECKPOINT --output FOLDER       make a repository for the Hugging Face hub
   trainer data VERB ...                              convert, check and show robot data
@@ -35,9 +36,20 @@ example:
 `trainer VERB --help` lists a verb's options.
 """
 
-_VERBS = ("train", "list", "show", "sample", "inspect", "plot", "import", "export", "data")
+_VERBS = (
+    "train",
+    "list",
+    "show",
+    "sample",
+    "inspect",
+    "plot",
+    "predict",
+    "import",
+    "export",
+    "data",
+)
 # They train nothing; most of `data` needs no torch.
-_APART = ("plot", "import", "export", "data")
+_APART = ("plot", "predict", "import", "export", "data")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,6 +105,10 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
             from trainer.plotting.plot_verb import run_plot
 
             return run_plot(words)
+        if verb == "predict":
+            from trainer.plotting.predict_verb import run_predict
+
+            return run_predict(words)
         from trainer.data.command_line import run_data_verb
 
         return run_data_verb(words)

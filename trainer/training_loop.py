@@ -259,6 +259,10 @@ class _Session:
             scalars.add_scalar(f"validation/{name}", value, self.step)
         for name, text in measurement.texts.items():
             scalars.add_text(f"samples/{name}", text, self.step)
+        # They take much more room than numbers do.
+        if self.step == self.config.total_steps:
+            for name, picture in self.stage.pictures().items():
+                scalars.add_image(f"samples/{name}", picture, self.step, dataformats="HWC")
 
     def _save_state(self) -> None:
         self.world.require_same(dict(self.stage.learner.network.named_parameters()))

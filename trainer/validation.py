@@ -1,20 +1,18 @@
-"""How far planned actions are from the teacher's, on episodes that were held out.
+"""What a network plans on episodes that were held out.
 
-Axes: N window, T timestep, A arm.
+Axes: N window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from policy_interface.types import FloatArray
 from trainer.data.batches import chunk_window
 from trainer.data.frame_workers import EpisodeFrames
 from trainer.data.instruction_prompts import InstructionPrompts
@@ -23,23 +21,15 @@ from trainer.data.robot_transform import RobotTransform
 from trainer.data.windows import IntArray, WindowIndex
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import images_to_input
+from trainer.open_loop import OpenLoopPlans
 
 # Enough for a stable mean, few enough to take about a second on a CPU.
 _MAX_WINDOWS = 96
 _NOISE_SEED = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class ActionError:
-    """Means over held-out windows, the actions executed before replanning, and the arms."""
-
-    position_mm: float
-    rotation_deg: float
-    gripper_mm: float
-
-
 class Validator:
-    """Measures a network on held-out episodes, always with the same windows and noise."""
+    """Has a network plan on held-out episodes, always with the same windows and noise."""
 
     def __init__(
         self,
@@ -64,7 +54,6 @@ class Validator:
         rows = first_rows[:, None] + steps
         self._transform = transform
         self._num_flow_steps = num_flow_steps
-        self._executed_NT = valid & (np.arange(transform.chunk_length) < open_loop_steps)
         self._images = _read_images(recordings, places, anchors)
         self._anchor_poses = recordings.actual_poses[first_rows + anchors]
         self._proprioception = transform.encode_proprioception(
@@ -74,12 +63,29 @@ class Validator:
         if prompts is not None:
             firsts = np.zeros(count)
             self._prompt = torch.from_numpy(prompts.of(places, first_rows + anchors, firsts))
-        self._action_poses = recordings.action_poses[rows]
-        self._action_widths_m = recordings.action_widths_m[rows]
+        contract = recordings.contract
+        taught_poses, taught_widths_m = (
+            recordings.action_poses[rows],
+            recordings.action_widths_m[rows],
+        )
+        # As one who plans like the teacher; a network's own plans take their place.
+        self._taught = OpenLoopPlans(
+            arms=contract.arms,
+            grippers=contract.grippers,
+            rate_hz=contract.control_rate_hz,
+            open_loop_steps=open_loop_steps,
+            episode=np.array(recordings.episodes)[places],
+            anchor=anchors,
+            poses=taught_poses,
+            widths_m=taught_widths_m,
+            taught_poses=taught_poses,
+            taught_widths_m=taught_widths_m,
+            valid=valid,
+        )
         shape = (count, transform.chunk_length, transform.num_numbers)
         self._noise = np.random.default_rng(_NOISE_SEED).standard_normal(shape)
 
-    def measure(self, network: ChunkPolicy, weights: Mapping[str, Tensor]) -> ActionError:
+    def plan(self, network: ChunkPolicy, weights: Mapping[str, Tensor]) -> OpenLoopPlans:
         """With `weights` in the network's place, in float32, as it will be served."""
         device = next(network.parameters()).device
         arguments = (
@@ -94,17 +100,7 @@ class Validator:
         poses, widths_m = self._transform.decode_actions(
             self._anchor_poses, chunk.cpu().double().numpy()
         )
-        position_m = np.linalg.norm(poses[..., :3, 3] - self._action_poses[..., :3, 3], axis=-1)
-        angle_rad = _angle_between(poses[..., :3, :3], self._action_poses[..., :3, :3])
-        width_m = np.abs(widths_m - self._action_widths_m)
-        return ActionError(
-            position_mm=1e3 * self._mean(position_m),
-            rotation_deg=float(np.rad2deg(self._mean(angle_rad))),
-            gripper_mm=1e3 * self._mean(width_m) if width_m.shape[-1] else 0.0,
-        )
-
-    def _mean(self, error_NTX: npt.NDArray[np.float64]) -> float:
-        return float(error_NTX[self._executed_NT].mean())
+        return replace(self._taught, poses=poses, widths_m=widths_m)
 
 
 def _read_images(
@@ -123,9 +119,3 @@ def _read_images(
         out = {name: array[here] for name, array in images.items()}
         reader.read(0, recordings.episodes[place], anchors_N[rows].tolist(), out)
     return {name: torch.from_numpy(array) for name, array in images.items()}
-
-
-def _angle_between(first: FloatArray, second: FloatArray) -> FloatArray:
-    """(..., 3, 3) rotations to the angle from one to the other, in radians."""
-    trace = np.einsum("...ij,...ij->...", first, second)
-    return np.arccos(np.clip((trace - 1) / 2, -1, 1))

@@ -20,6 +20,7 @@ from policy_interface.demonstration import (
 )
 from policy_interface.types import Action, ChunkGuidance, Observation, Pose, RobotState
 from trainer.checkpoint import CheckpointError, read_checkpoint
+from trainer.command_line import main
 from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig, TrainConfig
 from trainer.configuration_json import config_from_json
 from trainer.data.errors import DataError
@@ -124,6 +125,11 @@ def test_a_checkpoint_knows_its_words(
         torch.testing.assert_close(parameter, checkpoint.weights[name].float(), rtol=0, atol=0)
     stored = config_from_json((finished / "config.json").read_text())
     assert stored == config
+
+
+def test_its_plans_are_drawn(finished: Path, tmp_path: Path) -> None:
+    assert main(["predict", str(finished), "--output", str(tmp_path)]) == 0
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".html", ".png"]
 
 
 def test_it_plans_as_it_is_told(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
@@ -156,6 +157,22 @@ def test_a_checkpoint_is_the_model(finished: Path, config: VisionLanguageTrainCo
         load_policy(finished)
     with pytest.raises(CheckpointError, match="expected a language model, got.*vision_language"):
         read_language_checkpoint(finished)
+
+
+def test_a_run_that_ends_shows_its_answers_in_tensorboard(
+    finished: Path, config: VisionLanguageTrainConfig
+) -> None:
+    events = EventAccumulator(str(finished.parent.parent / "tensorboard")).Reload()
+    assert events.Tags()["images"] == ["samples/answers"]
+    (shown,) = events.Images("samples/answers")
+    assert shown.step == config.num_steps
+    with Image.open(io.BytesIO(shown.encoded_image_string)) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    # The first picture, enlarged, is in its place: grey with a square of a pure colour.
+    tile = pixels[20:300, 20:300].astype(int)
+    is_colourful = np.ptp(tile, axis=-1) > 80
+    assert 0.04 < is_colourful.mean() < 0.15
+    assert (pixels[310:370, 20:300].min() < 90).any()
 
 
 def test_a_resume_gives_the_same_bits(

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from trainer.checkpoint import Checkpoint, build_network, prompts_of, write_checkpoint
@@ -22,10 +24,12 @@ from trainer.learner import num_threads_of
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.open_loop import OpenLoopPlans
+from trainer.plotting.predictions import picture_of_plans
 from trainer.policy_learner import ChunkLearner, PolicyLearner, VisionLanguageActionLearner
 from trainer.provenance import describe_data
 from trainer.stages.stage import Measurement, Stage, StepReport
-from trainer.validation import ActionError, Validator
+from trainer.validation import Validator
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 
@@ -58,7 +62,8 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
             torch.manual_seed(config.seed)
             network = build_network(config, recordings.contract, self._data.transform, prompts)
         self.learner = _learner(network, config, device)
-        self._action_error: ActionError | None = None
+        # Of the last measurement.
+        self._plans: OpenLoopPlans | None = None
         self._validator = None
         if held_out:
             self._validator = Validator(
@@ -87,8 +92,8 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
     def measure(self) -> Measurement | None:
         if self._validator is None:
             return None
-        error = self._validator.measure(self.learner.network, self.learner.ema)
-        self._action_error = error
+        self._plans = self._validator.plan(self.learner.network, self.learner.ema)
+        error = self._plans.executed_error()
         return Measurement(
             scalars=asdict(error),
             told=(
@@ -97,8 +102,13 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
             ),
         )
 
+    def pictures(self) -> Mapping[str, npt.NDArray[np.uint8]]:
+        if self._plans is None:
+            return {}
+        return {"plans": picture_of_plans(self._config.name, self._plans)}
+
     def write_checkpoint(self, path: Path, provenance: Mapping[str, Any]) -> None:
-        error = None if self._action_error is None else asdict(self._action_error)
+        error = None if self._plans is None else asdict(self._plans.executed_error())
         write_checkpoint(
             Checkpoint(
                 weights=self.learner.ema,

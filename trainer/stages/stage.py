@@ -9,6 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from trainer.learner import Learner, StepResult
 
 _Learner = TypeVar("_Learner", bound=Learner[Any, Any])
@@ -60,6 +63,10 @@ class Stage(ABC, Generic[_Learner, _Batch]):
     @abstractmethod
     def measure(self) -> Measurement | None:
         """Of the averaged weights; None where nothing was held out."""
+
+    def pictures(self) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """Of the last measurement, (H, W, 3) by name: what a number does not tell."""
+        return {}
 
     @abstractmethod
     def write_checkpoint(self, path: Path, provenance: Mapping[str, Any]) -> None:

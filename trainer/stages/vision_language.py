@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from trainer.data.text.documents import Document
@@ -17,6 +19,7 @@ from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import num_threads_of
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
+from trainer.plotting.answers import Answered, picture_of_answers
 from trainer.run_directory import RunDirectory
 from trainer.stages.beginnings import Beginning, init_tokenizer, read_beginning
 from trainer.stages.language import TextStage
@@ -24,7 +27,7 @@ from trainer.stages.language_data import LanguageData, TextOpening
 from trainer.throughput import training_flops_per_token
 from trainer.vision_language_answers import answer
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
-from trainer.vision_language_learner import PicturedBatch, VisionLanguageLearner
+from trainer.vision_language_learner import PicturedBatch, VisionLanguageLearner, read_picture
 
 
 def open_vision_language_stage(
@@ -52,6 +55,8 @@ class VisionLanguageStage(TextStage):
     def __init__(self, config: VisionLanguageTrainConfig, data: LanguageData) -> None:
         super().__init__(config, data)
         self._config = config
+        # Of the last measurement.
+        self._answers: list[Answered] = []
         shape = config.model.network(data.vocabulary.tokenizer.special(IMAGE))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -89,30 +94,41 @@ class VisionLanguageStage(TextStage):
 
     def _said(self) -> dict[str, str]:
         shown = self._data.shown
+        self._answers = []
         if shown is None:
             return {}
-        texts: dict[str, str] = {}
         with self.learner.averaged() as model, self.learner.autocast():
             for index in range(len(shown)):
-                if len(texts) == self._config.num_answers:
+                if len(self._answers) == self._config.num_answers:
                     break
                 document = shown.document(index)
                 if document.images and len(document.turns) == 2:
-                    texts[str(len(texts))] = self._exchange(model, document)
-        return texts
+                    self._answers.append(self._answered(model, document))
+        return {
+            str(number): f"{one.asked} -> {one.said} (right: {one.right})"
+            for number, one in enumerate(self._answers)
+        }
 
-    def _exchange(self, model: VisionLanguageModel, document: Document) -> str:
+    def _answered(self, model: VisionLanguageModel, document: Document) -> Answered:
         question, right = document.turns
+        size = self._config.model.image_size
         said = answer(
             model,
             self._data.vocabulary,
             question.text,
             document.images,
-            image_size=self._config.model.image_size,
+            image_size=size,
             drawn=GenerationConfig(max_new_tokens=self._config.sample_tokens, temperature=0.0),
         )
-        asked = question.text or "(a caption)"
-        return f"{asked} -> {said} (right: {right.text})"
+        return Answered(
+            picture=read_picture(document.images[0], size),
+            question=question.text,
+            said=said,
+            right=right.text,
+        )
+
+    def pictures(self) -> Mapping[str, npt.NDArray[np.uint8]]:
+        return {"answers": picture_of_answers(self._answers)} if self._answers else {}
 
     def write_checkpoint(self, path: Path, provenance: Mapping[str, Any]) -> None:
         write_language_checkpoint(
