@@ -22,6 +22,9 @@ from trainer.plotting.smoothing import smoothed
 
 # Fewer points are shown as such.
 _FEW_POINTS = 24
+# More noise than this fills what lies between its crests.
+_MANY_POINTS = 400
+_FAINT, _FAINTEST = 0.32, 0.16
 
 
 def overlay(runs: list[Run], smoothing: float) -> Gallery:
@@ -69,8 +72,9 @@ def _curves(scalars: Scalars, series: int, quantity: Quantity, bandwidth: float)
         dots = len(steps) <= _FEW_POINTS and quantity.section == HELD_OUT
         return [Curve(x=steps, y=values, series=series, dots=dots)]
     x, y = _smoothed(scalars, quantity, bandwidth)
+    opacity = _FAINT if len(steps) <= _MANY_POINTS else _FAINTEST
     return [
-        Curve(x=steps, y=values, series=series, width=1.0, opacity=0.32),
+        Curve(x=steps, y=values, series=series, width=1.0, opacity=opacity),
         Curve(x=x, y=y, series=series),
     ]
 

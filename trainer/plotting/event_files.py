@@ -21,6 +21,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.util import tb_logging
 
 from policy_interface.types import FloatArray
+from trainer.plotting.errors import PlottingError
 
 _PATTERN = "*tfevents*"
 _HEAD, _SUM = struct.Struct("<QI"), struct.Struct("<I")
@@ -37,7 +38,8 @@ class Scalars:
 def read_scalars(folder: Path, warn: Callable[[str], None]) -> dict[str, Scalars]:
     """By name; those of a step that a resumed run took again are the later ones.
 
-    A broken record is left out, and `warn` is told once a file. Raises OSError.
+    A broken record is left out, and `warn` is told once a file. Raises PlottingError,
+    OSError.
     """
     # It tells what it purges, which is what it is asked to do.
     tb_logging.get_logger().setLevel("ERROR")
@@ -52,7 +54,11 @@ def read_scalars(folder: Path, warn: Callable[[str], None]) -> dict[str, Scalars
                 whole = b"".join(each for each in _records(path) if isinstance(each, bytes))
                 (source / path.name).write_bytes(whole)
         accumulator = EventAccumulator(str(source), size_guidance={"scalars": 0, "images": 1})
-        accumulator.Reload()
+        try:
+            accumulator.Reload()
+        except DecodeError as error:
+            # In an event that is whole, such as one with a graph that is none.
+            raise PlottingError(f"{folder}: cannot be read as events: {error}") from error
     found: dict[str, Scalars] = {}
     for name in accumulator.Tags()["scalars"]:
         by_step = {event.step: event.value for event in accumulator.Scalars(name)}

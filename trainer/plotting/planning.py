@@ -15,6 +15,7 @@ from policy_interface.contract import ContractError, differences
 from policy_interface.types import (
     Action,
     CameraView,
+    FloatArray,
     Observation,
     Pose,
     RobotState,
@@ -25,6 +26,7 @@ from trainer.data.formats.catalog import open_dataset
 from trainer.data.frame_workers import EpisodeFrames
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.windows import split_episodes
+from trainer.foundry.configuration import FoundryPolicyConfig
 from trainer.inference import Policy, load_policy
 from trainer.open_loop import OpenLoopPlans
 from trainer.plotting.errors import PlottingError
@@ -80,8 +82,14 @@ class Subject:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).partition("\n")[0]
             raise PlottingError(f"--device {device}: {reason}") from error
-        contract = checkpoint.contract
-        where = data or checkpoint.config.data
+        contract, config = checkpoint.contract, checkpoint.config
+        own_data = None if isinstance(config, FoundryPolicyConfig) else config.data
+        where = data or own_data
+        if where is None:
+            raise PlottingError(
+                f"{folder}: a policy that was imported does not know its data; say with --data on "
+                "which it is to plan"
+            )
         recordings = read_recordings(
             open_dataset(where), tuple(contract.cameras), uses_language=contract.uses_language
         )
@@ -89,10 +97,9 @@ class Subject:
         if differing:
             raise ContractError(f"{where} does not fit {folder}: {'; '.join(differing)}")
         held_out = None
-        if recordings.digest == checkpoint.provenance.get("data_sha256"):
-            _, places = split_episodes(
-                recordings.num_episodes, checkpoint.config.validation_episodes
-            )
+        is_own = recordings.digest == checkpoint.provenance.get("data_sha256")
+        if is_own and not isinstance(config, FoundryPolicyConfig):
+            _, places = split_episodes(recordings.num_episodes, config.validation_episodes)
             held_out = frozenset(recordings.episodes[place] for place in places)
         return Subject(
             name=name,
@@ -114,9 +121,8 @@ class Subject:
             steps_NT, valid_NT = window.steps(anchors_N, stop - start)
             for first in range(0, len(anchors_N), _TOGETHER):
                 some = anchors_N[first : first + _TOGETHER].tolist()
-                histories = [[one] for one in self._observations(place, some)]
                 # Of each window its own noise, whatever else is asked for.
-                actions += policy.plan(histories, some)
+                actions += policy.plan(self._histories(place, some), some)
             numbers.append(np.full(len(anchors_N), number))
             anchors.append(anchors_N)
             rows.append(start + steps_NT)
@@ -146,6 +152,15 @@ class Subject:
         grippers = self.recordings.contract.grippers
         return [[action.gripper_widths_m[name] for name in grippers] for action in plan]
 
+    def _histories(self, place: int, anchors: Sequence[int]) -> list[list[Observation]]:
+        """The newest observations at each anchor of an episode; before its first there are none,
+        and that one stands for them, as when it is served."""
+        back = range(self.policy.num_observations - 1, -1, -1)
+        steps_of = [[max(0, anchor - each) for each in back] for anchor in anchors]
+        steps = sorted({step for each in steps_of for step in each})
+        seen = dict(zip(steps, self._observations(place, steps), strict=True))
+        return [[seen[step] for step in each] for each in steps_of]
+
     def _observations(self, place: int, steps: Sequence[int]) -> Iterator[Observation]:
         """Of an episode, by its place in the recordings."""
         recordings = self.recordings
@@ -157,27 +172,30 @@ class Subject:
         reader = EpisodeFrames([recordings.dataset])
         reader.read(0, recordings.episodes[place], list(steps), frames)
         for number, step in enumerate(steps):
-            row = recordings.episode_starts[place] + step
-            state = RobotState(
-                poses={
-                    arm: Pose.from_matrix(recordings.actual_poses[row, i])
-                    for i, arm in enumerate(contract.arms)
-                },
-                gripper_widths_m={
-                    name: float(recordings.actual_widths_m[row, i])
-                    for i, name in enumerate(contract.grippers)
-                },
-            )
+            row = int(recordings.episode_starts[place]) + step
+            actual = self._state(recordings.actual_poses[row], recordings.actual_widths_m[row])
+            # What was commanded at one step is what is desired at the next.
+            desired = actual
+            if step > 0:
+                commanded = recordings.action_poses[row - 1], recordings.action_widths_m[row - 1]
+                desired = self._state(*commanded)
             yield Observation(
-                actual=state,
-                # No policy looks at it.
-                desired=state,
+                actual=actual,
+                desired=desired,
                 cameras={
                     name: CameraView(rgb=images[number], intrinsics=np.eye(3), X_TC=Pose.identity())
                     for name, images in frames.items()
                 },
-                language_instruction=self._instruction(place, int(row)),
+                language_instruction=self._instruction(place, row),
             )
+
+    def _state(self, poses: FloatArray, widths_m: FloatArray) -> RobotState:
+        """Of (A, 4, 4) and (G,)."""
+        contract = self.recordings.contract
+        return RobotState(
+            poses={arm: Pose.from_matrix(poses[i]) for i, arm in enumerate(contract.arms)},
+            gripper_widths_m={name: float(widths_m[i]) for i, name in enumerate(contract.grippers)},
+        )
 
     def _instruction(self, place: int, row: int) -> str | None:
         phrasings = self.recordings.instructions[place]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from policy_interface.demonstration import (
+    Demonstration,
+    demonstration_path,
+    save_demonstration,
+)
 from policy_interface.types import CameraView, ChunkGuidance, Observation, Pose, RobotState
 from policy_server.targets import TargetOptions, resolve
 from trainer.checkpoint import read_checkpoint
@@ -353,3 +358,41 @@ def test_a_tokenizer_that_is_not_the_policys_is_refused(
     assert main(arguments("lbm", source, tmp_path / "out", tokenizer)) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert match in told
+
+
+def test_its_plans_on_recordings_are_drawn(
+    imported: Callable[[str], Path],
+    make_demonstration: Callable[..., Demonstration],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It sees as many recorded steps as it looks back on, and what was commanded before each."""
+    path = imported("two_past")
+    policy = load_policy(path)
+    contract = replace(policy.contract, uses_language=False)
+    taught = make_demonstration(0, contract=contract)
+    save_demonstration(taught, demonstration_path(tmp_path, 0))
+    assert main(["predict", str(path), "--output", str(tmp_path / "plots")]) == 2
+    assert "a policy that was imported does not know its data" in capsys.readouterr().err
+    told: list[Sequence[Observation]] = []
+    plan = Policy.plan
+
+    def plan_and_note(self: Policy, observations: Any, noise: Any) -> Any:
+        told.extend(observations)
+        return plan(self, observations, noise)
+
+    monkeypatch.setattr(Policy, "plan", plan_and_note)
+    words = ["predict", str(path), "--data", str(tmp_path), "--episodes", "0"]
+    assert main([*words, "--output", str(tmp_path / "plots")]) == 0
+    assert (tmp_path / "plots" / "predictions.html").exists()
+    arm, stride = "right::panda", policy.open_loop_steps
+    assert len(told) == -(-14 // stride)
+    for number, history in enumerate(told):
+        assert len(history) == policy.num_observations > 1
+        for back, seen in enumerate(reversed(history)):
+            step = max(0, number * stride - back)
+            actual, commanded = taught.actual.poses[arm], taught.action.poses[arm]
+            np.testing.assert_allclose(seen.actual.poses[arm].matrix(), actual[step], atol=1e-9)
+            desired = commanded[step - 1] if step else actual[0]
+            np.testing.assert_allclose(seen.desired.poses[arm].matrix(), desired, atol=1e-9)

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.event_pb2 import Event
 from torch.utils.tensorboard import SummaryWriter
 
 from step_analysis.report.palette import colours as colours_of_reports
@@ -234,6 +235,13 @@ def test_a_length_that_is_broken_ends_the_file(written: Path) -> None:
     warnings: list[str] = []
     assert read_scalars(written.parent, warnings.append) == {}
     assert "broken record at byte 0" in warnings[0]
+
+
+def test_a_strangers_event_does_no_harm(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with SummaryWriter(str(written.parent)) as writer:
+        writer._get_file_writer().add_event(Event(meta_graph_def=b"no graph"))
+    assert plot(written.parent.parent, "--output", written.parent.parent / "plots") == 2
+    assert "tensorboard: cannot be read as events" in complaint(capsys)
 
 
 def test_numbers_that_are_none_leave_a_gap(written: Path, tmp_path: Path) -> None:
