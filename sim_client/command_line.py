@@ -1,4 +1,4 @@
-"""The `sim-client` program: `captions`, `demos`, `evaluate`, `replay`, `tasks`, `watch`.
+"""The `sim-client` program: `captions`, `compare`, `demos`, `evaluate`, `replay`, `tasks`, `watch`.
 
 Each verb's modules are imported when it is asked for, so that `--help` is there at once.
 """
@@ -61,6 +61,23 @@ def _captions(arguments: Sequence[str]) -> int:
             example="sim-client captions --tasks one-arm --scenes 200 --output scenes",
         )
     )
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    from sim_client.compare.config import CompareConfig
+
+    config = _parsed(
+        CompareConfig,
+        "compare",
+        arguments,
+        example=(
+            "sim-client compare runs/pick/checkpoints/step_000150 runs/pick/checkpoints/final "
+            "--tasks PickAndPlaceBox --max-episodes 200 --output study"
+        ),
+    )
+    from sim_client.compare.runner import run
+
+    return run(config)
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
@@ -139,6 +156,7 @@ def _watch(arguments: Sequence[str]) -> int:
 
 VERBS: Mapping[str, Verb] = {
     "captions": Verb(summary="draw scenes and say what is to be seen", run=_captions),
+    "compare": Verb(summary="compare policies until a valid test has decided", run=_compare),
     "demos": Verb(summary="record demonstrations by a scripted expert", run=_demos),
     "evaluate": Verb(summary="evaluate a served policy closed loop", run=_evaluate),
     "replay": Verb(summary="simulate an evaluated episode again, and compare", run=_replay),

@@ -13,11 +13,11 @@ from step_analysis.compact_letters import compact_letters
 from step_analysis.evidence import Arm, PairedOutcomes, arm_of, pair_outcomes
 from step_analysis.loading import PolicyRollouts
 from step_analysis.methods import Method, Sides, make_test, per_side
-from step_analysis.multiplicity import benjamini_hochberg, holm, holm_levels, nested
+from step_analysis.multiplicity import Correction
+from step_analysis.pair_decisions import decide
 from step_analysis.rollouts import Outcome
-from step_analysis.sequential.pairwise_test import PairwiseTest, Verdict
+from step_analysis.sequential.pairwise_test import Decision, PairwiseTest, Verdict
 
-Correction = Literal["bonferroni", "holm", "benjamini-hochberg"]
 Family = Literal["panel", "study"]
 """Which verdicts share one alpha: those of a panel, or of all panels together."""
 
@@ -145,7 +145,9 @@ def compare(
     panels: list[Panel] = []
     for members in families:
         pairs = [pair for draft in members for pair in draft.pairs]
-        level = _decide(pairs, alpha_per_side, correction) if pairs else alpha_per_side
+        decisions, level = decide(pairs, alpha_per_side, correction)
+        for pair, decision in zip(pairs, decisions, strict=True):
+            pair.decision = decision
         panels += [_panel(draft, level) for draft in members]
     return Comparison(
         policies=tuple(policies),
@@ -166,7 +168,7 @@ class _Pair:
         self.arm0 = arm0.policy
         self.arm1 = arm1.policy
         self.outcomes = outcomes
-        self.decision = 0
+        self.decision: Decision = 0
         self._method: Method = method
         self._verdicts: dict[float, Verdict] = {}
 
@@ -204,42 +206,6 @@ def _draft(
         for i, j in combinations(present, 2)
     ]
     return _Draft(tasks=tasks, counts=tuple(counts), pairs=tuple(pairs))
-
-
-def _decide(pairs: Sequence[_Pair], alpha_per_side: float, correction: Correction) -> float:
-    """Set each pair's decision; the level at which all of them stand.
-
-    A pair is two hypotheses, one for each direction, of which at least one is true, so the
-    family's alpha, both directions together, goes to twice as many.
-    """
-    if correction == "bonferroni":
-        level = alpha_per_side / len(pairs)
-        for pair in pairs:
-            pair.decision = pair.verdict(level).decision
-        return level
-    num_hypotheses = 2 * len(pairs)
-    alpha = 2.0 * alpha_per_side
-    if correction == "holm":
-        levels, procedure = holm_levels(num_hypotheses, alpha), holm
-    else:
-        levels = [alpha * k / num_hypotheses for k in range(1, num_hypotheses + 1)]
-        procedure = benjamini_hochberg
-    sides = [(pair, side) for pair in pairs for side in (1, -1)]
-    rejected = procedure(
-        [
-            nested(lambda level, p=pair, s=side: p.verdict(level).decision == s, levels)
-            for pair, side in sides
-        ],
-        alpha,
-    )
-    for (pair, side), is_rejected in zip(sides, rejected, strict=True):
-        if is_rejected:
-            pair.decision = side
-    num_rejected = sum(rejected)
-    # What is rejected at its level is so at each larger one, so all stand at the last one asked.
-    if correction == "holm":
-        return alpha / (num_hypotheses - num_rejected)
-    return alpha * max(num_rejected, 1) / num_hypotheses
 
 
 def _panel(draft: _Draft, level: float) -> Panel:

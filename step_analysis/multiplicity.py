@@ -8,9 +8,11 @@ one. `nested` makes any family of valid tests so.
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
+
+Correction = Literal["bonferroni", "holm", "benjamini-hochberg"]
 
 LevelDecision = Callable[[float], bool]
 """Whether a hypothesis is rejected at a level in (0, 1)."""

@@ -27,7 +27,10 @@ _STILL_M, _STILL_ROTATION = 1e-3, 1e-2
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeRequest:
-    """One episode to run. folder: where its files go. record: whether pictures are among them."""
+    """One episode to run. folder: where its files go. record: whether pictures are among them.
+
+    policy: whose, where a worker serves several; empty where there is one.
+    """
 
     task: str
     scenario_index: int
@@ -35,6 +38,7 @@ class EpisodeRequest:
     max_control_steps: int
     folder: Path
     record: bool = False
+    policy: str = ""
 
     def __str__(self) -> str:
         return f"{self.task} episode {self.scenario_index}"

@@ -67,9 +67,9 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
 
         plan_for = prepare(config)
     else:
-        plan_for = _prepare(config, station_factory)
+        plan_for = prepare_drake(config, station_factory)
     check_writable(config.output)
-    policy = _meet(config)
+    policy = meet(config)
     plan = plan_for(policy)
     folder = OutputFolder(
         config.output,
@@ -139,7 +139,7 @@ def _run(
         )
 
 
-def _prepare(config: EvaluationConfig, station_factory: str) -> Callable[[ServedPolicy], Plan]:
+def prepare_drake(config: EvaluationConfig, station_factory: str) -> Callable[[ServedPolicy], Plan]:
     """Check what is asked for; what is returned plans it on the project's own station."""
     time_limits_s = _time_limits(config)
     shift = _checked_conditions(config)
@@ -233,7 +233,8 @@ def _known_cameras() -> Mapping[str, ImageSize]:
     return DEFAULT_CAMERAS
 
 
-def _meet(config: EvaluationConfig) -> ServedPolicy:
+def meet(config: EvaluationConfig) -> ServedPolicy:
+    """The policy at the address. Raises EvaluationStoppedError where there is none."""
     try:
         client = config.connection().open()
     except ClientOptionError as error:

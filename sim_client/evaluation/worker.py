@@ -97,7 +97,7 @@ def serve_episodes(connection: Connection, settings: WorkerSettings) -> None:
     become_worker()
     try:
         with settings.server.open() as client:
-            worker = _Worker(connection, settings, client)
+            worker = EpisodeWorker(connection, settings, client, StationKeeper())
             while not worker.is_spent:
                 worker.serve(connection.recv())
     except (EOFError, ConnectionError):
@@ -126,9 +126,37 @@ def missing_policy(client: PolicyClient, settings: ServedPolicySettings) -> Halt
     return None
 
 
-class _Worker:
+class StationKeeper:
+    """The station of the last episode, kept for the next one if that is of the same kind.
+
+    One at a time: a scene with its renderer holds much memory.
+    """
+
+    def __init__(self) -> None:
+        self._options: StationOptions | None = None
+        self._station: Station | None = None
+
+    def station(self, import_string: str, options: StationOptions) -> Station:
+        """Raises what the factory of that import string raises."""
+        if self._station is None or self._options != options:
+            self._station = None
+            self._station = imported_factory(import_string)(options)
+            self._options = options
+        return self._station
+
+
+class EpisodeWorker:
+    """Runs the episodes of one policy, and answers each request on the pipe.
+
+    is_spent: whether the process must end, as what it has built can't be trusted any more.
+    """
+
     def __init__(
-        self, connection: Connection, settings: WorkerSettings, client: PolicyClient
+        self,
+        connection: Connection,
+        settings: WorkerSettings,
+        client: PolicyClient,
+        stations: StationKeeper,
     ) -> None:
         self.is_spent = False
         self._connection = connection
@@ -136,9 +164,7 @@ class _Worker:
         self._client = client
         self._policy = ServedPolicySession(client)
         self._contract = Contract.from_json(settings.contract_json)
-        # One at a time: a scene with its renderer holds much memory, and episodes come by task.
-        self._task_name: str | None = None
-        self._station: Station | None = None
+        self._stations = stations
         self._view: SceneView | None = None
 
     def serve(self, request: EpisodeRequest) -> None:
@@ -181,26 +207,23 @@ class _Worker:
         return Ended(report, worker_is_spent=self.is_spent)
 
     def _station_of(self, task_name: str) -> Station:
-        if self._station is None or self._task_name != task_name:
-            self._station = None
-            factory = imported_factory(self._settings.station_factory)
-            cameras = {**self._settings.film_cameras, **self._contract.cameras}
-            station = factory(
-                StationOptions(
-                    task_name=task_name,
-                    cameras=cameras,
-                    shift=self._settings.shift,
-                    latency_ms=self._settings.latency_ms,
-                )
+        cameras = {**self._settings.film_cameras, **self._contract.cameras}
+        station = self._stations.station(
+            self._settings.station_factory,
+            StationOptions(
+                task_name=task_name,
+                cameras=cameras,
+                shift=self._settings.shift,
+                latency_ms=self._settings.latency_ms,
+            ),
+        )
+        expected = replace(self._contract, cameras=cameras)
+        if station.contract != expected:
+            raise ContractError(
+                f"its contract {station.contract} is not the one agreed on with the policy, "
+                f"{expected}"
             )
-            expected = replace(self._contract, cameras=cameras)
-            if station.contract != expected:
-                raise ContractError(
-                    f"its contract {station.contract} is not the one agreed on with the policy, "
-                    f"{expected}"
-                )
-            self._station, self._task_name = station, task_name
-        return self._station
+        return station
 
     def _files(self, request: EpisodeRequest) -> EpisodeFiles:
         if self._settings.recordings.draws and self._view is None:

@@ -18,7 +18,7 @@ from typing import Any, Self
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwatch
 from sim_client.evaluation.errors import EvaluationStoppedError
 from sim_client.evaluation.interruption import Interruption
-from sim_client.evaluation.worker import Ended, Halt, Heartbeat, ServedPolicySettings
+from sim_client.evaluation.worker import Ended, Halt, Heartbeat
 from sim_client.evaluation.worker_process import start_worker
 from step_analysis.rollouts import Outcome
 
@@ -57,7 +57,7 @@ class WorkerPool:
     def __init__(
         self,
         serve: Callable[[Connection, Any], None],
-        settings: ServedPolicySettings,
+        settings: Any,
         *,
         num_workers: int,
         stall_timeout_s: float,

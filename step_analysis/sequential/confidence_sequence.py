@@ -26,7 +26,7 @@ from step_analysis.sequential.pairwise_test import outcome_arrays
 
 _PRIOR = 0.5
 _NUM_BISECTIONS = 40
-_LARGEST_BET = 0.5
+LARGEST_BET = 0.5
 """Of the wealth that the worst outcome could lose."""
 _MEAN_GRID = 1001
 
@@ -128,7 +128,7 @@ def mean_sequence(
     z = np.asarray(scores, dtype=float)
     if z.ndim != 1 or not ((z >= 0.0) & (z <= 1.0)).all():
         raise ValueError("scores must be one sequence of numbers within [0, 1]")
-    bets = _predictable_bets(z, 1.0 - confidence)
+    bets = predictable_bets(z, 1.0 - confidence)
     means = np.linspace(0.0, 1.0, _MEAN_GRID)
     # Half of the wealth on either side. What is won against a mean by betting on higher scores
     # falls with that mean, factor by factor, so the grid's means that are excluded by it lie
@@ -137,7 +137,7 @@ def mean_sequence(
     log_up, log_down = np.zeros(_MEAN_GRID), np.zeros(_MEAN_GRID)
     # The worst outcome, a score of 0 above or of 1 below, may take half of the wealth.
     cap_up, cap_down = (
-        _LARGEST_BET / np.maximum(risk, 0.5 / _MEAN_GRID) for risk in (means, 1.0 - means)
+        LARGEST_BET / np.maximum(risk, 0.5 / _MEAN_GRID) for risk in (means, 1.0 - means)
     )
     lower, upper = np.zeros(len(z)), np.ones(len(z))
     for t, (score, bet) in enumerate(zip(z, bets, strict=True)):
@@ -201,7 +201,7 @@ def _within(
     )
 
 
-def _predictable_bets(scores: np.ndarray, alpha: float) -> np.ndarray:
+def predictable_bets(scores: np.ndarray, alpha: float) -> np.ndarray:
     """Each bet's size from the scores before it: their mean and variance, each with a prior."""
     t = np.arange(1, len(scores) + 1)
     means = (0.5 + np.cumsum(scores)) / (t + 1)

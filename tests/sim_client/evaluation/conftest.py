@@ -41,6 +41,7 @@ class PolicyStep:
     scenario_index: int
     number: int
     cut_off: threading.Event
+    instruction: str | None = None
 
 
 StepHook = Callable[[PolicyStep], None]
@@ -111,9 +112,15 @@ class LoopbackPolicy(
         episode[1] += 1
         cut_off = threading.Event()
         context.add_callback(cut_off.set)
-        step = PolicyStep(scenario_index=episode[0], number=episode[1], cut_off=cut_off)
+        observation = codec.decode_observation(request.observation)
+        step = PolicyStep(
+            scenario_index=episode[0],
+            number=episode[1],
+            cut_off=cut_off,
+            instruction=observation.language_instruction,
+        )
         self.before_step(step)
-        actual = codec.decode_observation(request.observation).actual
+        actual = observation.actual
         action = Action(poses=actual.poses, gripper_widths_m=actual.gripper_widths_m)
         message = codec.encode_action(action)
         self.change_answer(step, message)

@@ -1,0 +1,210 @@
+"""Compare policies: serve and meet them, lock the design, run until decided, say the verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sim_client.compare.config import CompareConfig
+from sim_client.compare.contenders import Contender, served_contenders
+from sim_client.compare.progress import Progress
+from sim_client.compare.scheduler import run_study
+from sim_client.compare.worker import ComparisonSettings, serve_comparison
+from sim_client.evaluation.config import evaluation_seed
+from sim_client.evaluation.episode import EpisodeRequest
+from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
+from sim_client.evaluation.handshake import ServedPolicy
+from sim_client.evaluation.interruption import Interruption, sigterm_like_ctrl_c
+from sim_client.evaluation.output_folder import OutputFolder, check_writable
+from sim_client.evaluation.plan import Plan
+from sim_client.evaluation.runner import (
+    BAD_USAGE,
+    DONE,
+    INTERRUPTED,
+    WORK_FAILED,
+    meet,
+    prepare_drake,
+)
+from sim_client.evaluation.station import OUR_STATION
+from sim_client.evaluation.worker import WorkerSettings
+from sim_client.evaluation.worker_pool import WorkerPool
+from step_analysis.ledger import LedgerError
+from step_analysis.rollouts import RolloutKey
+from step_analysis.strict_json import FormatError
+from step_analysis.study.design import StudyDesign, StudyPolicy
+from step_analysis.study.folder import StudyFolder, add
+from step_analysis.study.study import Study
+from step_analysis.study.wording import headline, progress_line, verdict_lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Met:
+    """A policy that answers, and what its part of the study comes to."""
+
+    policy: ServedPolicy
+    plan: Plan
+
+    @property
+    def settings(self) -> WorkerSettings:
+        assert isinstance(self.plan.settings, WorkerSettings)
+        return self.plan.settings
+
+
+def run(config: CompareConfig, *, station_factory: str = OUR_STATION) -> int:
+    """Compare, tell the user the verdict, and return the process's exit code.
+
+    0: the study is finished. 1: it could not go on. 2: asked for something impossible. 130:
+    interrupted. After 1 and 130 the same command goes on from there.
+    """
+    try:
+        with sigterm_like_ctrl_c():
+            return _compare(config, station_factory)
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command goes on from here")
+        return INTERRUPTED
+    except (UsageError, LedgerError) as error:
+        # What lies in the folder is for the user to change, as a wrong option is.
+        _complain(str(error))
+        return BAD_USAGE
+    except EvaluationStoppedError as error:
+        _complain(str(error))
+        return WORK_FAILED
+    except OSError as error:
+        _complain(f"can't write the results: {error}")
+        return WORK_FAILED
+
+
+def _compare(config: CompareConfig, station_factory: str) -> int:
+    # Tasks, cameras and the shift are refused before any server is started.
+    prepare_drake(config.evaluation("127.0.0.1:1", None, None), station_factory)
+    check_writable(config.output)
+    with StudyFolder(config.output) as folder, served_contenders(config) as contenders:
+        met = [_meet(config, contender, station_factory) for contender in contenders]
+        design = _design(config, met)
+        folder.agree(design)
+        with contextlib.ExitStack() as stack:
+            folders = {
+                each.policy.name: stack.enter_context(
+                    OutputFolder(
+                        config.output,
+                        each.plan.design,
+                        budget_is_given=True,
+                        num_workers=config.workers,
+                    )
+                )
+                for each in met
+            }
+            study = Study(design)
+            for own in folders.values():
+                for record in own.records:
+                    add(study, record, own.path)
+            _run(config, study, met, folders)
+    return DONE
+
+
+def _run(
+    config: CompareConfig,
+    study: Study,
+    met: Sequence[_Met],
+    folders: Mapping[str, OutputFolder],
+) -> None:
+    design = study.design
+    done = sum(record.outcome.counts for own in folders.values() for record in own.records)
+    _say(
+        f"study in {config.output}: {', '.join(folders)}; {design.num_comparisons} comparisons, "
+        f"up to {design.num_rollouts} rollouts, alpha {design.alpha:g}"
+    )
+    if done:
+        _say(f"resuming: {done} rollouts are done already")
+    plans = {each.policy.name: each.plan for each in met}
+
+    def request_of(key: RolloutKey) -> EpisodeRequest:
+        request = folders[key.policy].request(
+            key,
+            max_control_steps=plans[key.policy].max_control_steps[key.task],
+            record=bool(config.video),
+        )
+        return replace(request, policy=key.policy)
+
+    settings = ComparisonSettings(policies={each.policy.name: each.settings for each in met})
+    with (
+        Interruption() as interruption,
+        WorkerPool(
+            serve_comparison,
+            settings,
+            num_workers=config.workers,
+            stall_timeout_s=config.stall_timeout_s,
+        ) as pool,
+        Progress(study, done) as progress,
+    ):
+        given_up = run_study(
+            study,
+            pool=pool,
+            folders=folders,
+            request_of=request_of,
+            progress=progress,
+            interruption=interruption,
+            max_attempts=config.max_attempts,
+        )
+    if not study.standing().is_finished:
+        raise EvaluationStoppedError(
+            f"{len(given_up)} rollouts ended in errors, see above, and comparisons wait for them; "
+            f"the same command tries them again ({progress_line(study)})"
+        )
+    run_by_us = sum(record.outcome.counts for own in folders.values() for record in own.records)
+    for line in verdict_lines(study):
+        _say(line)
+    _say(f"report: step-analysis report {config.output}")
+    _say(f"verdict: {headline(study)} {run_by_us} were run.")
+
+
+def _meet(config: CompareConfig, contender: Contender, station_factory: str) -> _Met:
+    evaluation = config.evaluation(contender.address, contender.policy, contender.name)
+    policy = meet(evaluation)
+    return _Met(policy=policy, plan=prepare_drake(evaluation, station_factory)(policy))
+
+
+def _design(config: CompareConfig, met: Sequence[_Met]) -> StudyDesign:
+    names = [each.policy.name for each in met]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"the policies are called {', '.join(map(repr, names))}: give each a name of its own "
+            "with --names"
+        )
+    plan = met[0].plan.design
+    station = {name: value for name, value in plan.station.items() if name != "contract"}
+    serving = {name for each in met for name in each.policy.serving}
+    try:
+        return StudyDesign(
+            policies=tuple(
+                StudyPolicy(
+                    name=each.policy.name,
+                    digest=each.policy.digest,
+                    serving=dict(each.policy.serving),
+                )
+                for each in met
+            ),
+            tasks=plan.tasks,
+            max_episodes=config.max_episodes,
+            first_seed=evaluation_seed(0),
+            alpha=float(config.alpha),
+            test=config.test,
+            measure=config.measure,
+            correction=config.correction,
+            question=config.question,
+            scope=config.verdicts,
+            station=station,
+            software={k: v for k, v in plan.software.items() if k not in serving},
+        )
+    except FormatError as error:
+        raise UsageError(str(error)) from error
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _complain(line: str) -> None:
+    print(f"sim-client: {line}", file=sys.stderr, flush=True)

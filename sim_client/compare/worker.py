@@ -1,0 +1,38 @@
+"""A worker process that runs the episodes of several policies, one after another."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from sim_client.evaluation.episode import EpisodeRequest
+from sim_client.evaluation.worker import EpisodeWorker, StationKeeper, WorkerSettings
+from sim_client.evaluation.worker_process import become_worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSettings:
+    """What a worker needs to know, by the policy that a request names."""
+
+    policies: Mapping[str, WorkerSettings]
+
+
+def serve_comparison(connection: Connection, settings: ComparisonSettings) -> None:
+    """The worker's whole life."""
+    become_worker()
+    workers: dict[str, EpisodeWorker] = {}
+    stations = StationKeeper()
+    try:
+        with contextlib.ExitStack() as clients:
+            while not any(worker.is_spent for worker in workers.values()):
+                request: EpisodeRequest = connection.recv()
+                if request.policy not in workers:
+                    own = settings.policies[request.policy]
+                    client = clients.enter_context(own.server.open())
+                    workers[request.policy] = EpisodeWorker(connection, own, client, stations)
+                workers[request.policy].serve(request)
+    except (EOFError, ConnectionError):
+        # The parent has closed the pipe, or is gone: nobody is left to tell.
+        return

@@ -1,0 +1,149 @@
+"""A study as it goes on: records in, the state of every comparison out.
+
+Why no order of finishing, crash or resume can change the verdict: imagine that every episode of
+the budget had its outcome on a tape before the first was run. Each comparison reads its part of
+the tape from the beginning, and its test stops at one place of it. Running episodes only uncovers
+the tape. `docs/statistics.md` has the argument for each correction.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from step_analysis.pair_decisions import decide
+from step_analysis.rollouts import RolloutRecord
+from step_analysis.sequential.pairwise_test import Decision
+from step_analysis.study.comparisons import ComparisonStanding, PairComparison, Stage
+from step_analysis.study.design import StudyDesign
+from step_analysis.study.tape import Tape, num_episodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The state of all comparisons: by panel, tasks by name and all together last."""
+
+    design: StudyDesign
+    comparisons: tuple[ComparisonStanding, ...]
+
+    @property
+    def open(self) -> tuple[ComparisonStanding, ...]:
+        return tuple(each for each in self.comparisons if each.stage is Stage.OPEN)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no rollout is asked for any more."""
+        return not self.open
+
+    def panel(self, tasks: Sequence[str]) -> tuple[ComparisonStanding, ...]:
+        return tuple(each for each in self.comparisons if each.tasks == tuple(tasks))
+
+    def num_used(self, policy: str, task: str) -> int:
+        """Leading episodes that some verdict rests on; what was run beyond them changes nothing."""
+        return max(
+            (
+                num_episodes(each.tasks, task, each.time)
+                for each in self.comparisons
+                if policy in each.arms
+            ),
+            default=0,
+        )
+
+    @property
+    def num_rollouts_used(self) -> int:
+        return sum(
+            self.num_used(policy.name, task)
+            for policy in self.design.policies
+            for task in self.design.tasks
+        )
+
+
+class Study:
+    """The records of a study, and what they decide."""
+
+    def __init__(self, design: StudyDesign, records: Iterable[RolloutRecord] = ()) -> None:
+        """Raises FormatError for a record that is not this study's; see `Tape.add`."""
+        self.design = design
+        self.tape = Tape(design)
+        self.comparisons = tuple(
+            PairComparison(design, tasks, pair) for tasks in design.panels for pair in design.pairs
+        )
+        for record in records:
+            self.tape.add(record)
+        self._standing: Standing | None = None
+
+    def add(self, record: RolloutRecord) -> None:
+        """Raises FormatError as `Tape.add`."""
+        self.tape.add(record)
+        self._standing = None
+
+    def standing(self) -> Standing:
+        """A function of the records alone, whatever the order in which they came."""
+        if self._standing is None:
+            for comparison in self.comparisons:
+                comparison.read(self.tape)
+            states = self._best() if self.design.question == "best" else self._ranking()
+            self._standing = Standing(design=self.design, comparisons=tuple(states))
+        return self._standing
+
+    def _ranking(self) -> Iterable[ComparisonStanding]:
+        """Every comparison reads until it is decided or its budget is spent."""
+        decisions, level = decide(self.comparisons, self.design.alpha / 2.0, self.design.correction)
+        for comparison, decision in zip(self.comparisons, decisions, strict=True):
+            if decision:
+                yield _decided(comparison, decision, level)
+            else:
+                yield _undecided(comparison, comparison.num_readable, level)
+
+    def _best(self) -> Iterable[ComparisonStanding]:
+        """Successive elimination in each panel, episode by episode.
+
+        All policies that are left read an episode; who is then beaten by one of them reads no
+        more. A panel so goes at the pace of the slowest of those that are left, and what the
+        beaten would have done later is never looked at.
+        """
+        level = self.design.alpha / 2.0 / len(self.comparisons)
+        for tasks in self.design.panels:
+            panel = [each for each in self.comparisons if each.tasks == tasks]
+            ends: dict[PairComparison, ComparisonStanding] = {}
+            contested, round_ = panel, 0
+            while contested:
+                round_ = min(each.num_readable for each in contested)
+                stopping = [each for each in contested if each.verdict(level).decision]
+                first = min((each.verdict(level).time for each in stopping), default=round_ + 1)
+                if first > round_:
+                    break
+                now = [each for each in stopping if each.verdict(level).time == first]
+                for each in now:
+                    ends[each] = _decided(each, each.verdict(level).decision, level)
+                beaten = {ends[each].loser for each in now}
+                for each in contested:
+                    if each not in ends and beaten.intersection(each.arms):
+                        ends[each] = _standing_of(each, Stage.SET_ASIDE, None, first, level)
+                contested = [each for each in contested if each not in ends]
+            for each in panel:
+                yield ends.get(each) or _undecided(each, round_, level)
+
+
+def _decided(comparison: PairComparison, decision: Decision, level: float) -> ComparisonStanding:
+    winner = comparison.arms[1] if decision > 0 else comparison.arms[0]
+    time = comparison.verdict(level).time
+    return _standing_of(comparison, Stage.DECIDED, winner, time, level)
+
+
+def _undecided(comparison: PairComparison, time: int, level: float) -> ComparisonStanding:
+    stage = Stage.UNDECIDED if time == comparison.n_max else Stage.OPEN
+    return _standing_of(comparison, stage, None, time, level)
+
+
+def _standing_of(
+    comparison: PairComparison, stage: Stage, winner: str | None, time: int, level: float
+) -> ComparisonStanding:
+    return ComparisonStanding(
+        tasks=comparison.tasks,
+        arm0=comparison.arms[0],
+        arm1=comparison.arms[1],
+        stage=stage,
+        winner=winner,
+        time=time,
+        n_max=comparison.n_max,
+        alpha_per_side=level,
+    )

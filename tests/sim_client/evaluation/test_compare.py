@@ -1,0 +1,378 @@
+"""Comparisons that stop when the test has decided, on the fake station."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sim_client.compare import own_server
+from sim_client.compare.config import CompareConfig
+from sim_client.compare.runner import run
+from sim_client.evaluation.errors import UsageError
+from step_analysis.ledger import read_ledger
+from step_analysis.rollouts import Outcome, RolloutRecord
+from step_analysis.study.comparisons import Stage
+from step_analysis.study.folder import read_study
+
+Script = Callable[[Mapping[int, str]], None]
+TASK = "PickAndPlaceBox"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return tmp_path / "study"
+
+
+@pytest.fixture
+def other(policy: Any) -> Iterator[Any]:
+    """A second policy, which answers with what is no action in each scenario of `other.fails`."""
+    second = type(policy)()
+    second.name = "other"
+    second.runtime_information |= {"assay.checkpoint_sha256": "two"}
+    second.fails = range(10_000)
+
+    def change_answer(step: Any, action: Any) -> None:
+        if step.scenario_index in second.fails:
+            del action.gripper_status[0]
+
+    second.change_answer = change_answer
+    second.start()
+    yield second
+    second.stop()
+
+
+Compare = Callable[..., int]
+
+
+@pytest.fixture
+def compare(served: Any, other: Any, script: Script, study: Path) -> Compare:
+    """Compare "hold", which succeeds, with "other", in this process: the exit code."""
+    script({})
+
+    def compare(*policies: str, **options: Any) -> int:
+        config = CompareConfig(
+            policies=policies or (served.address, other.address),
+            **{
+                "tasks": (TASK,),
+                "max_episodes": 30,
+                "output": study,
+                "workers": 1,
+                "wait_for_server_s": 20.0,
+                "time_limit_s": 1.0,
+            }
+            | options,
+        )
+        return run(config, station_factory="fake_station:build")
+
+    return compare
+
+
+def ledger_of(study: Path, policy: str) -> list[RolloutRecord]:
+    return read_ledger(study / policy / "ledger.jsonl")
+
+
+def decided_in(study: Path, policy: str) -> list[int]:
+    return sorted(r.scenario_index for r in ledger_of(study, policy) if r.outcome.counts)
+
+
+def test_stops_when_the_test_has_decided_and_says_who_is_better(
+    compare: Compare, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare() == 0
+    (verdict,) = read_study(study).standing().comparisons
+    assert (verdict.winner, verdict.stage) == ("hold", Stage.DECIDED)
+    # Nothing beyond it was run, with one worker, and both met the same seeds.
+    assert verdict.time < 15
+    assert decided_in(study, "hold") == decided_in(study, "other") == list(range(verdict.time))
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith(
+        f"verdict: hold is better than other on {TASK} ({verdict.time} against 0 of "
+        f"{verdict.time}): the sequential McNemar test decided after {verdict.time} of up to 30 "
+    )
+    assert f"rests on {2 * verdict.time} of the 60 rollouts" in out
+
+
+def _verdict(study: Path) -> tuple[Any, ...]:
+    standing = read_study(study).standing()
+    used = [standing.num_used(name, TASK) for name in ("hold", "other")]
+    return (*standing.comparisons, *used)
+
+
+def test_the_verdict_is_the_same_with_more_workers_and_mishaps(
+    compare: Compare, other: Any, script: Script, tmp_path: Path
+) -> None:
+    other.fails = [0, 1, 2, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17]
+    assert compare(output=tmp_path / "calm") == 0
+    script({2: "die", 3: "raise", 6: "die"})
+    assert compare(output=tmp_path / "wild", workers=3) == 0
+    assert _verdict(tmp_path / "wild") == _verdict(tmp_path / "calm")
+    errors = [r for r in ledger_of(tmp_path / "wild", "hold") if r.outcome is Outcome.ERROR]
+    errors += [r for r in ledger_of(tmp_path / "wild", "other") if r.outcome is Outcome.ERROR]
+    assert len(errors) == 3
+
+
+def test_goes_on_where_it_was_stopped_and_repeats_nothing(
+    compare: Compare, served: Any, other: Any, study: Path, tmp_path: Path
+) -> None:
+    assert compare(output=tmp_path / "calm") == 0
+
+    def vanish(step: Any) -> None:
+        if step.scenario_index == 3:
+            other.stop()
+
+    other.before_step = vanish
+    assert compare(wait_for_server_s=0.0) == 1
+    before = ledger_of(study, "hold")
+    assert before
+
+    other.before_step = lambda step: None
+    other.start()
+    assert compare() == 0
+    assert ledger_of(study, "hold")[: len(before)] == before
+    assert _verdict(study) == _verdict(tmp_path / "calm")
+    num_resets = len(served.reset_indices)
+    assert compare() == 0
+    assert len(served.reset_indices) == num_resets
+
+
+def test_ctrl_c_leaves_whole_records_and_a_study_that_goes_on(
+    compare: Compare, served: Any, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(step: Any) -> None:
+        if (step.scenario_index, step.number) == (2, 2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    served.before_step = interrupt
+    assert compare() == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert decided_in(study, "hold") in ([0, 1], [0, 1, 2])
+    served.before_step = lambda step: None
+    assert compare() == 0
+    assert "resuming: " in capsys.readouterr().out
+
+
+def test_without_a_difference_the_budget_is_spent_and_no_more(
+    compare: Compare, other: Any, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other.fails = ()
+    assert compare(max_episodes=5) == 0
+    assert decided_in(study, "hold") == decided_in(study, "other") == [0, 1, 2, 3, 4]
+    out = capsys.readouterr().out
+    assert f"no difference shown between hold and other on {TASK} (5 and 5 of 5)" in out
+
+
+def test_a_decided_task_gets_no_more_rollouts(compare: Compare, other: Any, study: Path) -> None:
+    def change_answer(step: Any, action: Any) -> None:
+        if step.instruction.startswith(TASK):
+            del action.gripper_status[0]
+
+    other.change_answer = change_answer
+    tasks = (f"{TASK},PutMugOnSaucer",)
+    assert compare(tasks=tasks, max_episodes=14, verdicts="tasks", workers=2) == 0
+    standing = read_study(study).standing()
+    box, mug = standing.comparisons
+    assert (box.stage, box.winner, mug.stage) == (Stage.DECIDED, "hold", Stage.UNDECIDED)
+    for policy in ("hold", "other"):
+        num_box = sum(record.task == TASK for record in ledger_of(study, policy))
+        assert box.time <= num_box <= box.time + 1 < 14
+        assert sum(r.task == "PutMugOnSaucer" for r in ledger_of(study, policy)) == 14
+
+
+def test_an_episode_that_ends_in_errors_only_holds_up_the_verdict(
+    compare: Compare, script: Script, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script({2: "always raise"})
+    assert compare(max_attempts=1) == 1
+    said = capsys.readouterr().err
+    assert "comparisons wait for them; the same command tries them again" in said
+    assert decided_in(study, "hold")[:2] == [0, 1]
+    script({})
+    assert compare() == 0
+
+
+def test_what_is_no_study_to_run_is_refused_in_one_line(
+    compare: Compare,
+    served: Any,
+    other: Any,
+    study: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(*policies: str, **options: Any) -> str:
+        assert compare(*policies, **options) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "unknown task 'Juggle'" in refused(tasks=("Juggle",))
+    assert "neither a checkpoint's folder nor HOST:PORT" in refused(served.address, "runs/none")
+    assert "give each a name of its own with --names" in refused(
+        served.address, f"{served.address}/hold"
+    )
+    assert "are the same policy, 'one': there is nothing to compare" in refused(
+        served.address, f"{served.address}/hold", names=("a", "b")
+    )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    assert "holds thesis.tex but no study.json" in refused(output=tmp_path / "full")
+    assert not served.reset_indices
+
+
+def test_a_changed_design_is_a_new_study(
+    compare: Compare, other: Any, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare() == 0
+    before = (study / "study.json").read_bytes()
+    capsys.readouterr()
+    assert compare(alpha=0.1, max_episodes=40) == 2
+    complaint = capsys.readouterr().err
+    assert "a changed design is a new study" in complaint
+    assert "alpha: 0.05 here, 0.1 there" in complaint
+    assert "max_episodes: 30 here, 40 there" in complaint
+    other.runtime_information |= {"assay.checkpoint_sha256": "three"}
+    assert compare() == 2
+    assert "policy 'other': digest 'two' here, 'three' there" in capsys.readouterr().err
+    assert (study / "study.json").read_bytes() == before
+
+
+def test_a_corrupt_or_foreign_ledger_is_refused(
+    compare: Compare, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare() == 0
+    ledger = study / "hold" / "ledger.jsonl"
+    good = ledger.read_text()
+    first, last = good.splitlines()[0], good.splitlines()[-1]
+    seed = '"scenario_index":0,"seed":100000100'
+    for spoilt, complaint in (
+        (good.replace(last, last[:40]), "line"),
+        (good + last + "\n", "is counted on line"),
+        (good.replace(seed, '"scenario_index":0,"seed":7'), "seed 7, but every policy of this"),
+        (good.replace(seed, '"scenario_index":99,"seed":1'), "beyond the budget of this study"),
+        (good.replace(first, first.replace(TASK, "PutMugOnSaucer")), "no policy and task of this"),
+    ):
+        assert spoilt != good
+        ledger.write_text(spoilt)
+        capsys.readouterr()
+        assert compare() == 2
+        said = capsys.readouterr().err
+        assert complaint in said
+        assert "hold" in said
+        assert ledger.read_text() == spoilt
+
+
+def test_a_study_has_one_runner(
+    compare: Compare, study: Path, served: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study.mkdir()
+    with (study / "study.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert compare() == 2
+    assert "another process is running this study" in capsys.readouterr().err
+    assert not served.reset_indices
+
+
+def _program(folder: Path, text: str) -> None:
+    folder.mkdir()
+    program = folder / "policy-server"
+    program.write_text(f"#!{sys.executable}\n{text}")
+    program.chmod(0o755)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    checkpoint = tmp_path / "run" / "final"
+    checkpoint.mkdir(parents=True)
+    return checkpoint
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where programs are found, and not beside Python."""
+    monkeypatch.setattr("sys.executable", str(tmp_path / "nowhere" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path / "bin"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_checkpoint_without_a_policy_server_is_told(
+    compare: Compare, served: Any, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(str(checkpoint), served.address) == 2
+    assert "policy-server is not installed here" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_cannot_be_served_is_told_in_the_servers_words(
+    compare: Compare,
+    served: Any,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _program(tmp_path / "bin", "import sys; sys.exit('policy-server: no weights here')")
+    monkeypatch.setattr(own_server, "PROGRAM", str(tmp_path / "bin" / "policy-server"))
+    assert compare(str(checkpoint), served.address) == 1
+    assert "exit code 1 before it was ready: policy-server: no weights" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_served_for_as_long_as_the_comparison_lasts(
+    compare: Compare,
+    other: Any,
+    checkpoint: Path,
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the program itself, but for the weights: the stand-in puts a policy without in place."""
+    told = tmp_path / "told"
+    real = Path(sys.executable).with_name("policy-server")
+    _program(
+        tmp_path / "bin",
+        "import json, os, pathlib, sys\n"
+        f"pathlib.Path({str(told)!r}).write_text(json.dumps([os.getpid(), *sys.argv[1:]]))\n"
+        f"words = ['policy0=hold' if '=' in word else word for word in sys.argv[1:]]\n"
+        f"os.execv({str(real)!r}, [{str(real)!r}, *words])\n",
+    )
+    monkeypatch.setattr(own_server, "PROGRAM", str(tmp_path / "bin" / "policy-server"))
+    assert compare(str(checkpoint), other.address, server_options="--max-batch-size 4") == 0
+    pid, *arguments = json.loads(told.read_text())
+    assert arguments[:2] == ["serve", f"policy0={checkpoint}"]
+    assert arguments[2:] == ["--address", "127.0.0.1:0", "--max-batch-size", "4"]
+    assert not psutil.pid_exists(pid)
+    (verdict,) = read_study(study).standing().comparisons
+    assert (verdict.winner, verdict.loser) == ("final", "other")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"policies": ("h:1",)}, "expected two policies or more"),
+        ({"policies": ("h:1", "h:1")}, "named twice"),
+        ({"names": ("a",)}, "--names: expected 2 names"),
+        ({"max_episodes": 0}, "--max-episodes: expected at least 1"),
+        ({"alpha": 0.7}, "--alpha: expected a number strictly between 0 and 0.5, got 0.7"),
+        ({"alpha": float("nan")}, "--alpha"),
+        ({"measure": "progress"}, "--measure progress needs --test betting"),
+        ({"question": "best", "correction": "holm"}, "not with --question best"),
+        ({"server_options": "'"}, "--server-options"),
+        ({"workers": 0}, "--workers: expected at least 1"),
+        ({"shift": "lightning=high"}, None),
+    ],
+)
+def test_options_that_make_no_study_are_refused(
+    options: dict[str, Any], complaint: str | None
+) -> None:
+    given = {"policies": ("h:1", "h:2"), "tasks": (TASK,)} | options
+    if complaint is None:
+        assert run(CompareConfig(**given)) == 2
+    else:
+        with pytest.raises(UsageError, match=complaint):
+            CompareConfig(**given)
