@@ -71,8 +71,8 @@ def _compare(arguments: Sequence[str]) -> int:
         "compare",
         arguments,
         example=(
-            "sim-client compare runs/pick/checkpoints/step_000150 runs/pick/checkpoints/final "
-            "--tasks PickAndPlaceBox --max-episodes 200 --output study"
+            "sim-client compare --tasks PickAndPlaceBox --max-episodes 200 --output study "
+            "runs/pick/checkpoints/step_000150 runs/pick/checkpoints/final"
         ),
     )
     from sim_client.compare.runner import run
