@@ -17,6 +17,8 @@ ResizeMethod = Literal["center_crop", "resize_no_crop", "resize_fit"]
 # Of a camera at a control step from now: scene_right_0_t-1.
 _PICTURE = re.compile(r"(.+)_t(-[1-9][0-9]*|0)")
 _MAX_PAST_STEPS = 1000
+# Of a prompt; far more than any model reads.
+_MAX_TOKENS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,8 @@ class FoundryPolicyShape:
     instruction_tokens: int = 96
 
     def __post_init__(self) -> None:
-        require_positive(self, "instruction_tokens")
+        tokens = self.instruction_tokens
+        require(1 <= tokens <= _MAX_TOKENS, "instruction_tokens", f"1 to {_MAX_TOKENS}", tokens)
         steps = self.past_steps
         require(0 <= steps <= _MAX_PAST_STEPS, "past_steps", f"0 to {_MAX_PAST_STEPS}", steps)
         require(bool(self.pictures), "pictures", "at least one", self.pictures)
@@ -102,6 +105,8 @@ class FoundryPolicyShape:
             f"a multiple of {self.vision.token_size}",
             size,
         )
+        shown = len(self.pictures) * self.tokens_per_image
+        require(shown <= _MAX_TOKENS, "pictures", f"at most {_MAX_TOKENS} tokens of them", shown)
 
     @property
     def places(self) -> tuple[tuple[str, int], ...]:

@@ -190,18 +190,22 @@ def _weights(
     """Under the policy's names, with actions and states in our order."""
     transform = vectors.transform
     size = transform.num_numbers
-    served = FoundryPolicy(shape, chunk_length=transform.chunk_length, action_size=size)
-    weights = dict(network.state_dict())
-    order = vectors.action_order
-    for name in ("from_actions.weight", "to_actions.weight", "to_actions.bias"):
-        weights[f"expert.{name}"] = _ordered(
-            weights[f"expert.{name}"], order, size, axis=1 if name == "from_actions.weight" else 0
-        )
-    if shape.reads_proprioception:
-        name = "expert.from_proprioception.weight"
-        weights[name] = _ordered(weights[name], vectors.state_order, size, axis=1)
-    served.model.load_state_dict(weights, strict=True)
-    return dict(served.named_parameters())
+    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    for name, order, axis in (
+        ("from_actions.weight", vectors.action_order, 1),
+        ("to_actions.weight", vectors.action_order, 0),
+        ("to_actions.bias", vectors.action_order, 0),
+        ("from_proprioception.weight", vectors.state_order, 1),
+    ):
+        if f"expert.{name}" in weights:
+            weights[f"expert.{name}"] = _ordered(weights[f"expert.{name}"], order, size, axis=axis)
+    weights = {f"model.{name}": tensor for name, tensor in weights.items()}
+    with torch.device("meta"):
+        served = FoundryPolicy(shape, chunk_length=transform.chunk_length, action_size=size)
+    assert {name: tensor.shape for name, tensor in weights.items()} == {
+        name: parameter.shape for name, parameter in served.named_parameters()
+    }
+    return weights
 
 
 def _ordered(tensor: Tensor, order: npt.NDArray[np.int64], size: int, *, axis: int) -> Tensor:

@@ -34,6 +34,7 @@ _STATE = re.compile(
 _NEVER_SCALED = ("text", "language", "instruction", "mask", "valid")
 _METHODS = ("std", "percentile_5_95", "percentile_1_99", "min_max")
 _POSE_SIZE = 9
+_MAX_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +49,12 @@ class Vectors:
 def vectors_of(data: Section, normalizer: Section, statistics: bytes) -> Vectors:
     """Raises ImportingError for fields or scales that ours cannot be."""
     past, future = data.get("lowdim_past_timesteps", 0), data.need("lowdim_future_timesteps")
+    if not 0 <= future <= _MAX_STEPS or not 0 <= past <= _MAX_STEPS:
+        raise data.unexpected(
+            "lowdim_past_timesteps, lowdim_future_timesteps",
+            f"0 to {_MAX_STEPS} each",
+            (past, future),
+        )
     actions, states = data.texts("action_fields"), data.texts("proprioception_fields")
     found = [_parsed(data, "action_fields", field, _ACTION) for field in actions]
     arms = tuple(dict.fromkeys(each["arm"] for each in found if each["arm"]))

@@ -8,8 +8,10 @@ normalised, the flow's steps, denormalised, made absolute. Its grippers' debounc
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,7 @@ from policy_interface.demonstration import (
 )
 from policy_interface.types import CameraView, ChunkGuidance, Observation, Pose, RobotState
 from policy_server.targets import TargetOptions, resolve
-from trainer.checkpoint import read_checkpoint
+from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.command_line import main
 from trainer.inference import Policy, load_policy
 
@@ -273,6 +275,7 @@ LEFT = "robot__action__poses__left::panda__xyz_relative"
             _data("proprioception_fields", ["robot__actual__grippers__third"]),
         ),
         ("expected fields of 18 numbers", _data("proprioception_fields", [])),
+        ("0 to 1000 each", _data("lowdim_future_timesteps", 10**12)),
         ("CAMERA_t0", _data("image_names", ["scene_right_0_t1"])),
         ("image_indices: expected whole", _data("image_indices", ["a"])),
         (
@@ -335,6 +338,37 @@ def test_a_release_that_cannot_be_served_is_said_in_one_line(
     (told,) = capsys.readouterr().err.splitlines()
     assert re.search(match, told), told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("match", "change"),
+    [
+        ("at most 100000 tokens of them", lambda c: c["model"]["vision"].update(image_size=2**40)),
+        ("instruction_tokens: expected", lambda c: c["model"].update(instruction_tokens=10**12)),
+        ("past_steps: expected", lambda c: c["model"].update(past_steps=10**12)),
+        ("expected cameras", lambda c: c["model"].update(pictures=["other_t0"] * 4)),
+        ("weights do not fit", lambda c: c["model"]["expert"].update(num_layers=1)),
+        ("unknown configuration key", lambda c: c["model"].update(clam=1.5)),
+        ("times <image>", lambda c: c["model"].update(words_before="")),
+    ],
+)
+def test_a_strangers_checkpoint_does_no_harm(
+    match: str,
+    change: Callable[[Any], None],
+    imported: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    folder = shutil.copytree(imported("lbm"), tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    content = json.dumps(config).encode()
+    (folder / "config.json").write_bytes(content)
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest["files"]["config.json"] = entry
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=match):
+        load_policy(folder)
 
 
 @pytest.mark.parametrize(
