@@ -95,7 +95,7 @@ class Comparison:
 
     policies: tuple[PolicyRollouts, ...]
     alpha: float
-    method: Method
+    method: Method | Literal["betting"]
     task_panels: tuple[Panel, ...]
     aggregate: Panel | None
     """Over the tasks common to all policies; None if there are fewer than two."""
@@ -199,7 +199,7 @@ def _draft(
     method: Method,
 ) -> _Draft:
     present = [i for i, arm in enumerate(arms) if all(task in arm.tasks for task in tasks)]
-    counts = [_count(policies[i], tasks) for i in present]
+    counts = [count_of(policies[i], tasks) for i in present]
     counts.sort(key=lambda count: (-(count.rate if count.rate is not None else -1.0), count.policy))
     pairs = [
         _Pair(arms[i], arms[j], pair_outcomes(arms[i], arms[j], tasks), method)
@@ -236,7 +236,8 @@ def _common_tasks(policies: Sequence[PolicyRollouts]) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*(set(policy.tasks) for policy in policies))))
 
 
-def _count(policy: PolicyRollouts, tasks: Sequence[str]) -> Count:
+def count_of(policy: PolicyRollouts, tasks: Sequence[str]) -> Count:
+    """One policy's outcomes on some tasks, pooled."""
     rollouts = [policy.tasks[task] for task in tasks]
     counted = [record for task in rollouts for record in task.counted]
     return Count(

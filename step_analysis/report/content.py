@@ -106,6 +106,24 @@ class PolicyProvenance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudyContent:
+    """What a report of a study says besides: what was locked, why its test, what it cost."""
+
+    test: str
+    why: str
+    guarantee: str
+    is_finished: bool
+    verdicts: tuple[str, ...]
+    """A sentence for each panel, the tasks first."""
+    num_rollouts_budget: int
+    num_rollouts_used: int
+    """That some verdict rests on."""
+    num_rollouts_run: int
+    interval: str
+    """What the intervals of the differences are."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportContent:
     version: int
     title: str
@@ -129,6 +147,7 @@ class ReportContent:
     provenance: tuple[PolicyProvenance, ...]
     command: str
     software: tuple[tuple[str, str], ...]
+    study: StudyContent | None = None
 
     @property
     def overall(self) -> PanelContent | None:

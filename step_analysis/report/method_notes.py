@@ -35,6 +35,21 @@ def method_notes(content: ReportContent) -> list[Note]:
             "the infrastructure: it says nothing of the policy and is counted as neither.",
         ),
     ]
+    if content.study is not None:
+        study = content.study
+        share = 1.0 - study.num_rollouts_used / study.num_rollouts_budget
+        notes.append(
+            Note(
+                "A study that stops when it is decided",
+                f"Policies, tasks, seeds, budget, test and alpha were locked before the first "
+                f"episode. Test: {study.test}. {study.why} {study.guarantee} The verdicts rest on "
+                f"{study.num_rollouts_used} of a budget of {study.num_rollouts_budget} rollouts, "
+                f"{100.0 * share:.0f} % less; {study.num_rollouts_run} were run, and those beyond "
+                "a decision are left out of every number here, as they depend on how many ran at "
+                "a time. "
+                + " ".join(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in study.verdicts),
+            )
+        )
     used = {pair.method for panel in content.panels for pair in panel.pairs}
     if used:
         notes.append(
@@ -75,7 +90,12 @@ def method_notes(content: ReportContent) -> list[Note]:
                 "stops, at the price of power.",
             )
         )
-    if any(pair.difference is not None for panel in content.panels for pair in panel.pairs):
+    has_differences = any(
+        pair.difference is not None for panel in content.panels for pair in panel.pairs
+    )
+    if has_differences and content.study is not None:
+        notes.append(Note("Differences", content.study.interval))
+    elif has_differences:
         notes.append(
             Note(
                 "Differences",

@@ -92,6 +92,11 @@ class StudyFolder:
             write_atomically(path, design.to_json())
 
 
+def is_study(path: Path) -> bool:
+    """Whether a study was begun in this folder."""
+    return (path / STUDY_FILE_NAME).is_file()
+
+
 def read_study_design(path: Path) -> StudyDesign:
     """The design in a study.json.
 

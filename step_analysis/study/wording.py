@@ -59,7 +59,7 @@ def panel_sentence(study: Study, tasks: Sequence[str]) -> str:
     """What is decided on one task, or on all together; without a full stop."""
     panel = study.standing().panel(tasks)
     if len(panel) == 1:
-        return _pair_sentence(study, panel[0])
+        return pair_sentence(study, panel[0])
     if study.design.question == "best":
         return _best_sentence(study, panel)
     return _ranking_sentence(study, panel)
@@ -69,7 +69,8 @@ def panel_name(tasks: Sequence[str]) -> str:
     return tasks[0] if len(tasks) == 1 else f"all {len(tasks)} tasks together"
 
 
-def _pair_sentence(study: Study, each: ComparisonStanding) -> str:
+def pair_sentence(study: Study, each: ComparisonStanding) -> str:
+    """One comparison; without a full stop."""
     where = panel_name(each.tasks)
     if each.winner is not None and each.loser is not None:
         return (

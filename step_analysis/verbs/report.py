@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Report:
     """Say what rollouts prove: success rates, intervals, and which policy is better.
 
-    Reads the output folder of `sim-client evaluate` (with one or more policies in it), a
-    ledger.jsonl, or the results of LBM Eval, VLA Foundry, vla-eval, LeRobot, CSV or parquet.
+    Reads the output folder of `sim-client evaluate` (with one or more policies in it) or of
+    `sim-client compare`, a ledger.jsonl, or the results of LBM Eval, VLA Foundry, vla-eval,
+    LeRobot, CSV or parquet.
     Writes index.html, report.md, report.json and figures/ into the output folder, and prints the
     verdict in one line.
 
@@ -78,7 +79,11 @@ class Report:
         from step_analysis.doctor.examination import examine
         from step_analysis.report.content import build_content
         from step_analysis.report.writing import write_report
+        from step_analysis.study.folder import is_study
 
+        if len(self.paths) == 1 and is_study(self.paths[0]):
+            self._report_study(self.paths[0], arguments)
+            return
         rollouts = self._rollouts()
         findings = examine(rollouts.policies, left_out=rollouts.left_out)
         if self.strict:
@@ -93,6 +98,45 @@ class Report:
         )
         content = build_content(
             comparison,
+            title=self.title,
+            confidence=self.confidence,
+            arguments=arguments,
+            findings=findings,
+        )
+        page = write_report(self.output, content, comparison)
+        print(f"Report: {page}")
+        print(f"Verdict: {content.headline}")
+
+    def _report_study(self, path: Path, arguments: Sequence[str]) -> None:
+        """Of a study: its own verdicts by its own test, whose alpha was fixed beforehand."""
+        from step_analysis.doctor.examination import examine
+        from step_analysis.report.study_content import study_content
+        from step_analysis.report.writing import write_report
+        from step_analysis.study.folder import read_study
+        from step_analysis.study.reporting import study_comparison
+
+        changed = [
+            name
+            for name in ("alpha", "sides", "correction", "family", "method")
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default
+        ]
+        if changed:
+            raise UsageError(
+                f"--{changed[0]}: {path} is a study, whose design was locked in study.json before "
+                "its first episode; report its policies' folders to look at them otherwise"
+            )
+        study = read_study(path)
+        rollouts = self._rollouts()
+        comparison = study_comparison(study, rollouts)
+        findings = examine(comparison.policies, left_out=rollouts.left_out)
+        if self.strict:
+            _refuse(findings)
+        content = study_content(
+            study,
+            comparison,
+            num_rollouts_run=sum(
+                len(task.counted) for policy in rollouts.policies for task in policy.tasks.values()
+            ),
             title=self.title,
             confidence=self.confidence,
             arguments=arguments,

@@ -1,0 +1,132 @@
+"""The report of a study: its own verdicts, the same whatever was run beyond them."""
+
+import json
+
+import pytest
+
+from step_analysis.command_line import main
+from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
+from step_analysis.rollouts import EvaluationDesign
+from step_analysis.study.allocation import next_rollout
+from step_analysis.study.folder import StudyFolder
+from step_analysis.study.study import Study
+
+TASK = "PickAndPlaceBox"
+
+
+@pytest.fixture
+def write_study(tmp_path, record_of):
+    """write_study(design, succeeds, surplus): run to its end, and `surplus` episodes beyond."""
+
+    def write(design, succeeds, surplus=0, name="study"):
+        study = Study(design)
+        records = []
+        while (key := next_rollout(study)) is not None:
+            records.append(record_of(*key, succeeds(*key), progress=0.5))
+            study.add(records[-1])
+        for policy in design.policies:
+            begin = max(r.scenario_index for r in records if r.policy == policy.name) + 1
+            for index in range(begin, min(begin + surplus, design.max_episodes)):
+                records.append(record_of(policy.name, TASK, index, True, progress=1.0))
+        path = tmp_path / name
+        with StudyFolder(path) as folder:
+            folder.agree(design)
+        for policy in design.policies:
+            place = path / policy.name
+            place.mkdir()
+            own = EvaluationDesign(
+                policy=policy.name,
+                policy_digest=policy.digest,
+                tasks=design.tasks,
+                num_episodes=design.max_episodes,
+                max_sample_size=design.max_episodes,
+            )
+            write_design(place / DESIGN_FILE_NAME, own)
+            with Ledger(place / LEDGER_FILE_NAME) as ledger:
+                for record in records:
+                    if record.policy == policy.name:
+                        ledger.append(record)
+        return path
+
+    return write
+
+
+def report(*arguments):
+    """The exit code."""
+    try:
+        main(["report", *map(str, arguments)])
+    except SystemExit as ended:
+        return ended.code
+    return 0
+
+
+def test_the_report_says_the_verdict_the_test_and_the_savings(
+    make_design, write_study, tmp_path, capsys
+):
+    study = write_study(make_design(2, 1, 40), lambda policy, task, index: policy == "p1")
+    assert report(study, "--output", tmp_path / "report") == 0
+    said = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert said["headline"].startswith(f"p1 is better than p0 on {TASK}")
+    assert "of the 80 rollouts of the budget" in said["headline"]
+    (pair,) = said["panels"][0]["pairs"]
+    assert (pair["winner"], pair["method"], pair["n_max"]) == ("p1", "Sequential McNemar", 40)
+    assert said["study"]["num_rollouts_used"] == 2 * pair["time"] < 80
+    assert "shared" in said["study"]["why"] or "same seeds" in said["study"]["why"]
+    lower, upper = pair["difference_interval"]
+    assert lower <= pair["difference"] == 1.0 <= upper + 1e-9
+    assert "locked before the first episode" in (tmp_path / "report" / "report.md").read_text()
+    assert f"Verdict: {said['headline']}" in capsys.readouterr().out
+
+
+def test_surplus_episodes_change_no_number_but_their_own(make_design, write_study, tmp_path):
+    said = []
+    for surplus in (0, 5):
+        design = make_design(3, 1, 40)
+        study = write_study(design, lambda p, t, i: p == "p1" or i % 3 == 0, surplus, f"s{surplus}")
+        assert report(study, "--output", tmp_path / f"r{surplus}") == 0
+        said.append(json.loads((tmp_path / f"r{surplus}" / "report.json").read_text()))
+    calm, wild = said
+    assert wild["panels"] == calm["panels"]
+    assert wild["headline"] == calm["headline"]
+    assert wild["study"]["num_rollouts_run"] > calm["study"]["num_rollouts_run"]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"scope": "tasks"},
+        {"scope": "overall"},
+        {"question": "best"},
+        {"test": "betting", "measure": "progress"},
+    ],
+    ids=str,
+)
+def test_every_kind_of_study_has_a_report(make_design, write_study, tmp_path, choices):
+    design = make_design(3, 2, 20, **choices)
+    study = write_study(design, lambda p, t, i: p == "p1" or i % 4 == 0)
+    assert report(study, "--output", tmp_path / "report") == 0
+
+
+def test_a_locked_design_is_not_overridden(make_design, write_study, tmp_path, capsys):
+    study = write_study(make_design(2, 1, 6), lambda p, t, i: True)
+    assert report(study, "--output", tmp_path / "report", "--alpha", "0.2") == 2
+    assert "design was locked" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda text: text[:50], "study.json: study design: not strict JSON"),
+        (lambda text: text.replace('"alpha": 0.05', '"alpha": 5.0'), "alpha: a number strictly"),
+        (lambda text: text.replace('"alpha"', '"alhpa"'), "unknown field 'alhpa'"),
+        (lambda text: text.replace('"version": 1', '"version": 9'), "version 9 can't be read"),
+        (lambda text: text.replace("sha256:0", "sha256:9"), "is none of the study"),
+    ],
+)
+def test_a_spoilt_design_is_named(make_design, write_study, tmp_path, capsys, spoil, complaint):
+    study = write_study(make_design(2, 1, 6), lambda p, t, i: True)
+    path = study / "study.json"
+    path.write_text(spoil(path.read_text()))
+    assert report(study, "--output", tmp_path / "report") == 2
+    assert complaint in capsys.readouterr().err
