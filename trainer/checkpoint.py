@@ -122,6 +122,7 @@ def prompts_of(
         num_images=len(contract.cameras),
         tokens_per_image=config.model.tokens_per_image,
         most_words=config.model.instruction_tokens,
+        chat=config.model.chat,
     )
 
 
@@ -130,10 +131,13 @@ def build_network(
     contract: Contract,
     transform: RobotTransform,
     prompts: Prompts | None = None,
+    *,
+    pretrained: bool = False,
 ) -> ChunkPolicy:
     """A freshly initialised network of the shape that these call for.
 
-    prompts: of a policy that is told what to do.
+    prompts: of a policy that is told what to do. pretrained: what is of Hugging Face's has the
+    weights of its folder.
     """
     if isinstance(config, VisionLanguageActionTrainConfig):
         assert prompts is not None
@@ -144,6 +148,7 @@ def build_network(
             action_size=transform.num_numbers,
             proprioception_size=transform.num_numbers,
             image_token=prompts.image_token,
+            pretrained=pretrained,
         )
     assert isinstance(config, TrainConfig)
     return PolicyNetwork(
@@ -193,8 +198,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read and verify every file. Raises CheckpointError, one line that names what is wrong."""
     kind = checkpoint_kind(path)
     if kind not in _POLICY_KINDS:
-        what = "a language model; `trainer sample` lets it speak"
-        what = what if kind == "language" else repr(kind)
+        what = {
+            "language": "a language model; `trainer sample` lets it speak",
+            "vision_language": "a vision-language model, which does not act: `trainer sample` asks "
+            "it, and a policy begins with it (--init)",
+        }.get(kind, repr(kind))
         raise CheckpointError(f"{path}: expected a policy's checkpoint, got that of {what}")
     has_tokenizer = kind in _TOLD_KINDS
     files = read_checkpoint_files(path, (*_FILES, _TOKENIZER) if has_tokenizer else _FILES)

@@ -7,7 +7,7 @@ is stored, and training from it gives the same run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
@@ -229,6 +229,8 @@ class OptimizerConfig:
         max_gradient_norm: Gradients longer than this are shortened to it.
         spike_factor: Steps whose gradient is more than so many times as long as the median of the
             last hundred are left out; None takes every step.
+        multipliers: Of the learning rate, by a module's name: model.backbone.vision=0.1. The
+            longest name that holds a parameter counts, and 0 freezes it.
     """
 
     learning_rate: float = 1e-3
@@ -241,6 +243,7 @@ class OptimizerConfig:
     beta2: float = 0.99
     max_gradient_norm: float = 1.0
     spike_factor: float | None = None
+    multipliers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_positive(self, "learning_rate", "max_gradient_norm")
@@ -261,6 +264,12 @@ class OptimizerConfig:
         for name in ("final_learning_rate_fraction", "beta1", "beta2"):
             value = getattr(self, name)
             _require(0 <= value < 1, name, "0 <= value < 1", value)
+        _ = self.multiplier_of
+
+    @property
+    def multiplier_of(self) -> Mapping[str, float]:
+        """By a module's name."""
+        return numbers_by_name("multipliers", self.multipliers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,6 +344,26 @@ class RunFields(Protocol):
     def total_steps(self) -> int: ...
     @property
     def kept_steps(self) -> tuple[int, ...]: ...
+
+
+def numbers_by_name(field_name: str, texts: Sequence[str]) -> dict[str, float]:
+    """`name=number` of each, the numbers 0 or more. Raises ConfigurationError."""
+    numbers: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        is_new = bool(name) and name not in numbers
+        _require(
+            is_new and 0 <= value < float("inf"),
+            field_name,
+            "name=number, the number 0 or more, each name once",
+            text,
+        )
+        numbers[name] = value
+    return numbers
 
 
 def require_one_budget(budgets: Mapping[str, int | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import difflib
 import json
@@ -27,6 +28,8 @@ _ADDED: dict[str, Any] = {
     "optimizer.schedule": "cosine",
     "optimizer.decay_fraction": 0.2,
     "optimizer.spike_factor": None,
+    "optimizer.multipliers": (),
+    "model.bidirectional_prefix": False,
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
 }
 
@@ -78,22 +81,23 @@ def config_differences(first: RunConfig, second: RunConfig) -> list[str]:
         return [f"kind: {first.kind!r}, now {second.kind!r}"]
     before, after = configuration_fields(first), configuration_fields(second)
     return [
-        f"{name}: {before[name]!r}, now {after[name]!r}"
-        for name in before
-        if before[name] != after[name]
+        f"{name}: {before.get(name)!r}, now {after.get(name)!r}"
+        for name in before | after
+        if before.get(name) != after.get(name)
     ]
 
 
 def configuration_fields(config: RunConfig) -> dict[str, Any]:
     """Every value by its name, such as `optimizer.learning_rate`; the kind is the first."""
-    return {"kind": config.kind, **_leaves(dataclasses.asdict(config))}
+    return {"kind": config.kind, **leaves(dataclasses.asdict(config))}
 
 
-def _leaves(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """What is in nested mappings, by names with dots."""
     found: dict[str, Any] = {}
     for name, value in fields.items():
-        if isinstance(value, dict):
-            found |= _leaves(value, f"{prefix}{name}.")
+        if isinstance(value, dict) and value:
+            found |= leaves(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found
@@ -104,7 +108,7 @@ def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
         raise ConfigurationError(
             f"{path or 'configuration'}: expected an object, got {fields!r:.80}"
         )
-    types_of = typing.get_type_hints(kind)
+    types_of = typing.get_type_hints(kind, include_extras=True)
     hints = {one.name: types_of[one.name] for one in dataclasses.fields(typing.cast("Any", kind))}
     for name in fields:
         if name not in hints:
@@ -119,13 +123,27 @@ def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
     return kind(**{name: _read(hints[name], fields[name], path + name) for name in hints})
 
 
+def _read_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Of `X | None`, or of several dataclasses: the one whose fields it has most of."""
+    if type(None) in members:
+        return None if value is None else _read(members[0], value, path)
+    given = set(value) if isinstance(value, dict) else set()
+    likest = max(members, key=lambda kind: len(given & {f.name for f in dataclasses.fields(kind)}))
+    return _read(likest, value, path)
+
+
 def _read(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _read_dataclass(typing.cast("type[Any]", hint), value, path + ".")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:  # only `X | None` occurs
-        return None if value is None else _read(arguments[0], value, path)
-    if origin is tuple and isinstance(value, list):
+    if origin is typing.Annotated:
+        return _read(arguments[0], value, path)
+    if origin is types.UnionType:
+        return _read_union(arguments, value, path)
+    if origin is collections.abc.Mapping and isinstance(value, dict):
+        # Of Hugging Face's own making: who builds it says what is wrong with it.
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
         return tuple(_read(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if origin is typing.Literal and value in arguments:
         return value

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.configuration import ConfigurationError
+from trainer.models.adaptation import plain_parameters
 
 # Of a list of tensors, as many are named.
 _MOST_NAMED = 4
@@ -28,14 +29,14 @@ def load_part(
 ) -> None:
     """Copy a checkpoint's tensors into the parameters of a part of a network.
 
-    weights: by name, as the part has them. source: the checkpoint, for messages. exceptions: names,
-    or beginnings of names, of tensors that may be missing, unexpected or of another shape; the
-    part's own stay as they are.
+    weights: by name, as the part has them without low-rank updates. source: the checkpoint, for
+    messages. exceptions: names, or beginnings of names, of tensors that may be missing, unexpected
+    or of another shape; the part's own stay as they are.
 
     Raises ConfigurationError that names the tensors, and for an exception that excepts nothing.
     """
     # A tensor that has two names, as tied embeddings have, is one parameter, under the first.
-    own = dict(part.named_parameters())
+    own = plain_parameters(part)
     excepted = {name for name in own.keys() | weights.keys() if name.startswith(tuple(exceptions))}
     for each in exceptions:
         if not any(name.startswith(each) for name in excepted):

@@ -15,7 +15,9 @@ from trainer.configuration import (
     require_one_budget,
     require_run_fields,
 )
+from trainer.data.text.chat_format import ChatFormat
 from trainer.data.text.encoding import Learnt
+from trainer.hugging_face_configuration import AnyLanguage
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.requirements import require, require_positive
 
@@ -117,13 +119,19 @@ class TextTrainConfig(ABC):
             "at least 2: a token and what follows it",
             self.language.context_length,
         )
-        causal = self.language.transformer.causal
-        require(causal, f"{self.language_field}.transformer.causal", "true", causal)
+        if isinstance(self.language, LanguageConfig):
+            causal = self.language.transformer.causal
+            require(causal, f"{self.language_field}.transformer.causal", "true", causal)
 
     @property
     @abstractmethod
-    def language(self) -> LanguageConfig:
+    def language(self) -> AnyLanguage:
         """The language model's shape."""
+
+    @property
+    def chat(self) -> ChatFormat | None:
+        """How dialogues are written; None for our own way."""
+        return None
 
     @property
     def tokens_per_image(self) -> int:

@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import EmaConfig, OptimizerConfig, RunFields
+from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig, RunFields
 from trainer.distributed import current_world
+from trainer.models.parameter_groups import parameter_groups
 from trainer.spike_guard import SpikeGuard
 
 _NETWORK, _EMA, _OPTIMIZER, _GUARD = "network/", "ema/", "optimizer/", "spike_guard/"
@@ -61,16 +62,21 @@ def ema_decay_at(step: int, config: EmaConfig) -> float:
     return min(config.max_decay, (1 + step) / (10 + step))
 
 
-def _build_optimizer(
-    parameters: Sequence[nn.Parameter], config: OptimizerConfig
-) -> torch.optim.AdamW:
-    matrices = [p for p in parameters if p.ndim >= 2]
-    vectors = [p for p in parameters if p.ndim < 2]
+def _build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Of what is trained; what a multiplier of 0 freezes asks for no gradient any more."""
+    groups = parameter_groups(
+        network,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        multipliers=config.multiplier_of,
+    )
+    if not groups:
+        raise ConfigurationError(
+            "optimizer.multipliers, adaptation: expected something that is trained, got a network "
+            "of which everything is frozen"
+        )
     return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
+        groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         fused=True,
@@ -118,18 +124,25 @@ class Learner(ABC, Generic[_Network, _Batch]):
         factor = config.optimizer.spike_factor
         self.guard = None if factor is None else SpikeGuard(factor)
         self.averages = config.ema.max_decay > 0
-        # Without averages these are the weights themselves, under their names.
+        self.optimizer = _build_optimizer(self.network, config.optimizer)
+        self._trained = [p for p in self.network.parameters() if p.requires_grad]
+        # Without averages these are the weights themselves, under their names; frozen ones are.
         self.ema = {
-            name: p.detach().clone() if self.averages else p.detach()
+            name: p.detach().clone() if self._is_averaged(p) else p.detach()
             for name, p in self.network.named_parameters()
         }
-        self._trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = _build_optimizer(self._trained, config.optimizer)
+
+    def _is_averaged(self, parameter: nn.Parameter) -> bool:
+        return self.averages and parameter.requires_grad
+
+    def _averaged_parameters(self) -> dict[str, nn.Parameter]:
+        """Those whose average is a tensor of its own."""
+        return {n: p for n, p in self.network.named_parameters() if self._is_averaged(p)}
 
     def restart_averages(self) -> None:
         """From the weights as they are: others than those of the beginning were put there."""
         with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
+            for name, parameter in self._averaged_parameters().items():
                 self.ema[name].copy_(parameter)
 
     @abstractmethod
@@ -144,7 +157,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         """Optimizer step `step`, counted from 0. Raises TrainingDivergedError, nothing changed."""
         rate = learning_rate_at(step, self.config.total_steps, self.config.optimizer)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["multiplier"]
         loss = self._set_gradients(batch, generator)
         norm = nn.utils.clip_grad_norm_(self._trained, self.config.optimizer.max_gradient_norm)
         result = StepResult(loss=loss.item(), gradient_norm=norm.item(), learning_rate=rate)
@@ -160,7 +173,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         if self.averages:
             decay = ema_decay_at(step + 1, self.config.ema)
             with torch.no_grad():
-                for name, parameter in self.network.named_parameters():
+                for name, parameter in self._averaged_parameters().items():
                     self.ema[name].lerp_(parameter, 1 - decay)
         return result
 
@@ -218,8 +231,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as named tensors."""
         state = {_NETWORK + name: p.detach() for name, p in self.network.named_parameters()}
-        if self.averages:
-            state |= {_EMA + name: tensor for name, tensor in self.ema.items()}
+        state |= {_EMA + name: self.ema[name] for name in self._averaged_parameters()}
         if self.guard is not None:
             state |= {_GUARD + name: tensor for name, tensor in self.guard.state().items()}
         moments: dict[int, dict[str, Any]] = self.optimizer.state_dict()["state"]
@@ -229,8 +241,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """What `state` gave. Raises ValueError where it is another network's."""
-        kinds = (_NETWORK, _EMA) if self.averages else (_NETWORK,)
-        expected = {kind + name for kind in kinds for name in self.ema}
+        averaged = self._averaged_parameters()
+        expected = {_NETWORK + name for name in self.ema} | {_EMA + name for name in averaged}
         if self.guard is not None:
             expected |= {_GUARD + name for name in self.guard.state()}
         given = {name for name in state if not name.startswith(_OPTIMIZER)}
@@ -239,7 +251,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         with torch.no_grad():
             for name, parameter in self.network.named_parameters():
                 parameter.copy_(state[_NETWORK + name])
-                if self.averages:
+                if name in averaged:
                     self.ema[name].copy_(state[_EMA + name])
         if self.guard is not None:
             self.guard.load_state({n: state[_GUARD + n] for n in self.guard.state()})

@@ -17,13 +17,16 @@ from trainer.configuration import (
     VisionConfig,
 )
 from trainer.configuration_json import did_you_mean
+from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
 from trainer.language_configuration import LanguageTrainConfig
+from trainer.models.adaptation import AdaptationConfig
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.presets import LANGUAGE_PRESETS
 from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.run_configuration import RunConfig
 from trainer.vision_language_action_configuration import (
     ExpertShape,
+    HuggingFaceActionShape,
     VisionLanguageActionShape,
     VisionLanguageActionTrainConfig,
 )
@@ -153,6 +156,74 @@ def tiny_vla() -> VisionLanguageActionTrainConfig:
     )
 
 
+def smollm2_vlm() -> VisionLanguageTrainConfig:
+    """A frozen language model of Hugging Face's learns to see by a small ViT and a connector.
+
+    --model.language.path is its folder; of a GGUF file, --model.language.gguf-file its name.
+    """
+    return VisionLanguageTrainConfig(
+        name="smollm2_vlm",
+        num_steps=2000,
+        batch_size=32,
+        micro_batch_size=8,
+        validation_documents=32,
+        validation_every=200,
+        save_state_every=200,
+        model=VisionLanguageShape(
+            language=HuggingFaceLanguage(adaptation=AdaptationConfig(kind="frozen")),
+            vision=TINY_VISION,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, beta2=0.95
+        ),
+    )
+
+
+def smollm2_vla() -> VisionLanguageActionTrainConfig:
+    """A policy on what smollm2_vlm made (--init): low-rank updates, ViT and expert are trained."""
+    return VisionLanguageActionTrainConfig(
+        name="smollm2_vla",
+        num_steps=10_000,
+        batch_size=32,
+        model=VisionLanguageActionShape(
+            language=HuggingFaceLanguage(adaptation=AdaptationConfig(kind="lora")),
+            vision=TINY_VISION,
+            bidirectional_prefix=False,
+            expert=_expert(),
+            instruction_tokens=48,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=3e-4, warmup_steps=200, multipliers=("model.backbone.vision=0.3",)
+        ),
+    )
+
+
+def vla_on_hugging_face() -> VisionLanguageActionTrainConfig:
+    """A policy on a vision-language model of Hugging Face's: Qwen-VL, SmolVLM or PaliGemma.
+
+    --model.backbone.path is its folder. Low-rank updates of it are trained, and the expert.
+    """
+    return VisionLanguageActionTrainConfig(
+        name="vla_on_hugging_face",
+        num_steps=10_000,
+        batch_size=32,
+        model=HuggingFaceActionShape(
+            backbone=HuggingFaceVisionLanguage(adaptation=AdaptationConfig(kind="lora")),
+            expert=_expert(),
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=3e-4, warmup_steps=200, multipliers=("model.backbone=0.3",)
+        ),
+    )
+
+
+def _expert() -> ExpertShape:
+    """Some 20 million parameters, on a backbone of at least 12 blocks."""
+    return ExpertShape(
+        transformer=TransformerConfig(width=384, depth=12, num_heads=6, causal=False)
+    )
+
+
 def lm_11m() -> LanguageTrainConfig:
     """VLA Foundry's 11M shape, on 500 million tokens; not trained to its end by us."""
     return _pretraining("lm_11m", "11m", num_tokens=500_000_000, batch_size=64, learning_rate=1e-3)
@@ -197,6 +268,9 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             tiny_lm,
             tiny_vlm,
             tiny_vla,
+            smollm2_vlm,
+            smollm2_vla,
+            vla_on_hugging_face,
             lm_11m,
             lm_100m,
         )

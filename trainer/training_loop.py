@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from trainer.language_configuration import TextTrainConfig
 from trainer.provenance import describe_code, now
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory, RunError, TrainingState
-from trainer.stages.beginnings import shaped_like_its_beginning
+from trainer.stages.beginnings import differing_fields, shaped_like_its_beginning
 from trainer.stages.catalog import open_stage
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.throughput import Pace, memory_gib, peak_flops
@@ -60,18 +60,30 @@ def resolve(config: _Config) -> _Config:
     return replace(config, device=device, precision=precision)
 
 
-def train(config: RunConfig, output: Path) -> Path:
+def train(config: RunConfig, output: Path, asked: Collection[str] = ()) -> Path:
     """Run to the end, resuming what `output` holds, and return the final checkpoint's folder.
 
     A finished run returns at once. Under torchrun its processes share every batch, and see the same
-    `output`. Raises ConfigurationError, DataError, RunError, TrainingDivergedError, RankLostError,
+    `output`. asked: names of fields that were asked for, which --init may not replace by its own.
+    Raises ConfigurationError, DataError, RunError, TrainingDivergedError, RankLostError,
     OSError; TrainingInterruptedError after Ctrl-C or SIGTERM.
     """
     run = RunDirectory(root=output)
-    config = shaped_like_its_beginning(resolve(config), run)
+    resolved = resolve(config)
+    config = shaped_like_its_beginning(resolved, run, asked)
     with joined_world(config.device) as world:
+        if world.is_first:
+            _tell_replaced(resolved, config, run)
         _require_shareable(config, world)
         return _train(config, run, world)
+
+
+def _tell_replaced(resolved: RunConfig, config: RunConfig, run: RunDirectory) -> None:
+    """In one line, what the recipe says and --init has otherwise."""
+    init = getattr(config, "init", "")
+    replaced = differing_fields(resolved, config) if init and not run.has_state() else []
+    if replaced:
+        print(f"as {init} has it: {', '.join(replaced)}", file=sys.stderr)
 
 
 def _train(config: RunConfig, run: RunDirectory, world: World) -> Path:

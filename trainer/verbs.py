@@ -166,14 +166,14 @@ def _train(arguments: Sequence[str]) -> None:
         if isinstance(parsed.config, PolicyConfig):
             what = "the folder of demonstrations"
         raise VerbError(f"train: --data: give {what}", 2)
-    print(train(parsed.config, parsed.output))
+    print(train(parsed.config, parsed.output, _named_fields(options)))
 
 
 def _show(arguments: Sequence[str]) -> None:
     recipe, options = _recipe_of("show", arguments)
     # Nothing is written there.
     parsed = _parse_run("show", recipe, options, Path())
-    config = shaped_like_its_beginning(resolve(parsed.config), None)
+    config = shaped_like_its_beginning(resolve(parsed.config), None, _named_fields(options))
     print(config_to_json(config), end="")
 
 
@@ -196,6 +196,14 @@ def _recipe_of(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
     if {"-h", "--help"} & set(arguments):
         return next(iter(RECIPES)), list(arguments)
     raise VerbError(f"{verb}: first a recipe ({', '.join(RECIPES)}) or the config.json of a run", 2)
+
+
+def _named_fields(options: Sequence[str]) -> set[str]:
+    """Those that options name: `model.image_size` of `--model.image-size 48`."""
+    words = (word[2:].partition("=")[0] for word in options if word.startswith("--"))
+    names = {word.replace("-", "_") for word in words}
+    # A flag may be said in the negative.
+    return names | {name.replace(".no_", ".") for name in names}
 
 
 def _parse_run(
@@ -293,7 +301,7 @@ def _answering(
     """What a vision-language model says to the prompt."""
     shape = checkpoint.config.model
     model = _moved(build_vision_language_model(checkpoint), arguments.device)
-    vocabulary = Vocabulary.of(checkpoint.build_tokenizer(), shape.tokens_per_image)
+    vocabulary = Vocabulary.of(checkpoint.build_tokenizer(), shape.tokens_per_image, shape.chat)
     images = [] if arguments.image is None else [arguments.image.read_bytes()]
 
     return lambda drawn: answer(
@@ -413,7 +421,15 @@ def _parse(
     options: dict[str, Any] = {} if default is None else {"default": default}
     try:
         return parse_or_say_why(
-            lambda: tyro.cli(kind, args=arguments, prog=program, description=description, **options)
+            lambda: tyro.cli(
+                kind,
+                args=arguments,
+                prog=program,
+                description=description,
+                # Which of several kinds a part is, the recipe says.
+                config=(tyro.conf.AvoidSubcommands,),
+                **options,
+            )
         )
     except UsageError as error:
         raise VerbError(f"{error}; see {program} --help", 2) from error

@@ -6,6 +6,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from trainer.configuration import PolicyConfig
+from trainer.data.text.chat_format import ChatFormat
+from trainer.hugging_face_configuration import (
+    AnyLanguage,
+    HuggingFaceVisionLanguage,
+    chat_of,
+    language_network,
+)
 from trainer.models.action.configuration import (
     ActionSpaceConfig,
     CrossAttentionConfig,
@@ -60,7 +67,8 @@ class VisionLanguageActionShape:
     """A vision-language model and the expert on it.
 
     Attributes:
-        language: The language model. From a checkpoint (--init) it is that of the checkpoint.
+        language: The language model, ours or one of Hugging Face's. From a checkpoint (--init) it
+            is that of the checkpoint.
         vision: The ViT and its connector. From a checkpoint it is that of the checkpoint.
         bidirectional_prefix: Whether images and words see each other in both directions.
         image_size: Pixels a side that each camera's images are resized to.
@@ -70,7 +78,7 @@ class VisionLanguageActionShape:
         repeats: Draws of time and noise for each observation; the backbone runs once for all.
     """
 
-    language: LanguageConfig
+    language: AnyLanguage
     vision: VisionTransformerConfig
     expert: ExpertShape
     bidirectional_prefix: bool = True
@@ -88,23 +96,91 @@ class VisionLanguageActionShape:
             f"a multiple of {size} (vision.patch_size x vision.shuffle_factor)",
             self.image_size,
         )
-        require(
-            self.language.transformer.causal, "model.language.transformer.causal", "true", False
-        )
+        if isinstance(self.language, LanguageConfig):
+            causal = self.language.transformer.causal
+            require(causal, "model.language.transformer.causal", "true", causal)
 
     @property
     def tokens_per_image(self) -> int:
         return self.vision.num_tokens(self.image_size, self.image_size)
 
-    def network(self, *, image_token: int, space: ActionSpaceConfig) -> VisionLanguageActionConfig:
-        """Raises ConfigurationError where an expert does not fit the backbone, or a token it."""
+    @property
+    def vocabulary_size(self) -> int:
+        return self.language.vocabulary_size
+
+    @property
+    def chat(self) -> ChatFormat | None:
+        """How prompts are written; None for our own way."""
+        return chat_of(self.language)
+
+    def network(
+        self, *, image_token: int, space: ActionSpaceConfig, pretrained: bool = False
+    ) -> VisionLanguageActionConfig:
+        """pretrained: with the weights of a folder of Hugging Face's, where there is one.
+
+        Raises ConfigurationError where an expert does not fit the backbone, or a token it.
+        """
         return VisionLanguageActionConfig(
             backbone=VisionLanguageConfig(
-                language=self.language,
+                language=language_network(self.language, pretrained=pretrained),
                 vision=self.vision,
                 image_token=image_token,
                 bidirectional_prefix=self.bidirectional_prefix,
             ),
+            expert=self.expert.expert,
+            space=space,
+            objective=FlowConfig(time=self.time, repeats=self.repeats),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceActionShape:
+    """A vision-language model of Hugging Face's and the expert on it.
+
+    Attributes:
+        backbone: The vision-language model.
+        expert: The network that denoises chunks.
+        image_size: Pixels a side that each camera's images are resized to.
+        instruction_tokens: Longest instruction that can be told.
+        time: Where between chunk and noise the expert is trained.
+        repeats: Draws of time and noise for each observation; the backbone runs once for all.
+    """
+
+    backbone: HuggingFaceVisionLanguage
+    expert: ExpertShape
+    image_size: int = 224
+    instruction_tokens: int = 48
+    time: TimeConfig = field(default_factory=TimeConfig)
+    repeats: int = 4
+
+    def __post_init__(self) -> None:
+        require_positive(self, "image_size", "instruction_tokens", "repeats")
+        require(
+            self.expert.reads != "keys_values",
+            "model.expert.reads",
+            "layers or observation_token: models of Hugging Face give no keys and values",
+            self.expert.reads,
+        )
+
+    @property
+    def tokens_per_image(self) -> int:
+        return self.backbone.pictures(self.image_size).tokens_per_image
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self.backbone.vocabulary_size
+
+    @property
+    def chat(self) -> ChatFormat:
+        return self.backbone.chat
+
+    def network(
+        self, *, image_token: int, space: ActionSpaceConfig, pretrained: bool = False
+    ) -> VisionLanguageActionConfig:
+        """See VisionLanguageActionShape; image_token is the model's own."""
+        del image_token
+        return VisionLanguageActionConfig(
+            backbone=self.backbone.network(pretrained=pretrained),
             expert=self.expert.expert,
             space=space,
             objective=FlowConfig(time=self.time, repeats=self.repeats),
@@ -150,4 +226,15 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
     init: str = ""
     init_except: tuple[str, ...] = ()
     tokenizer: str = ""
-    model: VisionLanguageActionShape = field(default_factory=_smallest_shape)
+    model: VisionLanguageActionShape | HuggingFaceActionShape = field(
+        default_factory=_smallest_shape
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            not self.init or isinstance(self.model, VisionLanguageActionShape),
+            "init",
+            "none for a vision-language model of Hugging Face's, which begins with its folder",
+            self.init,
+        )

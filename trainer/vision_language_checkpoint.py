@@ -22,8 +22,10 @@ def read_vision_language_checkpoint(path: Path) -> VisionLanguageCheckpoint:
 
 def build_vision_language_model(checkpoint: VisionLanguageCheckpoint) -> VisionLanguageModel:
     """The model with its weights, in float32, in evaluation mode. Raises CheckpointError."""
+    chat = checkpoint.config.chat
     try:
-        image_token = checkpoint.build_tokenizer().special(IMAGE)
+        tokenizer = checkpoint.build_tokenizer()
+        image_token = tokenizer.special(IMAGE if chat is None else chat.image)
     except DataError as error:
         raise CheckpointError(f"tokenizer.json: no token for images: {error}") from error
     shape = checkpoint.config.model.network(image_token)

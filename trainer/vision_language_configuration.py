@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from trainer.data.text.chat_format import ChatFormat
 from trainer.data.text.encoding import Learnt
+from trainer.hugging_face_configuration import AnyLanguage, chat_of, language_network
 from trainer.language_configuration import TextTrainConfig
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.requirements import require, require_positive
@@ -18,14 +20,18 @@ class VisionLanguageShape:
     """A ViT whose tokens stand among a language model's words.
 
     Attributes:
-        language: The language model. From a checkpoint (--init) it is that of the checkpoint.
+        language: The language model, ours or one of Hugging Face's. From a checkpoint (--init) it
+            is that of the checkpoint.
         vision: The ViT and its connector, likewise from a vision-language model's checkpoint.
         image_size: Pixels a side that images are resized to.
+        bidirectional_prefix: Whether what comes before a dialogue's first answer, pictures and
+            words, sees each other in both directions.
     """
 
-    language: LanguageConfig
+    language: AnyLanguage
     vision: VisionTransformerConfig
     image_size: int = 96
+    bidirectional_prefix: bool = False
 
     def __post_init__(self) -> None:
         require_positive(self, "image_size")
@@ -41,9 +47,18 @@ class VisionLanguageShape:
     def tokens_per_image(self) -> int:
         return self.vision.num_tokens(self.image_size, self.image_size)
 
-    def network(self, image_token: int) -> VisionLanguageConfig:
+    @property
+    def chat(self) -> ChatFormat | None:
+        """How dialogues are written; None for our own way."""
+        return chat_of(self.language)
+
+    def network(self, image_token: int, *, pretrained: bool = False) -> VisionLanguageConfig:
+        """pretrained: with the weights of a folder of Hugging Face's, where there is one."""
         return VisionLanguageConfig(
-            language=self.language, vision=self.vision, image_token=image_token
+            language=language_network(self.language, pretrained=pretrained),
+            vision=self.vision,
+            image_token=image_token,
+            bidirectional_prefix=self.bidirectional_prefix,
         )
 
 
@@ -102,8 +117,12 @@ class VisionLanguageTrainConfig(TextTrainConfig):
         )
 
     @property
-    def language(self) -> LanguageConfig:
+    def language(self) -> AnyLanguage:
         return self.model.language
+
+    @property
+    def chat(self) -> ChatFormat | None:
+        return self.model.chat
 
     @property
     def tokens_per_image(self) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.models.requirements import require, require_choice, require_positive
 
 AdaptationKind = Literal["full", "lora", "frozen"]
+
+# As peft names them: the matrix itself, and the two whose product is its update.
+_BASE, _DOWN, _UP = ".base_layer.", ".lora_A.default.weight", ".lora_B.default.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +62,31 @@ def adapt(model: Any, config: AdaptationConfig) -> None:
 def trainable_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """What an optimizer is given, by name."""
     return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
+
+
+def plain_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """By the names that they have without low-rank updates, which are left out."""
+    return {
+        name.replace(_BASE, "."): parameter
+        for name, parameter in network.named_parameters()
+        if not name.endswith((_DOWN, _UP))
+    }
+
+
+def with_updates_added(
+    weights: Mapping[str, Tensor], config: AdaptationConfig
+) -> dict[str, Tensor]:
+    """Weights of a network with low-rank updates as those of one without."""
+    plain = {
+        name.replace(_BASE, "."): tensor
+        for name, tensor in weights.items()
+        if not name.endswith((_DOWN, _UP))
+    }
+    for name, down in weights.items():
+        if name.endswith(_DOWN):
+            owner = name.removesuffix(_DOWN)
+            update = weights[owner + _UP].float() @ down.float()
+            matrix = plain[f"{owner}.weight"]
+            scaled = config.alpha / config.rank * update
+            plain[f"{owner}.weight"] = (matrix.float() + scaled).to(matrix.dtype)
+    return plain

@@ -12,8 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.models.adaptation import AdaptationConfig, adapt
 from trainer.models.backbone import BackboneFeatures, VisionLanguageInput
-from trainer.models.hugging_face_common import checkpoint_activations, require_path_or_shape
+from trainer.models.hugging_face_common import (
+    checkpoint_activations,
+    cleaned,
+    load_pretrained,
+    require_path_or_shape,
+)
 from trainer.models.image_attention import attend_images_together
 
 # What each kind of token number says of the observation token: for Qwen 0 is text; for PaliGemma 1
@@ -30,12 +36,14 @@ class HuggingFaceConfig:
         model_type: transformers' name of the architecture, when there is no path.
         overrides: Fields of its configuration, when there is no path.
         attention: transformers' name of an attention implementation.
+        adaptation: How much of it is trained.
     """
 
     path: str | None = None
     model_type: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     attention: str = "sdpa"
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
     def __post_init__(self) -> None:
         require_path_or_shape(self.path, self.model_type, self.overrides)
@@ -54,12 +62,12 @@ class HuggingFaceBackbone(nn.Module):
 
         self.config = config
         if config.path is not None:
-            self.model: Any = AutoModelForImageTextToText.from_pretrained(
-                config.path, attn_implementation=config.attention, dtype=torch.float32
+            self.model: Any = load_pretrained(
+                AutoModelForImageTextToText, config.path, attention=config.attention
             )
         else:
             assert config.model_type is not None
-            shape = AutoConfig.for_model(config.model_type, **config.overrides)
+            shape = AutoConfig.for_model(config.model_type, **cleaned(config.overrides))
             self.model = AutoModelForImageTextToText.from_config(
                 shape, attn_implementation=config.attention
             )
@@ -67,6 +75,7 @@ class HuggingFaceBackbone(nn.Module):
         self.model.get_input_embeddings().register_forward_hook(_in_autocast_dtype)
         self._text_config = self.model.config.get_text_config()
         self.observation_token_id = self._add_observation_token()
+        adapt(self.model, config.adaptation)
 
     @property
     def width(self) -> int:

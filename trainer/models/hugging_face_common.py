@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from trainer.configuration import ConfigurationError
 from trainer.models.requirements import require
+
+# Of a configuration: code to be fetched, where it came from, and how it would be run.
+_NO_SHAPE = ("auto_map", "quantization_config", "transformers_version", "dtype", "torch_dtype")
+
+# Of a list of tensors, as many are named.
+_MOST_NAMED = 3
 
 
 def require_path_or_shape(
@@ -35,3 +45,64 @@ def checkpoint_activations(model: Any, enabled: bool) -> None:
         getattr(model, f"{prefix}_enable")(**options)
     else:
         getattr(model, f"{prefix}_disable")()
+
+
+def load_pretrained(kind: Any, path: str, *, attention: str, **options: Any) -> Any:
+    """A transformers model in float32 with the weights of a folder, none missing, none left over.
+
+    Raises ConfigurationError of one line for a folder that holds no such model.
+    """
+    try:
+        model, found = kind.from_pretrained(
+            path,
+            attn_implementation=attention,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"{path}: no {kind.__name__} that transformers reads: {reason:.300}"
+        ) from error
+    wrong = {
+        what: sorted(map(str, found.get(f"{what}_keys", ()))) for what in ("missing", "unexpected")
+    }
+    if any(wrong.values()):
+        told = [f"{what} {_some(names)}" for what, names in wrong.items()]
+        raise ConfigurationError(
+            f"{path}: its tensors are not those of {type(model).__name__}: {'; '.join(told)}"
+        )
+    # As a model that is drawn: nothing here has dropout, and checkpointing asks for it.
+    return model.train()
+
+
+def shape_of(config: Any, vocabulary_size: int) -> dict[str, Any]:
+    """A transformers configuration in JSON: `model_type`, and every field as `overrides`."""
+    overrides = cleaned(json.loads(config.to_json_string(use_diff=False)))
+    owner = overrides.get("text_config", overrides)
+    owner["vocab_size"] = vocabulary_size
+    return {"model_type": overrides.pop("model_type"), "overrides": overrides}
+
+
+def cleaned(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is no shape, at any depth, and without dropout, which no resume could repeat."""
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name.startswith("_") or name in _NO_SHAPE:
+            continue
+        if isinstance(value, Mapping):
+            kept[name] = cleaned(value)
+        elif name.endswith("dropout") and isinstance(value, float):
+            kept[name] = 0.0
+        else:
+            kept[name] = value
+    return kept
+
+
+def _some(names: list[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

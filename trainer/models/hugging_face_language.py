@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from trainer.models.adaptation import AdaptationConfig, adapt
-from trainer.models.hugging_face_common import checkpoint_activations, require_path_or_shape
+from trainer.models.hugging_face_common import (
+    checkpoint_activations,
+    cleaned,
+    load_pretrained,
+    require_path_or_shape,
+)
 from trainer.models.language.cross_entropy import cross_entropy
 from trainer.models.language.language_model import LanguageOutput
 from trainer.models.language.masks import AttentionMask
@@ -66,15 +70,15 @@ class HuggingFaceLanguageModel(nn.Module):
             options: dict[str, Any] = {}
             if config.gguf_file is not None:
                 options["gguf_file"] = config.gguf_file
-            self.model: Any = AutoModelForCausalLM.from_pretrained(
-                config.path, attn_implementation="sdpa", dtype=torch.float32, **options
+            self.model: Any = load_pretrained(
+                AutoModelForCausalLM, config.path, attention="sdpa", **options
             )
             # Dequantised it is a model like any other, and can be saved as one.
             if hasattr(self.model.config, "quantization_config"):
                 del self.model.config.quantization_config
         else:
             assert config.model_type is not None
-            shape = AutoConfig.for_model(config.model_type, **config.overrides)
+            shape = AutoConfig.for_model(config.model_type, **cleaned(config.overrides))
             self.model = AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa")
         adapt(self.model, config.adaptation)
 

@@ -32,6 +32,7 @@ from trainer.models.action.configuration import (
 from trainer.models.action.diffusion import DiffusionConfig
 from trainer.models.adaptation import AdaptationConfig
 from trainer.models.hugging_face import HuggingFaceBackbone, HuggingFaceConfig
+from trainer.models.hugging_face_common import shape_of
 from trainer.models.hugging_face_language import (
     HuggingFaceLanguageConfig,
     HuggingFaceLanguageModel,
@@ -166,23 +167,13 @@ def self_contained_config(network: Any) -> Any:
     if isinstance(network, VisionLanguageModel):
         return replace(config, language=self_contained_config(network.language))
     if isinstance(network, HuggingFaceLanguageModel):
-        shape = _shape_of(network.model, network.vocabulary_size)
+        shape = shape_of(network.model.config, network.vocabulary_size)
         return replace(config, path=None, gguf_file=None, **shape)
     if isinstance(network, HuggingFaceBackbone):
         # Its last row is the observation token, which building it adds.
-        shape = _shape_of(network.model, network.observation_token_id)
+        shape = shape_of(network.model.config, network.observation_token_id)
         return replace(config, path=None, **shape)
     return config
-
-
-def _shape_of(model: Any, vocabulary_size: int) -> dict[str, Any]:
-    """A transformers model's type, and every field of its configuration that JSON can hold."""
-    overrides = json.loads(model.config.to_json_string(use_diff=False))
-    owner = overrides.get("text_config", overrides)
-    owner["vocab_size"] = vocabulary_size
-    for name in ("_name_or_path", "transformers_version", "quantization_config"):
-        overrides.pop(name, None)
-    return {"model_type": overrides.pop("model_type"), "overrides": overrides}
 
 
 def _distinct_tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -27,26 +27,43 @@ def parameter_groups(
     """
     multipliers = {} if multipliers is None else multipliers
     known = [name for name, _ in network.named_modules() if name]
+    known += [name for name, _ in network.named_parameters()]
     for name in multipliers:
         if name not in known:
             near = did_you_mean(name, known)
-            parts = ", ".join(child for child, _ in network.named_children())
+            parts = ", ".join(_parts(network))
             raise ConfigurationError(
                 f"learning rate of {name!r}: there is no such module{near}; the parts are {parts}"
             )
     grouped: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    owners: list[str] = []
     for name, parameter in trainable_parameters(network):
-        owner = max((m for m in multipliers if name.startswith(f"{m}.")), key=len, default="")
+        owner = max((m for m in multipliers if f"{name}.".startswith(f"{m}.")), key=len, default="")
         if owner and multipliers[owner] == 0:
             parameter.requires_grad_(False)
             continue
+        if owner not in owners:
+            owners.append(owner)
         grouped.setdefault((owner, parameter.ndim > 1), []).append(parameter)
+    # Always matrices before vectors: an optimizer's stored moments are by place.
+    in_order = [(owner, decays) for owner in owners for decays in (True, False)]
     return [
         {
             "name": f"{owner or 'rest'}{'' if is_decayed else ', not decayed'}",
             "params": parameters,
             "lr": learning_rate * multipliers.get(owner, 1.0),
+            "multiplier": multipliers.get(owner, 1.0),
             "weight_decay": weight_decay if is_decayed else 0.0,
         }
-        for (owner, is_decayed), parameters in grouped.items()
+        for owner, is_decayed in in_order
+        if (parameters := grouped.get((owner, is_decayed)))
     ]
+
+
+def _parts(network: nn.Module, prefix: str = "") -> list[str]:
+    """The names of its children; of an only child, those of its children, too."""
+    children = dict(network.named_children())
+    names = [prefix + name for name in children]
+    if len(children) == 1:
+        return names + _parts(next(iter(children.values())), f"{names[0]}.")
+    return names

@@ -18,7 +18,10 @@ from trainer.models.action.observation_token_expert import ObservationTokenExper
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy, Scene
 from trainer.models.vision_language_action import VisionLanguageAction
-from trainer.vision_language_action_configuration import VisionLanguageActionShape
+from trainer.vision_language_action_configuration import (
+    HuggingFaceActionShape,
+    VisionLanguageActionShape,
+)
 
 
 class VelocityHead:
@@ -45,18 +48,20 @@ class VelocityHead:
 class VisionLanguagePolicy(ChunkPolicy):
     """cameras: in the order in which the prompt shows them. action_size: A. proprioception_size: P.
 
-    image_token: the vocabulary's place holder for one token of an image.
+    image_token: the vocabulary's place holder for one token of an image. pretrained: see
+    `VisionLanguageActionShape.network`.
     """
 
     def __init__(
         self,
-        shape: VisionLanguageActionShape,
+        shape: VisionLanguageActionShape | HuggingFaceActionShape,
         *,
         cameras: Sequence[str],
         chunk_length: int,
         action_size: int,
         proprioception_size: int,
         image_token: int,
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
         self.camera_names, self._image_size = tuple(cameras), shape.image_size
@@ -65,7 +70,13 @@ class VisionLanguagePolicy(ChunkPolicy):
             chunk_length=chunk_length,
             proprioception_size=proprioception_size,
         )
-        self.model = VisionLanguageAction(shape.network(image_token=image_token, space=space))
+        self._image_token = image_token
+        self._pictures = None
+        if isinstance(shape, HuggingFaceActionShape):
+            self._pictures = shape.backbone.pictures(shape.image_size)
+        self.model = VisionLanguageAction(
+            shape.network(image_token=image_token, space=space, pretrained=pretrained)
+        )
 
     @property
     def chunk_head(self) -> VelocityHead:
@@ -84,11 +95,11 @@ class VisionLanguagePolicy(ChunkPolicy):
             )
             for name in self.camera_names
         ]
-        return VisionLanguageInput(
-            token_BS=token_BS.clamp(min=0),
-            valid_BS=token_BS != NO_TOKEN,
-            images=torch.stack(resized, dim=1).flatten(0, 1),
-        )
+        image_NCHW = torch.stack(resized, dim=1).flatten(0, 1)
+        valid_BS, token_BS = token_BS != NO_TOKEN, token_BS.clamp(min=0)
+        if self._pictures is None:
+            return VisionLanguageInput(token_BS=token_BS, valid_BS=valid_BS, images=image_NCHW)
+        return self._pictures.inputs(image_NCHW, token_BS, valid_BS, image_token=self._image_token)
 
     def encode(
         self,

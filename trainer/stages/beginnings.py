@@ -1,19 +1,39 @@
-"""The checkpoint that a run begins with: its shape, its words, its weights."""
+"""What a run begins with: another run's checkpoint, or a folder of Hugging Face's; its shape, its
+words, its weights."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.configuration import ConfigurationError
-from trainer.configuration_json import config_from_json
+from trainer.configuration_json import config_from_json, leaves
+from trainer.data.text.tokenizer import TextTokenizer
+from trainer.hugging_face_configuration import (
+    AnyLanguage,
+    HuggingFaceLanguage,
+    HuggingFaceVisionLanguage,
+)
+from trainer.hugging_face_folder import (
+    folder_tokenizer,
+    read_language_folder,
+    read_vision_language_folder,
+)
 from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
+from trainer.models.adaptation import with_updates_added
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
-from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+from trainer.vision_language_action_configuration import (
+    HuggingFaceActionShape,
+    VisionLanguageActionTrainConfig,
+)
 from trainer.vision_language_checkpoint import (
     VisionLanguageCheckpoint,
     read_vision_language_checkpoint,
@@ -23,6 +43,7 @@ from trainer.vision_language_configuration import VisionLanguageTrainConfig
 _Config = TypeVar("_Config", bound=RunConfig)
 
 Beginning = LanguageCheckpoint[LanguageTrainConfig] | VisionLanguageCheckpoint
+_Seeing = VisionLanguageTrainConfig | VisionLanguageActionTrainConfig
 
 
 def read_beginning(config: RunConfig) -> Beginning | None:
@@ -47,44 +68,144 @@ def read_beginning(config: RunConfig) -> Beginning | None:
     return None
 
 
-def init_path(config: VisionLanguageTrainConfig | VisionLanguageActionTrainConfig) -> Path:
+def init_path(config: _Seeing) -> Path:
     return Path(config.init).expanduser()
 
 
-def init_tokenizer(
-    config: VisionLanguageTrainConfig | VisionLanguageActionTrainConfig,
-) -> Path | None:
-    """The file of the words that the run begins with, or of those that were asked for."""
-    if not config.init:
-        return Path(config.tokenizer).expanduser() if config.tokenizer else None
+def plain_weights(beginning: Beginning) -> Mapping[str, Tensor]:
+    """Its weights, with low-rank updates added to the matrices that they are of."""
+    language = beginning.config.language
+    if isinstance(language, HuggingFaceLanguage):
+        return with_updates_added(beginning.weights, language.adaptation)
+    return beginning.weights
+
+
+def begins_with_others(config: _Seeing) -> bool:
+    """Whether its words are those of what it begins with."""
+    return bool(config.init) or _of_hugging_face(config) is not None
+
+
+def init_tokenizer(config: _Seeing) -> TextTokenizer | None:
+    """The words that the run begins with, or those that were asked for."""
+    model = _of_hugging_face(config)
+    if not (config.init or model):
+        return TextTokenizer(Path(config.tokenizer).expanduser()) if config.tokenizer else None
     if config.tokenizer:
+        whose = "init, whose words are those of its checkpoint"
+        if not config.init:
+            whose = "a model of Hugging Face's, whose words are those of its folder"
         raise ConfigurationError(
-            f"tokenizer: expected none beside init, whose words are those of its checkpoint, got "
-            f"{config.tokenizer!r}"
+            f"tokenizer: expected none beside {whose}, got {config.tokenizer!r}"
         )
-    return init_path(config) / "tokenizer.json"
+    if config.init:
+        return TextTokenizer(init_path(config) / "tokenizer.json")
+    assert model is not None
+    return folder_tokenizer(model)
 
 
-def shaped_like_its_beginning(config: _Config, run: RunDirectory | None) -> _Config:
+def _of_hugging_face(config: _Seeing) -> HuggingFaceLanguage | HuggingFaceVisionLanguage | None:
+    model = config.model
+    if isinstance(model, HuggingFaceActionShape):
+        return model.backbone
+    return model.language if isinstance(model.language, HuggingFaceLanguage) else None
+
+
+def shaped_like_its_beginning(
+    config: _Config, run: RunDirectory | None, asked: Collection[str] = ()
+) -> _Config:
     """With the shape of what it begins with, or, of a run that has begun, of the run itself.
 
-    Raises CheckpointError, ConfigurationError.
+    asked: names of fields that were asked for, which no beginning may replace by others.
+
+    Raises CheckpointError, ConfigurationError, DataError.
     """
     if not isinstance(config, (VisionLanguageTrainConfig, VisionLanguageActionTrainConfig)):
         return config
-    if not config.init:
-        return config
+    model = config.model
     if run is not None and run.has_state():
         stored = config_from_json(run.config_path.read_text())
         if not isinstance(stored, type(config)):
             return config
-        language, vision = stored.model.language, stored.model.vision
-    else:
-        beginning = read_beginning(config)
-        assert beginning is not None
-        vision = config.model.vision
-        if isinstance(beginning.config, LanguageTrainConfig):
-            language = beginning.config.model
-        else:
-            language, vision = beginning.config.model.language, beginning.config.model.vision
-    return replace(config, model=replace(config.model, language=language, vision=vision))
+        own = stored.model
+        if isinstance(model, HuggingFaceActionShape):
+            if not isinstance(own, HuggingFaceActionShape):
+                return config
+            kept = _as_it_was_read(model.backbone, own.backbone)
+            return replace(config, model=replace(model, backbone=kept))
+        if isinstance(own, HuggingFaceActionShape):
+            return config
+        if not config.init:
+            language = _as_it_was_read(model.language, own.language)
+            return replace(config, model=replace(model, language=language))
+        language = _adapted_as(own.language, model.language)
+        return replace(config, model=replace(model, language=language, vision=own.vision))
+    if isinstance(model, HuggingFaceActionShape):
+        backbone = model.backbone
+        if backbone.path:
+            backbone = read_vision_language_folder(backbone)
+            _require_same_folder(model.backbone, backbone)
+        return replace(config, model=replace(model, backbone=backbone))
+    if not config.init:
+        language = model.language
+        if isinstance(language, HuggingFaceLanguage) and language.path:
+            language = read_language_folder(language)
+            _require_same_folder(model.language, language)
+        return replace(config, model=replace(model, language=language))
+    beginning = read_beginning(config)
+    assert beginning is not None
+    vision = model.vision
+    if isinstance(beginning.config, VisionLanguageTrainConfig):
+        vision = beginning.config.model.vision
+    language = _adapted_as(beginning.config.language, model.language)
+    shaped = replace(config, model=replace(model, language=language, vision=vision))
+    _require_agreement(config, shaped, asked)
+    return shaped
+
+
+def _require_same_folder(asked: Any, read: Any) -> None:
+    """Of a configuration that a run has left: the folder may be another by now."""
+    if asked.shape and asked.shape != read.shape:
+        raise ConfigurationError(
+            f"shape: expected that of the configuration, got another in {read.path}; leave the "
+            "shape out of the configuration"
+        )
+
+
+def _as_it_was_read(model: Any, stored: Any) -> Any:
+    """With what its folder said when the run began; the folder may be gone."""
+    if not isinstance(model, (HuggingFaceLanguage, HuggingFaceVisionLanguage)):
+        return model
+    if type(stored) is not type(model) or model.shape:
+        return model
+    kept = {name: getattr(stored, name) for name in ("chat", "shape")}
+    if isinstance(stored, HuggingFaceVisionLanguage):
+        kept |= {"image_mean": stored.image_mean, "image_std": stored.image_std}
+    return replace(model, **kept)
+
+
+def _adapted_as(language: AnyLanguage, asked: AnyLanguage) -> AnyLanguage:
+    """A beginning's, trained as far as this run asks, where it asks for such a model at all."""
+    if isinstance(language, HuggingFaceLanguage) and isinstance(asked, HuggingFaceLanguage):
+        return replace(language, adaptation=asked.adaptation, context_length=asked.context_length)
+    return language
+
+
+def differing_fields(config: RunConfig, shaped: RunConfig) -> list[str]:
+    """`field value instead of the recipe's`, of what a beginning has replaced; of whole parts of
+    another kind their names."""
+    before, after = (leaves(dataclasses.asdict(each)) for each in (config, shaped))
+    return [
+        f"{name} {after[name]!r} instead of {before[name]!r}"
+        for name in before
+        if name in after and before[name] != after[name]
+    ] + [f"{name} (left out)" for name in before if name not in after]
+
+
+def _require_agreement(config: _Seeing, shaped: _Seeing, asked: Collection[str]) -> None:
+    before, after = (leaves(dataclasses.asdict(each)) for each in (config, shaped))
+    for name in before:
+        if name in asked and before[name] != after.get(name):
+            raise ConfigurationError(
+                f"{name}: expected {after.get(name)!r}, as {config.init} has it, got "
+                f"{before[name]!r}; leave it out, or begin with another checkpoint"
+            )

@@ -28,6 +28,7 @@ from trainer.configuration import ConfigurationError
 from trainer.data.errors import DataError
 from trainer.data.sampling import permuted
 from trainer.data.text.chat import ChatTemplate, Template
+from trainer.data.text.chat_format import ChatFormat, FormattedTemplate
 from trainer.data.text.corpus import Corpus, write_corpus
 from trainer.data.text.documents import Document, Turn
 from trainer.data.text.encoding import Encoder
@@ -81,9 +82,16 @@ class Vocabulary:
         return self.end
 
     @staticmethod
-    def of(tokenizer: TextTokenizer, tokens_per_image: int = 0) -> Vocabulary:
-        """Raises DataError for one that has no token for a document's end, or none for images
-        where there are some."""
+    def of(
+        tokenizer: TextTokenizer, tokens_per_image: int = 0, chat: ChatFormat | None = None
+    ) -> Vocabulary:
+        """chat: how dialogues are written for a model of others.
+
+        Raises DataError for one that has no token for a document's end, or none for images where
+        there are some."""
+        if chat is not None:
+            template = FormattedTemplate(tokenizer, chat, tokens_per_image)
+            return Vocabulary(tokenizer=tokenizer, template=template, begin=(), end=template.end)
         if all(_number(tokenizer, name) is not None for name in SPECIAL_TOKENS):
             template = ChatTemplate(tokenizer, tokens_per_image)
             begin, end = template.encode_text("")
@@ -115,8 +123,8 @@ def _number(tokenizer: TextTokenizer, name: str) -> int | None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LanguageData:
-    """digest: of all tokens, and of what they mean. shown: the documents that are held out, where
-    they have pictures."""
+    """digest: of all tokens, of what they mean, and of all pictures. shown: the documents that are
+    held out, where they have pictures."""
 
     vocabulary: Vocabulary
     training: PackedSequences
@@ -142,19 +150,17 @@ class TextOpening:
 
     @staticmethod
     def of(
-        config: TextTrainConfig, run: RunDirectory, tokenizer_file: Path | None = None
+        config: TextTrainConfig, run: RunDirectory, tokenizer: TextTokenizer | None = None
     ) -> TextOpening:
-        """tokenizer_file: that of what the run begins with; None for that of the configuration.
+        """tokenizer: that of what the run begins with; None for that of the configuration.
 
         Raises DataError, ConfigurationError; RunError for another tokenizer than the run's.
         """
-        tokenizer = None
-        if tokenizer_file is None and config.tokenizer:
-            tokenizer_file = Path(config.tokenizer).expanduser()
-        if tokenizer_file is not None:
-            tokenizer = TextTokenizer(tokenizer_file)
+        if tokenizer is None and config.tokenizer:
+            tokenizer = TextTokenizer(Path(config.tokenizer).expanduser())
+        if tokenizer is not None:
             _require_fit(tokenizer, config)
-            Vocabulary.of(tokenizer, config.tokens_per_image)
+            Vocabulary.of(tokenizer, config.tokens_per_image, config.chat)
         if run.tokenizer.exists() and tokenizer is not None:
             stored = TextTokenizer(run.tokenizer)
             if stored.content() != tokenizer.content():
@@ -181,7 +187,7 @@ class TextOpening:
         run.corpus.mkdir(exist_ok=True)
         remove_partial_directories(run.corpus)
         held_out = None
-        vocabulary = Vocabulary.of(self._tokenizer(), config.tokens_per_image)
+        vocabulary = Vocabulary.of(self._tokenizer(), config.tokens_per_image, config.chat)
         training = self._corpus("training", vocabulary)
         if training.num_tokens < config.language.context_length:
             raise ConfigurationError(
@@ -195,6 +201,8 @@ class TextOpening:
             held_out = self._packed(corpora[1], vocabulary)
         content = json.dumps(vocabulary.tokenizer.content(), sort_keys=True)
         sums = [content, *(json.dumps(one.facts["sha256"]) for one in corpora)]
+        if config.tokens_per_image:
+            sums += [self._picture_sum(name) for name in ("training", "held_out")[: len(corpora)]]
         return LanguageData(
             vocabulary=vocabulary,
             training=self._packed(training, vocabulary),
@@ -222,6 +230,15 @@ class TextOpening:
         _require_fit(tokenizer, self.config)
         return tokenizer
 
+    def _picture_sum(self, name: str) -> str:
+        """Of all pictures' bytes: they stay in the data, and so may be others by now."""
+        documents = self._chosen(name)
+        total = hashlib.sha256()
+        for index in _shown(iter(range(len(documents))), f"{name} pictures"):
+            for picture in documents.document(index).images:
+                total.update(hashlib.sha256(picture).digest())
+        return total.hexdigest()
+
     def _corpus(self, name: str, vocabulary: Vocabulary) -> Corpus:
         folder = self.run.corpus / name
         if folder.exists():
@@ -233,7 +250,7 @@ class TextOpening:
         )
 
         def shown(numbers: Iterator[int]) -> Iterable[int]:
-            return tqdm(numbers, desc=f"{name} text", unit="document", disable=None, leave=False)
+            return _shown(numbers, f"{name} text")
 
         return write_corpus(self._chosen(name), encoder, folder, progress=shown)
 
@@ -280,6 +297,10 @@ class TextOpening:
         with atomic_file(path) as file:
             np.save(file, is_held_out)
         return is_held_out
+
+
+def _shown(numbers: Iterator[int], what: str) -> Iterable[int]:
+    return tqdm(numbers, desc=what, unit="document", disable=None, leave=False)
 
 
 class _Chosen(TextSource):

@@ -39,13 +39,16 @@ def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
 
 
 class PolicyStage(Stage[ChunkLearner[Any], Batch]):
-    """tokenizer: of a policy that is told what to do."""
+    """tokenizer: of a policy that is told what to do. pretrained: a model of Hugging Face's in it
+    has the weights of its folder."""
 
     def __init__(
         self,
         config: PolicyConfig,
         recordings: RobotRecordings,
         tokenizer: TextTokenizer | None = None,
+        *,
+        pretrained: bool = False,
     ) -> None:
         self._config, self._recordings, self._tokenizer = config, recordings, tokenizer
         self.data_digest = recordings.digest
@@ -60,7 +63,9 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
         self._data = TrainingData(recordings, training, config, device, told)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = build_network(config, recordings.contract, self._data.transform, prompts)
+            network = build_network(
+                config, recordings.contract, self._data.transform, prompts, pretrained=pretrained
+            )
         self.learner = _learner(network, config, device)
         # Of the last measurement.
         self._plans: OpenLoopPlans | None = None

@@ -12,16 +12,22 @@ import torch
 
 from trainer.data.text.documents import Document
 from trainer.data.text.packing import PackedSequence
-from trainer.data.text.tokenizer import IMAGE
 from trainer.initialization import load_part
 from trainer.language_checkpoint import LanguageCheckpoint, write_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import num_threads_of
+from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.plotting.answers import Answered, picture_of_answers
 from trainer.run_directory import RunDirectory
-from trainer.stages.beginnings import Beginning, init_tokenizer, read_beginning
+from trainer.stages.beginnings import (
+    Beginning,
+    begins_with_others,
+    init_tokenizer,
+    plain_weights,
+    read_beginning,
+)
 from trainer.stages.language import TextStage
 from trainer.stages.language_data import LanguageData, TextOpening
 from trainer.throughput import training_flops_per_token
@@ -37,11 +43,12 @@ def open_vision_language_stage(
     # Of a run that has begun the weights are in its state, and the words in its folder.
     has_begun = run.has_state()
     beginning = None if has_begun else read_beginning(config)
-    tokenizer_file = None if has_begun and config.init else init_tokenizer(config)
-    opening = TextOpening.of(config, run, tokenizer_file)
+    tokenizer = None if has_begun and begins_with_others(config) else init_tokenizer(config)
+    opening = TextOpening.of(config, run, tokenizer)
+    pretrained = not has_begun and beginning is None
 
     def make() -> VisionLanguageStage:
-        stage = VisionLanguageStage(config, opening.prepare())
+        stage = VisionLanguageStage(config, opening.prepare(), pretrained=pretrained)
         if beginning is not None:
             stage.begin_with(beginning)
         return stage
@@ -52,12 +59,17 @@ def open_vision_language_stage(
 class VisionLanguageStage(TextStage):
     learner: VisionLanguageLearner
 
-    def __init__(self, config: VisionLanguageTrainConfig, data: LanguageData) -> None:
+    def __init__(
+        self, config: VisionLanguageTrainConfig, data: LanguageData, *, pretrained: bool = False
+    ) -> None:
+        """pretrained: a language model of Hugging Face's has the weights of its folder."""
         super().__init__(config, data)
         self._config = config
         # Of the last measurement.
         self._answers: list[Answered] = []
-        shape = config.model.network(data.vocabulary.tokenizer.special(IMAGE))
+        image_token = data.vocabulary.template.image_token
+        assert image_token is not None
+        shape = config.model.network(image_token, pretrained=pretrained)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = VisionLanguageModel(shape)
@@ -71,7 +83,7 @@ class VisionLanguageStage(TextStage):
         only_speaks = isinstance(beginning.config, LanguageTrainConfig)
         load_part(
             network.language if only_speaks else network,
-            beginning.weights,
+            plain_weights(beginning),
             source=config.init,
             exceptions=config.init_except,
         )
@@ -89,8 +101,12 @@ class VisionLanguageStage(TextStage):
         )
 
     def _flops(self) -> float:
-        # The ViT's part depends on how many pictures a batch has, and is left out.
-        return self._config.step_tokens * training_flops_per_token(self._config.language)
+        # The ViT's part depends on how many pictures a batch has, and is left out; what is frozen
+        # of a model of others takes less.
+        language = self._config.language
+        if not isinstance(language, LanguageConfig):
+            return 0.0
+        return self._config.step_tokens * training_flops_per_token(language)
 
     def _said(self) -> dict[str, str]:
         shown = self._data.shown

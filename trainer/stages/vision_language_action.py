@@ -13,7 +13,12 @@ from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
 from trainer.initialization import load_part
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.run_directory import RunDirectory, RunError
-from trainer.stages.beginnings import init_tokenizer, read_beginning
+from trainer.stages.beginnings import (
+    begins_with_others,
+    init_tokenizer,
+    plain_weights,
+    read_beginning,
+)
 from trainer.stages.policy import PolicyStage
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
@@ -26,24 +31,24 @@ def open_vision_language_action_stage(
     # Of a run that has begun the weights are in its state, and the words in its folder.
     has_begun = run.has_state()
     beginning = None if has_begun else read_beginning(config)
-    asked, file = None, None
-    if not (has_begun and config.init):
-        file = init_tokenizer(config)
-    if file is not None:
-        asked = TextTokenizer(file)
+    asked = None
+    if not (has_begun and begins_with_others(config)):
+        asked = init_tokenizer(config)
+    if asked is not None:
         _require_fit(asked, config)
+    pretrained = not has_begun and beginning is None
     if run.tokenizer.exists() and asked is not None:
         _require_the_runs(asked, run)
 
     def make() -> PolicyStage:
         tokenizer = _tokenizer(config, run, recordings, asked)
-        stage = PolicyStage(config, recordings, tokenizer)
+        stage = PolicyStage(config, recordings, tokenizer, pretrained=pretrained)
         if beginning is not None:
             network = stage.learner.network
             assert isinstance(network, VisionLanguagePolicy)
             load_part(
                 network.model.backbone,
-                beginning.weights,
+                plain_weights(beginning),
                 source=config.init,
                 exceptions=config.init_except,
             )
@@ -64,7 +69,7 @@ def _tokenizer(
     if not path.exists():
         if asked is None:
             told = sorted({each for phrasings in recordings.instructions for each in phrasings})
-            train_tokenizer(told, config.model.language.vocabulary_size, path)
+            train_tokenizer(told, config.model.vocabulary_size, path)
         else:
             with atomic_file(path) as file:
                 file.write(json.dumps(asked.content(), ensure_ascii=False).encode())
@@ -74,7 +79,7 @@ def _tokenizer(
 
 
 def _require_fit(tokenizer: TextTokenizer, config: VisionLanguageActionTrainConfig) -> None:
-    size = config.model.language.vocabulary_size
+    size = config.model.vocabulary_size
     if tokenizer.vocabulary_size > size:
         raise ConfigurationError(
             f"model.language.vocabulary_size: expected at least the {tokenizer.vocabulary_size} "

@@ -12,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.errors import DataError
-from trainer.data.text.chat import ChatTemplate
+from trainer.data.text.chat import ChatTemplate, Template
+from trainer.data.text.chat_format import ChatFormat, FormattedTemplate
 from trainer.data.text.documents import Turn
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.models.chunk_policy import NO_TOKEN
 
 
 class Prompts:
-    """num_images: one a camera. most_words: tokens of the longest instruction."""
+    """num_images: one a camera. most_words: tokens of the longest instruction. chat: how they are
+    written for a model of others; None for our own way."""
 
     def __init__(
         self,
@@ -28,10 +30,15 @@ class Prompts:
         num_images: int,
         tokens_per_image: int,
         most_words: int,
+        chat: ChatFormat | None = None,
     ) -> None:
-        """Raises DataError for a tokenizer without our special tokens."""
+        """Raises DataError for a tokenizer without our special tokens, or those of the format."""
         self.tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer, tokens_per_image)
+        self._template: Template = (
+            ChatTemplate(tokenizer, tokens_per_image)
+            if chat is None
+            else FormattedTemplate(tokenizer, chat, tokens_per_image)
+        )
         self._num_images, self._most_words = num_images, most_words
         self.length = len(self._tokens("")) + most_words
 

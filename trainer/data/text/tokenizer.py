@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -31,22 +32,36 @@ class TemplateToken(NamedTuple):
 
 
 class TextTokenizer:
-    """path: a tokenizer.json, or a folder that holds one."""
+    """path: a tokenizer.json, or a folder that holds one. text: its content, where it has been
+    read or made already."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str | None = None) -> None:
         """Raises DataError for a file that is none."""
-        from tokenizers import Tokenizer
-
-        self.path = path / "tokenizer.json" if path.is_dir() else path
+        self.path = path / "tokenizer.json" if path.is_dir() and text is None else path
         try:
-            self._tokenizer = Tokenizer.from_str(self.path.read_text())
+            self._text = self.path.read_text() if text is None else text
         except OSError as error:
             raise DataError(f"cannot be read: {error.strerror}", where=self.path) from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"no tokenizer of `tokenizers`: {error}", where=self.path) from error
+        self._tokenizer = self._made()
+        self._tokenizer.encode_special_tokens = True
+
+    def _made(self) -> Any:
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_str(self._text)
         except Exception as error:
             raise DataError(f"no tokenizer of `tokenizers`: {error}", where=self.path) from error
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._tokenizer.encode_special_tokens = True
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @cached_property
+    def _marking(self) -> Any:
+        """One that knows special tokens by their names."""
+        return self._made()
 
     @property
     def vocabulary_size(self) -> int:
@@ -59,19 +74,19 @@ class TextTokenizer:
     def encode_template(self, text: str) -> list[TemplateToken]:
         """Of text of ours, in which a special token's name is that token."""
         specials = self._tokenizer.get_added_tokens_decoder().keys()
-        self._tokenizer.encode_special_tokens = False
-        try:
-            found = self._tokenizer.encode(text, add_special_tokens=False)
-        finally:
-            self._tokenizer.encode_special_tokens = True
+        found = self._marking.encode(text, add_special_tokens=False)
         return [
-            TemplateToken(number, *place, number in specials)
-            for number, place in zip(found.ids, found.offsets, strict=True)
+            TemplateToken(number, start, stop, number in specials)
+            for number, (start, stop) in zip(found.ids, found.offsets, strict=True)
         ]
 
     def added_tokens(self) -> list[str]:
         """Those that it puts around any text by itself."""
         return self._tokenizer.encode("", add_special_tokens=True).tokens
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Of text that we wrote, in which special tokens are spelt."""
+        return self._marking.encode(text, add_special_tokens=False).ids
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Special tokens are left out."""
@@ -81,16 +96,21 @@ class TextTokenizer:
         """A special token's number. Raises DataError that says which there are."""
         number = self._tokenizer.token_to_id(name)
         if number is None:
-            known = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
             raise DataError(
-                f"no special token {name!r}; there are {', '.join(known) or 'none'}",
+                f"no special token {name!r}; there are {', '.join(self.special_names) or 'none'}",
                 where=self.path,
             )
         return number
 
+    @property
+    def special_names(self) -> list[str]:
+        """Of the tokens that text never becomes."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return [token.content for token in added if token.special]
+
     def content(self) -> dict[str, Any]:
         """The file's JSON, to be kept beside what was made with it."""
-        return json.loads(self.path.read_text())
+        return json.loads(self._text)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int, path: Path) -> TextTokenizer:

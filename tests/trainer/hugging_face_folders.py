@@ -1,0 +1,129 @@
+"""Folders as Hugging Face publishes models, small and random: weights, words and processors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WIDTH, VOCABULARY = 32, 320
+_SPECIAL = ("<|im_start|>", "<|im_end|>", "<bos>", "<pad>", "<image>", "<spare>")
+_TEXT: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": 3,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+}
+_VISION: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "patch_size": 8,
+    "image_size": 16,
+}
+_IMAGE = _SPECIAL.index("<image>")
+# Each takes a picture of 16 pixels a side: as one token, or PaliGemma as four.
+SEEING: Mapping[str, dict[str, Any]] = {
+    "qwen3_vl": {
+        "image_token_id": _IMAGE,
+        "text_config": {
+            **_TEXT,
+            "model_type": "qwen3_vl_text",
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10_000.0,
+                "mrope_section": [2, 1, 1],
+                "mrope_interleaved": True,
+            },
+        },
+        "vision_config": {
+            "model_type": "qwen3_vl",
+            "depth": 1,
+            "hidden_size": 16,
+            "num_heads": 2,
+            "intermediate_size": 32,
+            "out_hidden_size": WIDTH,
+            "patch_size": 8,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+    },
+    "smolvlm": {
+        "image_token_id": _IMAGE,
+        "scale_factor": 2,
+        "pad_token_id": 3,
+        "text_config": {**_TEXT, "model_type": "llama"},
+        "vision_config": {**_VISION, "model_type": "smolvlm_vision"},
+    },
+    "paligemma": {
+        "image_token_id": _IMAGE,
+        "text_config": {**_TEXT, "model_type": "gemma"},
+        "vision_config": {**_VISION, "model_type": "siglip_vision_model"},
+        "projection_dim": WIDTH,
+    },
+}
+_DIALOGUES = (
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_QUESTIONS = (
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{% for part in turn.content %}"
+    "{% if part.type == 'image' %}[<image>]{% else %}{{ part.text }}{% endif %}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_vision_language_folder(kind: str, folder: Path) -> None:
+    """kind: one of SEEING."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    torch.manual_seed(0)
+    shape = AutoConfig.for_model(kind, **SEEING[kind])
+    AutoModelForImageTextToText.from_config(shape).save_pretrained(folder)
+    # Base models such as PaliGemma have no dialogues.
+    _write_words(folder, None if kind == "paligemma" else _QUESTIONS)
+    processor = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
+def write_language_folder(folder: Path, *, template: str | None = _DIALOGUES) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = LlamaConfig(**{**_TEXT, "tie_word_embeddings": True, "attention_dropout": 0.1})
+    LlamaForCausalLM(shape).save_pretrained(folder)
+    _write_words(folder, template)
+
+
+def _write_words(folder: Path, template: str | None) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(_SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # Words enough that text has them; and that some rows of the vocabulary are left.
+    tokenizer.train_from_iterator(["Reach the square. Which colour? red green blue"], trainer)
+    marks = dict(zip(("eos_token", "bos_token", "pad_token"), _SPECIAL[1:4], strict=True))
+    others = [_SPECIAL[0], *_SPECIAL[4:]]
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, additional_special_tokens=others, **marks
+    )
+    words.chat_template = template
+    words.save_pretrained(folder)

@@ -1,0 +1,484 @@
+"""Models of Hugging Face under our stages: from a folder to a policy that needs it no more."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from policy_interface.contract import RIGHT_ARM
+from policy_interface.types import Observation
+from trainer.checkpoint import read_checkpoint
+from trainer.command_line import main
+from trainer.configuration import EmaConfig, OptimizerConfig
+from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
+from trainer.hugging_face_folder import read_language_folder, read_vision_language_folder
+from trainer.inference import Policy, load_policy
+from trainer.models.adaptation import AdaptationConfig, AdaptationKind
+from trainer.models.language.configuration import TransformerConfig
+from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.policy_learner import VisionLanguageActionLearner
+from trainer.stages.vision_language_action import open_vision_language_action_stage
+from trainer.training_loop import train
+from trainer.vision_language_action_configuration import (
+    ExpertShape,
+    HuggingFaceActionShape,
+    VisionLanguageActionShape,
+    VisionLanguageActionTrainConfig,
+)
+from trainer.vision_language_checkpoint import read_vision_language_checkpoint
+from trainer.vision_language_configuration import VisionLanguageShape, VisionLanguageTrainConfig
+
+pytest.importorskip("transformers")
+pytest.importorskip("peft")
+
+_spec = importlib.util.spec_from_file_location(
+    "hugging_face_folders", Path(__file__).with_name("hugging_face_folders.py")
+)
+assert _spec is not None
+assert _spec.loader is not None
+folders = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = folders
+_spec.loader.exec_module(folders)
+
+MakeObservation = Callable[..., Observation]
+_EXPERT = ExpertShape(
+    transformer=TransformerConfig(
+        width=32, depth=2, num_heads=2, feed_forward_width=64, causal=False
+    )
+)
+_VISION = VisionTransformerConfig(
+    width=16,
+    depth=1,
+    num_heads=2,
+    feed_forward_width=32,
+    patch_size=8,
+    image_size=16,
+    shuffle_factor=2,
+)
+_RUN: dict[str, Any] = {
+    "num_steps": 2,
+    "device": "cpu",
+    "precision": "float32",
+    "num_threads": 2,
+    "optimizer": OptimizerConfig(warmup_steps=0, learning_rate=1e-2),
+}
+
+
+@pytest.fixture(scope="module")
+def language_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("smollm")
+    folders.write_language_folder(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pictures")
+    lines = []
+    for number in range(12):
+        colour = ("red", "green", "blue")[number % 3]
+        Image.new("RGB", (20, 20), colour).save(folder / f"{number}.png")
+        asked = {"image": f"{number}.png", "question": "Which colour?", "answer": colour}
+        lines.append(json.dumps(asked))
+    (folder / "asked.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def acting(model: Any, data: Path, **changed: Any) -> VisionLanguageActionTrainConfig:
+    run = {"chunk_length": 8, "batch_size": 4, "validation_episodes": 1, **_RUN, **changed}
+    return VisionLanguageActionTrainConfig(data=str(data), model=model, **run)
+
+
+def shape_on(folder: Path, kind: AdaptationKind = "lora") -> HuggingFaceActionShape:
+    return HuggingFaceActionShape(
+        backbone=HuggingFaceVisionLanguage(
+            path=str(folder), adaptation=AdaptationConfig(kind=kind, rank=2)
+        ),
+        expert=_EXPERT,
+        image_size=16,
+        instruction_tokens=24,
+        repeats=2,
+    )
+
+
+def seeing(folder: Path, pictures: Path, kind: AdaptationKind) -> VisionLanguageTrainConfig:
+    language = HuggingFaceLanguage(
+        path=str(folder),
+        context_length=96,
+        adaptation=AdaptationConfig(kind=kind, rank=2),
+    )
+    return VisionLanguageTrainConfig(
+        data=str(pictures),
+        batch_size=4,
+        validation_documents=3,
+        sample_tokens=3,
+        model=VisionLanguageShape(language=language, vision=_VISION, image_size=16),
+        **_RUN,
+    )
+
+
+def told(observation: Observation, instruction: str = "Reach the square.") -> list[Observation]:
+    return [replace(observation, language_instruction=instruction)]
+
+
+def positions(policy: Policy, request: list[Observation], seed: int = 0) -> np.ndarray:
+    (chunk,) = policy.plan([request], [seed])
+    return np.array([action.poses[RIGHT_ARM].translation_m for action in chunk])
+
+
+def published(folder: Path) -> dict[str, Tensor]:
+    """The folder's tensors as transformers names them in the model."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    is_seeing = hasattr(AutoConfig.from_pretrained(folder), "vision_config")
+    kind: Any = AutoModelForImageTextToText if is_seeing else AutoModelForCausalLM
+    return dict(kind.from_pretrained(folder, dtype=torch.float32).named_parameters())
+
+
+def without_updates(name: str) -> str:
+    return name.replace(".base_layer.", ".")
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [("qwen3_vl", "lora"), ("qwen3_vl", "frozen"), ("smolvlm", "frozen"), ("paligemma", "lora")],
+)
+def test_a_policy_on_it_is_trained_stored_and_serves(
+    model: str,
+    kind: AdaptationKind,
+    demonstration_folder: Path,
+    make_observation: MakeObservation,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "folder"
+    folders.write_vision_language_folder(model, folder)
+    config = acting(shape_on(folder, kind), demonstration_folder)
+    path = train(config, tmp_path / "run")
+    before = published(folder)
+    # From here on nothing but the checkpoint is there.
+    shutil.rmtree(folder)
+    checkpoint = read_checkpoint(path)
+    prefix = "model.backbone.model."
+    stored = {
+        without_updates(name.removeprefix(prefix)): tensor
+        for name, tensor in checkpoint.weights.items()
+        if name.startswith(prefix) and "lora_" not in name
+    }
+    assert stored.keys() == before.keys()
+    for name, tensor in stored.items():
+        # The observation token is a row behind the vocabulary.
+        assert torch.equal(tensor[: len(before[name])], before[name]), name
+    updates = [tensor for name, tensor in checkpoint.weights.items() if "lora_B" in name]
+    assert bool(updates) == (kind == "lora")
+    assert not updates or any(bool(tensor.any()) for tensor in updates)
+    policy = load_policy(path, batch_invariant=False)
+    observation = make_observation(0)
+    chunk = positions(policy, told(observation))
+    assert chunk.shape == (8, 3)
+    assert np.isfinite(chunk).all()
+    assert np.abs(chunk - positions(policy, told(make_observation(1)))).max() > 0
+    assert np.abs(chunk - positions(policy, told(observation, "Which colour?"))).max() > 0
+    # The same command goes on, or sees that it is done, without the folder.
+    assert train(config, tmp_path / "run") == path
+    require_that_padding_is_not_read(policy)
+
+
+def require_that_padding_is_not_read(policy: Policy) -> None:
+    network, prompts = policy.network, policy.prompts
+    assert isinstance(network, VisionLanguagePolicy)
+    assert prompts is not None
+    token_S = torch.from_numpy(prompts.encode("Reach"))
+    images = {name: torch.rand(1, 3, 40, 40) for name in network.camera_names}
+    words_S = token_S[token_S >= 0]
+    assert len(words_S) < len(token_S)
+    with torch.no_grad():
+        padded, alone = (
+            network.model.observe(network.inputs(images, tokens[None]))
+            for tokens in (token_S, words_S)
+        )
+    for long_BSD, short_BSD in zip(padded.layers, alone.layers, strict=True):
+        expected = short_BSD[:, -len(words_S) :]
+        torch.testing.assert_close(long_BSD[:, -len(words_S) :], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pictures_come_as_its_processor_makes_them(tmp_path: Path) -> None:
+    """Qwen's patches against transformers' own processor; normalised by what the folder says."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    folders.write_vision_language_folder("qwen3_vl", tmp_path)
+    backbone = read_vision_language_folder(HuggingFaceVisionLanguage(path=str(tmp_path)))
+    assert backbone.image_mean == (0.5, 0.4, 0.3)
+    rgb = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=8,
+        merge_size=2,
+        temporal_patch_size=2,
+        image_mean=backbone.image_mean,
+        image_std=backbone.image_std,
+        size={"shortest_edge": 32 * 32, "longest_edge": 32 * 32},
+    )
+    expected = processor(rgb, return_tensors="pt")
+    taking = backbone.pictures(32)
+    assert taking.tokens_per_image == 4
+    pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 127.5 - 1
+    token = torch.full((1, 4), 4)
+    inputs = taking.inputs(pixels, token, token > 0, image_token=4)
+    torch.testing.assert_close(inputs.images, expected["pixel_values"], atol=1e-4, rtol=1e-4)
+    assert torch.equal(inputs.extras["image_grid_thw"], expected["image_grid_thw"])
+
+
+def test_the_words_of_a_folder_are_written_as_its_template_does(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from trainer.data.text.chat_format import FormattedTemplate
+    from trainer.data.text.documents import Turn
+    from trainer.data.text.tokenizer import TextTokenizer
+
+    folders.write_language_folder(tmp_path)
+    language = read_language_folder(HuggingFaceLanguage(path=str(tmp_path)))
+    # A resume could not drop the same.
+    assert language.shape["overrides"]["attention_dropout"] == 0.0
+    theirs: Any = AutoTokenizer.from_pretrained(tmp_path)
+    template = FormattedTemplate(TextTokenizer(tmp_path), language.chat, 0)
+    turns = [
+        Turn(role="system", text="Reach"),
+        Turn(role="user", text="Which colour?"),
+        Turn(role="assistant", text="red"),
+        Turn(role="user", text="green <|im_end|>"),
+    ]
+    for part in (turns[:3], turns[1:3]):
+        messages = [{"role": turn.role, "content": turn.text} for turn in part]
+        expected = theirs.apply_chat_template(messages, tokenize=True, return_dict=True)
+        tokens, said = template.encode_turns(part, "")
+        assert tokens == list(expected["input_ids"])
+        learnt = [token for token, is_said in zip(tokens, said, strict=True) if is_said]
+        assert theirs.decode(learnt) == "red<|im_end|>"
+    # What a document spells is no special token.
+    tokens = template.encode_prompt(turns)
+    assert tokens.count(theirs.eos_token_id) == 4
+    folders.write_language_folder(tmp_path / "base", template=None)
+    plain = read_language_folder(HuggingFaceLanguage(path=str(tmp_path / "base"))).chat
+    assert (plain.begin, plain.after_user, plain.after_assistant) == ("<bos>", "\n", "<|im_end|>")
+
+
+@pytest.mark.parametrize("kind", ["frozen", "lora"])
+def test_a_language_model_learns_to_see_and_then_to_act(
+    language_folder: Path,
+    pictures: Path,
+    demonstration_folder: Path,
+    kind: AdaptationKind,
+    make_observation: MakeObservation,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(language_folder, tmp_path / "folder"))
+    path = train(seeing(folder, pictures, kind), tmp_path / "vlm")
+    before = published(folder)
+    shutil.rmtree(folder)
+    checkpoint = read_vision_language_checkpoint(path)
+    for name, tensor in checkpoint.weights.items():
+        own = without_updates(name.removeprefix("language.model."))
+        if own in before:
+            assert torch.equal(tensor, before[own]), name
+    assert main(["sample", str(path), "Which colour?", "--image", str(pictures / "0.png")]) == 0
+    assert main(["inspect", str(path)]) == 0
+    assert "tokens per image" in capfd.readouterr().out
+
+    language = HuggingFaceLanguage(context_length=96)
+    shape = VisionLanguageActionShape(
+        language=language,
+        vision=_VISION,
+        expert=_EXPERT,
+        bidirectional_prefix=False,
+        image_size=16,
+        instruction_tokens=24,
+        repeats=2,
+    )
+    still = OptimizerConfig(warmup_steps=0, learning_rate=1e-12)
+    config = acting(
+        shape, demonstration_folder, init=str(path), optimizer=still, ema=EmaConfig(max_decay=0.0)
+    )
+    policy = load_policy(train(config, tmp_path / "vla"), batch_invariant=False)
+    assert np.isfinite(positions(policy, told(make_observation(0)))).all()
+    # Low-rank updates have become part of the matrices that the policy trains in full.
+    weights = dict(policy.network.named_parameters())
+    name = "model.layers.0.self_attn.q_proj.weight"
+    added = weights[f"model.backbone.language.model.{name}"] - before[name]
+    if kind == "frozen":
+        assert added.abs().max() < 1e-9
+    else:
+        middle = f"language.model.{name.removesuffix('.weight')}"
+        down, up = (
+            checkpoint.weights[f"{middle}.lora_{side}.default.weight"] for side in ("A", "B")
+        )
+        assert up.any()
+        torch.testing.assert_close(added, 32.0 / 2 * up @ down, atol=1e-6, rtol=1e-4)
+
+
+def test_rates_by_module_freeze_and_cost_no_moments(
+    language_folder: Path, pictures: Path, demonstration_folder: Path, tmp_path: Path
+) -> None:
+    from trainer.run_directory import RunDirectory
+
+    path = train(seeing(language_folder, pictures, "full"), tmp_path / "vlm")
+    shape = VisionLanguageActionShape(
+        language=HuggingFaceLanguage(context_length=96),
+        vision=_VISION,
+        expert=_EXPERT,
+        image_size=16,
+        instruction_tokens=24,
+    )
+    rates = ("model.backbone=0", "model.backbone.connector=0.5", "model.expert=2")
+    config = acting(
+        shape,
+        demonstration_folder,
+        init=str(path),
+        optimizer=OptimizerConfig(warmup_steps=0, learning_rate=1e-2, multipliers=rates),
+    )
+    run = tmp_path / "vla"
+    stored = read_checkpoint(train(config, run)).weights
+    changed = {
+        name
+        for name, tensor in read_vision_language_checkpoint(path).weights.items()
+        if not torch.equal(stored[f"model.backbone.{name}"], tensor)
+    }
+    assert changed
+    assert all(name.startswith("connector.") for name in changed)
+
+    (run / "checkpoints" / "final").unlink()
+    resolved = read_checkpoint(run / "checkpoints" / "step_000002").config
+    assert isinstance(resolved, VisionLanguageActionTrainConfig)
+    with open_vision_language_action_stage(resolved, RunDirectory(root=run))() as stage:
+        learner = stage.learner
+        assert isinstance(learner, VisionLanguageActionLearner)
+        groups = {group["name"]: group["params"] for group in learner.optimizer.param_groups}
+        assert {name.removesuffix(", not decayed") for name in groups} == {
+            "model.backbone.connector",
+            "model.expert",
+        }
+        batch = next(iter(stage.batches(0, 1)))
+        stage.step(batch, 0)
+        num_trained = sum(p.numel() for group in groups.values() for p in group)
+        state = learner.optimizer.state.values()
+        assert sum(each["exp_avg"].numel() for each in state) == num_trained
+        assert {group["lr"] for group in learner.optimizer.param_groups} == {5e-3, 2e-2}
+        names = learner.state()
+        assert not any(name.startswith("ema/model.backbone.language.") for name in names)
+
+
+def edited(folder: Path, tmp_path: Path, name: str, change: Callable[[Any], Any]) -> Path:
+    copy = Path(shutil.copytree(folder, tmp_path / "edited"))
+    file = copy / name
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    return copy
+
+
+def other_architecture(tmp_path: Path) -> list[str]:
+    folders.write_language_folder(tmp_path / "llama")
+    return ["vla_on_hugging_face", "--model.backbone.path", str(tmp_path / "llama")]
+
+
+def no_folder(tmp_path: Path) -> list[str]:
+    return ["vla_on_hugging_face", "--model.backbone.path", str(tmp_path / "gone")]
+
+
+def no_path(tmp_path: Path) -> list[str]:
+    return ["smollm2_vlm"]
+
+
+def empty_folder(tmp_path: Path) -> list[str]:
+    (tmp_path / "empty").mkdir()
+    return ["smollm2_vlm", "--model.language.path", str(tmp_path / "empty")]
+
+
+def no_such_gguf(tmp_path: Path) -> list[str]:
+    (tmp_path / "empty").mkdir()
+    path = ["--model.language.path", str(tmp_path / "empty")]
+    return ["smollm2_vlm", *path, "--model.language.gguf-file", "a.gguf"]
+
+
+def weights_are_missing(tmp_path: Path) -> list[str]:
+    import safetensors.torch
+
+    folders.write_language_folder(tmp_path / "llama")
+    file = tmp_path / "llama" / "model.safetensors"
+    weights = safetensors.torch.load_file(file)
+    weights.pop("model.layers.1.mlp.up_proj.weight")
+    safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
+    return ["smollm2_vlm", "--model.language.path", str(tmp_path / "llama")]
+
+
+def dropout(tmp_path: Path) -> list[str]:
+    return ["vla_on_hugging_face", "--model.backbone.adaptation.dropout", "0.1"]
+
+
+def misspelt_module(tmp_path: Path) -> list[str]:
+    folders.write_language_folder(tmp_path / "llama")
+    path = ["--model.language.path", str(tmp_path / "llama")]
+    return ["smollm2_vlm", *path, "--optimizer.multipliers", "visoin=0.1"]
+
+
+def nothing_is_trained(tmp_path: Path) -> list[str]:
+    folders.write_language_folder(tmp_path / "llama")
+    path = ["--model.language.path", str(tmp_path / "llama"), "--optimizer.multipliers"]
+    return ["smollm2_vlm", *path, "vision=0", "connector=0", "language=0", "observation_token=0"]
+
+
+def no_number(tmp_path: Path) -> list[str]:
+    return ["smollm2_vlm", "--optimizer.multipliers", "vision"]
+
+
+def its_own_words(tmp_path: Path) -> list[str]:
+    folders.write_language_folder(tmp_path / "llama")
+    path = ["--model.language.path", str(tmp_path / "llama")]
+    return ["smollm2_vlm", *path, "--tokenizer", str(tmp_path / "llama")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (other_architecture, "model.backbone.path: expected one of qwen2_vl"),
+        (no_folder, "expected the folder of a model of Hugging Face"),
+        (no_path, "model.language.path: expected the folder"),
+        (empty_folder, "model.language.path: no configuration in"),
+        (no_such_gguf, "holds no file 'a.gguf'"),
+        (weights_are_missing, "missing model.layers.1.mlp.up_proj.weight"),
+        (dropout, "adaptation.dropout: expected 0"),
+        (misspelt_module, "did you mean 'vision'"),
+        (nothing_is_trained, "optimizer.multipliers"),
+        (no_number, "multipliers: expected name=number"),
+        (its_own_words, "tokenizer: expected none beside a model of Hugging Face"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    arguments: Callable[[Path], list[str]],
+    said: str,
+    pictures: Path,
+    demonstration_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    recipe, *options = arguments(tmp_path)
+    data = demonstration_folder if recipe.startswith("vla") else pictures
+    options += ["--data", str(data), "--output", str(tmp_path / "run")]
+    options += ["--device", "cpu", "--model.image-size", "96"]
+    if recipe == "smollm2_vlm":
+        options += ["--validation-documents", "1", "--model.language.context-length", "64"]
+    assert main(["train", recipe, *options]) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("trainer:")]
+    assert len(lines) == 1
+    assert said in lines[0]
