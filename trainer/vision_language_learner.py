@@ -33,10 +33,11 @@ def read_picture(file: bytes, size: int) -> npt.NDArray[np.uint8]:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PicturedBatch(TextBatch):
     """images: (N, C, H, W) in [-1, 1], those of the first sequence first. image_starts: (B + 1,),
-    where each sequence's begin."""
+    where each sequence's begin. is_prefix_BS: images and prompts, of packed documents."""
 
     images: Tensor
     image_starts: tuple[int, ...]
+    is_prefix_BS: Tensor
 
     @staticmethod
     def with_pictures(
@@ -54,6 +55,9 @@ class PicturedBatch(TextBatch):
             **vars(TextBatch.of(sequences, device)),
             images=images_to_input(torch.from_numpy(pixels).to(device)),
             image_starts=tuple(int(start) for start in starts),
+            is_prefix_BS=torch.from_numpy(
+                np.stack([sequence.is_prefix for sequence in sequences])
+            ).to(device),
         )
 
     def images_of(self, rows: slice) -> Tensor | None:
@@ -83,6 +87,7 @@ class VisionLanguageLearner(TextLearner[VisionLanguageModel, PicturedBatch]):
                 label_BS=batch.label_BS[rows],
                 document_BS=batch.document_BS[rows],
                 position_BS=batch.position_BS[rows],
+                is_prefix_BS=batch.is_prefix_BS[rows],
             )
         assert output.loss is not None
         return output.loss

@@ -88,7 +88,7 @@ def test_it_learns_to_see_then_acts_and_is_served(
             assert (tensor == last.weights[name]).all(), name
     vlm = tmp_path / "vlm" / "checkpoints" / "final"
     capfd.readouterr()
-    arguments = ["The capital of France is", "--max-new-tokens", "12", "--temperature", "0"]
+    arguments = ["What is the capital of France?", "--max-new-tokens", "12", "--temperature", "0"]
     assert main(["sample", str(vlm), *arguments]) == 0
     assert "Paris" in capfd.readouterr().out
 

@@ -20,11 +20,12 @@ from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
 from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig
-from trainer.configuration_json import config_from_json
+from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
 from trainer.inference import load_policy
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
+from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision.configuration import VisionTransformerConfig
@@ -350,6 +351,152 @@ def test_what_cannot_begin_it_is_refused_before_anything_is_written(
     excepted = replace(config, init=str(finished), init_except=("visoin",))
     with pytest.raises(ConfigurationError, match="init_except.*'visoin'"):
         train(excepted, tmp_path / "run")
+
+
+def test_init_replaces_no_shape_that_was_asked_for(
+    config: VisionLanguageTrainConfig,
+    words: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    stored = tmp_path / "tiny.json"
+    stored.write_text(config_to_json(replace(config, num_steps=1, checkpoint_steps=())))
+    options = ["train", str(stored), "--init", str(words), "--output", str(tmp_path / "run")]
+    asked = ["--model.language.transformer.width", "64"]
+    assert main([*options, *asked]) == 2
+    said = capfd.readouterr().err
+    assert f"transformer.width: expected 48, as {words} has it, got 64" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    # What the recipe says without being asked gives way, and this is told in one line.
+    assert main([*options, "--model.language.transformer.depth=2"]) == 0
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("as ")]
+    assert told == [f"as {words} has it: model.language.transformer.width 48 instead of 32"]
+
+
+def test_a_damaged_beginning_is_refused(
+    config: VisionLanguageTrainConfig,
+    finished: Path,
+    demonstration_folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    damaged = Path(shutil.copytree(finished, tmp_path / "damaged"))
+    weights = bytearray((damaged / "model.safetensors").read_bytes())
+    weights[-5] ^= 1
+    (damaged / "model.safetensors").write_bytes(weights)
+    options = ["--data", str(demonstration_folder), "--output", str(tmp_path / "run")]
+    assert main(["train", "tiny_vla", "--init", str(damaged), *options]) == 2
+    said = capfd.readouterr().err
+    assert "model.safetensors: corrupt: its SHA-256" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [None, "", '{"text": ""}\n'])
+def test_no_data_is_one_line(
+    content: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    if content is not None:
+        (data / "captions.jsonl").write_text(content)
+    options = ["--data", str(data), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    assert main(["train", "tiny_vlm", *options, "--validation-documents", "0"]) == 2
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("trainer:")]
+    assert len(said) == 1
+    assert str(data) in said[0] or "no text" in said[0]
+
+
+def test_the_server_says_what_such_a_checkpoint_is(
+    finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from policy_server.command_line import main as serve
+
+    assert serve(["serve", str(finished), "--address", "127.0.0.1:0"]) == 2
+    said = capfd.readouterr().err
+    assert "a vision-language model, which does not act" in said
+    assert said.count("\n") == 1
+
+
+def test_other_pictures_are_other_data(
+    config: VisionLanguageTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "pictures"
+    write_pictures(data, 12)
+    short = replace(
+        config, data=str(data), validation_documents=1, num_steps=3, checkpoint_steps=()
+    )
+    own_step = VisionLanguageLearner.step
+
+    def step(self: VisionLanguageLearner, *arguments: object) -> object:
+        result = own_step(self, *arguments)  # pyright: ignore[reportArgumentType]
+        signal.raise_signal(signal.SIGTERM)
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VisionLanguageLearner, "step", step)
+        with pytest.raises(TrainingInterruptedError):
+            train(short, tmp_path / "run")
+    shown = (data / "5.jpg").read_bytes()
+    (data / "5.jpg").write_bytes(picture("red", "left", 4321))
+    with pytest.raises(RunError, match="the data in .* are not those that the run began with"):
+        train(short, tmp_path / "run")
+    (data / "5.jpg").write_bytes(shown)
+    train(short, tmp_path / "run")
+
+
+def test_a_bidirectional_prefix_is_each_documents_own(pictures: Path) -> None:
+    """In a sequence of several documents each is read as it would be alone, and nothing peeks."""
+    torch.manual_seed(0)
+    shape = VisionLanguageShape(
+        language=_LANGUAGE, vision=_VISION, image_size=32, bidirectional_prefix=True
+    )
+    model = VisionLanguageModel(shape.network(6)).eval()
+    picture_tokens = [6] * shape.tokens_per_image
+    documents = [[1, *picture_tokens, 9, 10, 11, 12, 13], [1, 20, *picture_tokens, 21, 22, 23]]
+    answers = [2, 2]
+    images = torch.randn(2, 3, 32, 32)
+
+    def read(rows: list[list[int]], shown: torch.Tensor) -> torch.Tensor:
+        token = torch.tensor([[each for row in rows for each in row]])
+        number = torch.tensor([[n for n, row in enumerate(rows) for _ in row]])
+        position = torch.tensor([[p for row in rows for p in range(len(row))]])
+        lengths = [
+            len(row) - answers[documents.index(row) if row in documents else 0] for row in rows
+        ]
+        is_prefix = torch.tensor(
+            [[p < own for row, own in zip(rows, lengths, strict=True) for p in range(len(row))]]
+        )
+        with torch.no_grad():
+            return model(
+                VisionLanguageInput(token_BS=token, images=shown),
+                document_BS=number,
+                position_BS=position,
+                is_prefix_BS=is_prefix,
+            ).hidden_BSD[0]
+
+    together = read(documents, images)
+    split = len(documents[0])
+    torch.testing.assert_close(together[:split], read(documents[:1], images[:1]))
+    torch.testing.assert_close(together[split:], read(documents[1:], images[1:]))
+    # The first token sees the last of its prompt, and nothing of its answer.
+    alone = read(documents[:1], images[:1])
+    for place, is_seen in ((-3, True), (-1, False)):
+        changed = [*documents[0]]
+        changed[place] = 40
+        other = read([changed], images[:1])
+        assert bool((other[0] != alone[0]).any()) == is_seen
+
+
+def test_it_learns_with_a_bidirectional_prefix(
+    config: VisionLanguageTrainConfig, tmp_path: Path
+) -> None:
+    both_ways = replace(config.model, bidirectional_prefix=True)
+    short = replace(config, model=both_ways, num_steps=2, checkpoint_steps=())
+    checkpoint = read_vision_language_checkpoint(train(short, tmp_path / "run"))
+    assert build_vision_language_model(checkpoint).config.bidirectional_prefix
 
 
 def test_another_run_is_not_gone_on_with(

@@ -124,15 +124,17 @@ class VisionLanguageModel(nn.Module):
         prefix_B: Tensor | None = None,
         document_BS: Tensor | None = None,
         position_BS: Tensor | None = None,
+        is_prefix_BS: Tensor | None = None,
     ) -> LanguageOutput:
         """`prefix_B`: how many tokens of each sample are images and prompt.
 
-        `position_BS`: from 0 in each of several documents.
+        `position_BS`: from 0 in each of several documents. `is_prefix_BS`: which tokens of theirs
+        are images and prompt.
         """
         return self.language(
             embedded_BSD=self.embed(inputs.token_BS, inputs.images),
             label_BS=label_BS,
-            mask=self._mask(inputs.valid_BS, prefix_B, document_BS),
+            mask=self._mask(inputs.valid_BS, prefix_B, document_BS, is_prefix_BS),
             position_BS=position_BS,
         )
 
@@ -194,11 +196,17 @@ class VisionLanguageModel(nn.Module):
         )
 
     def _mask(
-        self, valid_BS: Tensor | None, prefix_B: Tensor | None, document_BS: Tensor | None
+        self,
+        valid_BS: Tensor | None,
+        prefix_B: Tensor | None,
+        document_BS: Tensor | None,
+        is_prefix_BS: Tensor | None = None,
     ) -> AttentionMask:
+        sees_both_ways = self.config.bidirectional_prefix
         return AttentionMask(
             document_BK=document_BS,
-            prefix_B=prefix_B if self.config.bidirectional_prefix else None,
+            prefix_B=prefix_B if sees_both_ways else None,
+            is_prefix_BK=is_prefix_BS if sees_both_ways else None,
             valid_BK=valid_BS,
         )
 

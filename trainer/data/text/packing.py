@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -43,6 +44,16 @@ class PackedSequence:
     valid: npt.NDArray[np.bool_]
     boundaries: npt.NDArray[np.int32]
     images: tuple[bytes, ...] = ()
+
+    @property
+    def is_prefix(self) -> npt.NDArray[np.bool_]:
+        """(S,), up to the token that each document's first answer follows; a text has no prefix but
+        its first token."""
+        is_prefix = np.zeros(len(self.token), bool)
+        for begin, end in pairwise(self.boundaries.tolist()):
+            answers = np.flatnonzero(self.label[begin:end] != IGNORED)
+            is_prefix[begin : begin + (answers[0] + 1 if len(answers) else 0)] = True
+        return is_prefix
 
 
 def pack(parts: list[tuple[EncodedDocument, int, int]], length: int, pad: int) -> PackedSequence:

@@ -28,6 +28,7 @@ class AttentionMask:
         causal: Keys after the query are hidden, but for those of the prefix.
         document_BK: Numbers of packed documents; different ones do not see each other.
         prefix_B: The first so many keys are seen by all of the prefix, in both directions.
+        is_prefix_BK: Likewise, where each of several packed documents has a prefix of its own.
         valid_BK: Which keys are real and not padding.
         first_query: Position of the first query, when earlier ones are in a cache.
     """
@@ -35,13 +36,14 @@ class AttentionMask:
     causal: bool = True
     document_BK: Tensor | None = None
     prefix_B: Tensor | None = None
+    is_prefix_BK: Tensor | None = None
     valid_BK: Tensor | None = None
     first_query: int = 0
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing depends on the sample: causal, or everything."""
-        return self.document_BK is None and self.prefix_B is None and self.valid_BK is None
+        return all(each is None for each in self._by_sample)
 
     def allows(self, sample: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """The rule for indices that broadcast together; `query` counts from `first_query`."""
@@ -51,6 +53,9 @@ class AttentionMask:
         if self.causal and self.prefix_B is not None:
             end = self.prefix_B[sample]
             allowed = allowed | ((query < end) & (key < end))
+        if self.causal and self.is_prefix_BK is not None:
+            is_prefix = self.is_prefix_BK
+            allowed = allowed | (is_prefix[sample, query] & is_prefix[sample, key])
         if self.document_BK is not None:
             allowed = allowed & (self.document_BK[sample, query] == self.document_BK[sample, key])
         if self.valid_BK is not None:
@@ -66,10 +71,11 @@ class AttentionMask:
 
     @property
     def _num_samples(self) -> int:
-        for tensor in (self.document_BK, self.prefix_B, self.valid_BK):
-            if tensor is not None:
-                return len(tensor)
-        return 1
+        return next((len(tensor) for tensor in self._by_sample if tensor is not None), 1)
+
+    @property
+    def _by_sample(self) -> tuple[Tensor | None, ...]:
+        return (self.document_BK, self.prefix_B, self.is_prefix_BK, self.valid_BK)
 
     def prepared(
         self, backend: AttentionBackend, num_queries: int, num_keys: int, device: torch.device
