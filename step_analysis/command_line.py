@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from step_analysis.ledger import LedgerError
 from step_analysis.usage import UsageError, parse_or_say_why
 
-_EXTRA_MODULES = frozenset({"PIL", "numpy", "scipy", "tyro"})
+_EXTRA_MODULES = frozenset({"PIL", "numpy", "scipy", "starlette", "tyro", "uvicorn"})
 _BAD_PATH_ERRORS = (
     FileExistsError,
     FileNotFoundError,

@@ -4,7 +4,7 @@ Each pair is tested on the scenarios that both were asked for, as far as both ha
 without a gap; see `evidence`. A panel is one task, or all common tasks together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -161,6 +161,28 @@ def compare(
     )
 
 
+def count_outcomes(policies: Sequence[PolicyRollouts], alpha: float = DEFAULT_ALPHA) -> Comparison:
+    """The comparison without its tests: counts of each task, no pair and no letter."""
+    tasks = sorted({task for policy in policies for task in policy.tasks})
+    common = _common_tasks(policies)
+    wanted: list[tuple[str, ...]] = [(task,) for task in tasks]
+    if len(common) >= _MIN_AGGREGATED_TASKS:
+        wanted.append(common)
+    panels = []
+    for names in wanted:
+        present = [policy for policy in policies if all(task in policy.tasks for task in names)]
+        counts = _by_rate(count_of(policy, names) for policy in present)
+        letters = {count.policy: "" for count in counts}
+        panels.append(Panel(tasks=names, counts=counts, pairs=(), letters=letters))
+    return Comparison(
+        policies=tuple(policies),
+        alpha=alpha,
+        method="auto",
+        task_panels=tuple(panels[: len(tasks)]),
+        aggregate=panels[-1] if len(panels) > len(tasks) else None,
+    )
+
+
 class _Pair:
     """A pair to be tested, at whatever level the correction asks for."""
 
@@ -199,13 +221,22 @@ def _draft(
     method: Method,
 ) -> _Draft:
     present = [i for i, arm in enumerate(arms) if all(task in arm.tasks for task in tasks)]
-    counts = [count_of(policies[i], tasks) for i in present]
-    counts.sort(key=lambda count: (-(count.rate if count.rate is not None else -1.0), count.policy))
+    counts = _by_rate(count_of(policies[i], tasks) for i in present)
     pairs = [
         _Pair(arms[i], arms[j], pair_outcomes(arms[i], arms[j], tasks), method)
         for i, j in combinations(present, 2)
     ]
-    return _Draft(tasks=tasks, counts=tuple(counts), pairs=tuple(pairs))
+    return _Draft(tasks=tasks, counts=counts, pairs=tuple(pairs))
+
+
+def _by_rate(counts: Iterable[Count]) -> tuple[Count, ...]:
+    """The best rate first; policies of one rate by name."""
+    return tuple(
+        sorted(
+            counts,
+            key=lambda count: (-(count.rate if count.rate is not None else -1.0), count.policy),
+        )
+    )
 
 
 def _panel(draft: _Draft, level: float) -> Panel:

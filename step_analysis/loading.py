@@ -139,21 +139,30 @@ def read_rollouts(
         OSError: a file can't be read.
     """
     discovery = Discovery(source_format=source_format, count_infrastructure=count_infrastructure)
+    sources = (source for path in paths for source in discovery.read(Path(path)))
+    policies = gather(sources, allow_mixed_checkpoints=allow_mixed_checkpoints)
+    return Rollouts(policies=policies, left_out=tuple(discovery.left_out))
+
+
+def gather(
+    sources: Iterable[PolicySource], *, allow_mixed_checkpoints: bool = False
+) -> tuple[PolicyRollouts, ...]:
+    """What several files say, by policy.
+
+    Raises:
+        LedgerError: one name stands for two checkpoints, unless that is allowed.
+    """
     gathered: dict[str, _Gathered] = {}
-    for path in paths:
-        for source in discovery.read(Path(path)):
-            known = gathered.setdefault(source.policy, _Gathered(policy=source.policy))
-            known.add(source)
-            if len(known.digests) > 1 and not allow_mixed_checkpoints:
-                first, second = known.digests[:2]
-                raise LedgerError(
-                    f"{source.path}: policy {source.policy!r} has digest {second!r} here and "
-                    f"{first!r} elsewhere: two checkpoints under one name"
-                )
-    return Rollouts(
-        policies=tuple(gathered[policy].finish() for policy in sorted(gathered)),
-        left_out=tuple(discovery.left_out),
-    )
+    for source in sources:
+        known = gathered.setdefault(source.policy, _Gathered(policy=source.policy))
+        known.add(source)
+        if len(known.digests) > 1 and not allow_mixed_checkpoints:
+            first, second = known.digests[:2]
+            raise LedgerError(
+                f"{source.path}: policy {source.policy!r} has digest {second!r} here and "
+                f"{first!r} elsewhere: two checkpoints under one name"
+            )
+    return tuple(gathered[policy].finish() for policy in sorted(gathered))
 
 
 def load_rollouts(

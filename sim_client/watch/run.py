@@ -16,7 +16,7 @@ import tyro
 from policy_interface.usage import UsageError
 from sim_client.evaluation.live_page import live_pages
 from sim_client.evaluation.run_folder import run_folder
-from sim_client.watch.ledger_follower import LedgerFollower
+from step_analysis.ledger_follower import LedgerFollower
 from sim_client.watch.page import Screen
 from sim_client.watch.standing import Standing, standing
 from step_analysis.ledger import (

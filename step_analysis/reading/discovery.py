@@ -85,7 +85,7 @@ class Discovery:
             files: list[tuple[Path, SourceFormat]] = [(path, named_format)]
             renaming = Renaming()
         else:
-            files = sorted(self._files_below(path))
+            files = self.files_below(path)
             renaming = read_renaming(path)
         results = LbmEvalReader(
             root=path, renaming=renaming, count_infrastructure=self.count_infrastructure
@@ -94,11 +94,20 @@ class Discovery:
             resolved = file.resolve()
             if resolved not in self._seen:
                 self._seen.add(resolved)
-                yield from self._read_file(file, source_format, results)
+                yield from self.read_file(file, source_format, results)
 
-    def _read_file(
+    def files_below(self, root: Path) -> list[tuple[Path, SourceFormat]]:
+        """The files of rollouts in a folder, in order; others are noted in `left_out`.
+
+        Raises:
+            OSError: a file can't be read.
+        """
+        return sorted(self._files_below(root))
+
+    def read_file(
         self, path: Path, source_format: SourceFormat, results: LbmEvalReader
     ) -> Sequence[PolicySource]:
+        """One file, as what it is. Raises as `read` does."""
         count = self.count_infrastructure
         if source_format == "ledger":
             return read_ledger_file(path)

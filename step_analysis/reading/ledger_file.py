@@ -1,11 +1,12 @@
 """Our own ledger, with the design beside it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from step_analysis.ledger import DESIGN_FILE_NAME, LedgerError, read_design, read_ledger
 from step_analysis.reading.fields import episode_range
 from step_analysis.reading.source import PolicySource, flattened
-from step_analysis.rollouts import EvaluationDesign
+from step_analysis.rollouts import EvaluationDesign, RolloutRecord
 from step_analysis.strict_json import FormatError
 
 
@@ -16,9 +17,18 @@ def read_ledger_file(path: Path) -> list[PolicySource]:
         LedgerError: a line is corrupt, or the design beside it is of another policy.
         OSError: a file can't be read.
     """
+    return ledger_sources(path, read_ledger(path))
+
+
+def ledger_sources(path: Path, records: Sequence[RolloutRecord]) -> list[PolicySource]:
+    """The same for a ledger whose records are read already.
+
+    Raises:
+        LedgerError: the design beside it is broken or of another policy.
+        OSError: the design can't be read.
+    """
     design_path = path.parent / DESIGN_FILE_NAME
     design = read_design(design_path) if design_path.exists() else None
-    records = read_ledger(path)
     policies = {record.policy for record in records}
     if design is not None:
         strangers = policies - {design.policy}

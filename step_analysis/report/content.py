@@ -224,7 +224,7 @@ def _panel(
         tasks=panel.tasks,
         is_overall=is_overall,
         rates=tuple(
-            _rate(count, panel.letters[count.policy], confidence) for count in panel.counts
+            rate_row(count, panel.letters[count.policy], confidence) for count in panel.counts
         ),
         pairs=tuple(
             _pair(pair, panel, comparison.alpha, confidence, strata) for pair in panel.pairs
@@ -246,7 +246,8 @@ def _strata(policy: PolicyRollouts, tasks: Sequence[str]) -> list[StratumCounts]
     ]
 
 
-def _rate(count: Count, letters: str, confidence: float) -> RateRow:
+def rate_row(count: Count, letters: str, confidence: float) -> RateRow:
+    """A policy's counts with their intervals."""
     successes, n = count.successes, count.num_counted
     posterior = BetaPosterior(successes=successes, num_episodes=n)
     return RateRow(

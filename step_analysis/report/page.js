@@ -1,10 +1,11 @@
 // The page says everything without this; it adds tooltips, sorting, switches and a colour scheme.
+// Who replaces a part of it says so by the event "replaced".
 (() => {
   "use strict";
   const root = document.documentElement;
   root.classList.add("scripted");
-  const tips = JSON.parse(document.getElementById("tips").textContent);
   const tip = document.getElementById("tip");
+  let tips = [];
 
   // Tooltips: the first line is a name.
   function hideTip() { tip.hidden = true; }
@@ -27,10 +28,14 @@
     tip.style.left = `${x}px`;
     tip.style.top = `${y}px`;
   }
-  for (const figure of document.querySelectorAll("figure")) {
-    figure.addEventListener("pointermove", showTip);
-    figure.addEventListener("pointerdown", showTip);
-    figure.addEventListener("pointerleave", hideTip);
+  function dressFigures() {
+    hideTip();
+    tips = JSON.parse(document.getElementById("tips").textContent);
+    for (const figure of document.querySelectorAll("figure")) {
+      figure.addEventListener("pointermove", showTip);
+      figure.addEventListener("pointerdown", showTip);
+      figure.addEventListener("pointerleave", hideTip);
+    }
   }
   addEventListener("scroll", hideTip, { passive: true });
 
@@ -81,27 +86,29 @@
     if (typeof b === "number") return 1;
     return a.localeCompare(b);
   }
-  for (const table of document.querySelectorAll("table.sortable")) {
-    const heads = [...table.tHead.rows[0].cells];
-    heads.forEach((head, column) => {
-      if (!head.textContent) return;
-      const numeric = !head.className;
-      const sort = () => {
-        const sorted = head.getAttribute("aria-sort");
-        const falling = sorted ? sorted === "ascending" : numeric;
-        for (const other of heads) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-        const body = table.tBodies[0];
-        const rows = [...body.rows].map((row) => [key(row.cells[column]), row]);
-        rows.sort(([a], [b]) => (falling ? compare(b, a) : compare(a, b)));
-        body.append(...rows.map(([, row]) => row));
-      };
-      head.tabIndex = 0;
-      head.addEventListener("click", sort);
-      head.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(); }
+  function dressTables() {
+    for (const table of document.querySelectorAll("table.sortable")) {
+      const heads = [...table.tHead.rows[0].cells];
+      heads.forEach((head, column) => {
+        if (!head.textContent) return;
+        const numeric = !head.className;
+        const sort = () => {
+          const sorted = head.getAttribute("aria-sort");
+          const falling = sorted ? sorted === "ascending" : numeric;
+          for (const other of heads) other.removeAttribute("aria-sort");
+          head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+          const body = table.tBodies[0];
+          const rows = [...body.rows].map((row) => [key(row.cells[column]), row]);
+          rows.sort(([a], [b]) => (falling ? compare(b, a) : compare(a, b)));
+          body.append(...rows.map(([, row]) => row));
+        };
+        head.tabIndex = 0;
+        head.addEventListener("click", sort);
+        head.addEventListener("keydown", (event) => {
+          if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(); }
+        });
       });
-    });
+    }
   }
 
   // Colour scheme: the reader's, light, dark. A browser may keep no storage for a local file.
@@ -120,6 +127,13 @@
     setTheme(theme);
     try { localStorage.setItem("report-theme", theme); } catch { /* lasts as long as the page */ }
   });
+
+  function dress() {
+    dressFigures();
+    dressTables();
+  }
+  dress();
+  addEventListener("replaced", dress);
 
   // On paper nothing can be opened.
   addEventListener("beforeprint", () => {

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib import resources
 
@@ -20,7 +20,7 @@ from step_analysis.report.page_tables import (
 )
 from step_analysis.report.palette import policy_role, style_variables
 from step_analysis.report.svg import svg_element
-from step_analysis.report.typeface import WEIGHTS, typeface
+from step_analysis.report.typeface import WEIGHTS, Weight, typeface
 from step_analysis.report.wording import percent, range_text
 
 MAX_SCORE_CARDS = 4
@@ -46,7 +46,7 @@ def html_page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
         builder.provenance(),
         builder.notes(),
     ]
-    script = _resource("page.js")
+    script = page_script()
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     rules = (
         f"default-src 'none'; style-src 'unsafe-inline'; font-src data:; "
@@ -57,19 +57,25 @@ def html_page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{rules}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(content.title)}</title>\n<style>\n{_styles()}</style>\n</head>\n<body>\n"
+        f"<title>{escape(content.title)}</title>\n<style>\n{page_styles()}</style>\n</head>\n<body>\n"
         "<main>\n" + "\n".join(filter(None, sections)) + "\n</main>\n"
         '<div id="tip" role="tooltip" hidden></div>\n'
-        f'<script type="application/json" id="tips">{_script_safe(builder.tips)}</script>\n'
+        f'<script type="application/json" id="tips">{script_safe(builder.tips)}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
 
 
-def _styles() -> str:
+def font_address(weight: Weight) -> str:
+    """A font as an address that holds it."""
+    return f"data:font/ttf;base64,{base64.b64encode(typeface(weight).data).decode()}"
+
+
+def page_styles(font: Callable[[Weight], str] = font_address) -> str:
+    """The style sheet; `font` gives a weight's address."""
     light, dark = style_variables("light"), style_variables("dark")
     faces = "".join(
         f'@font-face {{ font-family: "Inter Report"; font-weight: {_FONT_WEIGHTS[weight]}; '
-        f"src: url(data:font/ttf;base64,{base64.b64encode(typeface(weight).data).decode()}); }}\n"
+        f"src: url({font(weight)}); }}\n"
         for weight in WEIGHTS
     )
     return (
@@ -83,11 +89,16 @@ def _styles() -> str:
     )
 
 
+def page_script() -> str:
+    """The script; it finds what it dresses by class, and #tip, #tips and #theme by name."""
+    return _resource("page.js")
+
+
 def _resource(name: str) -> str:
     return resources.files("step_analysis.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _script_safe(value: object) -> str:
+def script_safe(value: object) -> str:
     """JSON that can't end the element it stands in."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
@@ -224,10 +235,10 @@ class _Builder:
     def provenance(self) -> str:
         parts = ["<section>", "<h2>Design and provenance</h2>"]
         if self._content.shared_facts:
-            parts += ["<h3>All policies</h3>", _definitions(list(self._content.shared_facts))]
+            parts += ["<h3>All policies</h3>", definitions(list(self._content.shared_facts))]
         for entry in self._content.provenance:
             parts.append(f"<h3>{escape(entry.policy)}</h3>")
-            parts.append(_definitions([*entry.facts, ("Read from", entry.source)]))
+            parts.append(definitions([*entry.facts, ("Read from", entry.source)]))
         return "\n".join([*parts, "</section>"])
 
     def notes(self) -> str:
@@ -267,5 +278,6 @@ class _Builder:
         return self._tip_numbers.setdefault(tip, len(self._tip_numbers))
 
 
-def _definitions(facts: list[tuple[str, str]]) -> str:
+def definitions(facts: Sequence[tuple[str, str]]) -> str:
+    """Names with their values."""
     return f"<dl>{''.join(f'<dt>{escape(k)}</dt><dd>{escape(v)}</dd>' for k, v in facts)}</dl>"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from step_analysis.verbs.dashboard import Dashboard
 from step_analysis.verbs.doctor import Doctor
 from step_analysis.verbs.letters import Letters
 from step_analysis.verbs.merge import Merge
@@ -23,6 +24,7 @@ class Verb(Protocol):
 
 VERBS: Mapping[str, type[Verb]] = {
     "report": Report,
+    "dashboard": Dashboard,
     "table": Table,
     "letters": Letters,
     "doctor": Doctor,

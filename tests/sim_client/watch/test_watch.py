@@ -12,7 +12,7 @@ import pytest
 
 from policy_interface.usage import UsageError
 from sim_client.evaluation.live_page import announced, live_pages
-from sim_client.watch.ledger_follower import LedgerFollower
+from step_analysis.ledger_follower import LedgerFollower
 from sim_client.watch.page import WIDTH, lines
 from sim_client.watch.run import WatchConfig, run
 from sim_client.watch.standing import standing

@@ -1,0 +1,133 @@
+"""A folder that is read again and again as files arrive."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from step_analysis.dashboard.folder import ResultsFolder
+from step_analysis.dashboard.snapshot import Snapshot
+from step_analysis.ledger import Ledger
+from step_analysis.rollouts import Outcome, RolloutRecord
+
+
+@pytest.fixture
+def shown() -> list[Snapshot]:
+    return []
+
+
+@pytest.fixture
+def folder(tmp_path: Path, shown: list[Snapshot]) -> ResultsFolder:
+    return ResultsFolder(root=tmp_path, publish=shown.append)
+
+
+def _num_counted(snapshot: Snapshot) -> int:
+    return sum(
+        len(task.counted)
+        for policies in snapshot.conditions.values()
+        for policy in policies
+        for task in policy.tasks.values()
+    )
+
+
+def test_only_what_was_appended_is_parsed(
+    tmp_path: Path,
+    folder: ResultsFolder,
+    shown: list[Snapshot],
+    monkeypatch: pytest.MonkeyPatch,
+    record: Callable[..., RolloutRecord],
+    write_evaluation: Callable[..., Path],
+) -> None:
+    ledger = write_evaluation(tmp_path / "a", "a", {"PickCup": "110"})
+    folder.look()
+    parsed: list[RolloutRecord] = []
+    real = RolloutRecord.from_json
+    monkeypatch.setattr(
+        RolloutRecord, "from_json", lambda line: parsed.append(real(line)) or parsed[-1]
+    )
+    folder.look()
+    assert (len(shown), parsed) == (1, [])
+    line = record("a", "PickCup", 3, Outcome.SUCCESS).to_json()
+    with ledger.open("a") as file:
+        file.write(f"{line}\n{line[:30]}")
+    folder.look()
+    assert [each.scenario_index for each in parsed] == [3]
+    assert [_num_counted(snapshot) for snapshot in shown] == [3, 4]
+
+
+def test_a_replaced_ledger_is_read_from_its_beginning(
+    tmp_path: Path,
+    folder: ResultsFolder,
+    shown: list[Snapshot],
+    write_evaluation: Callable[..., Path],
+) -> None:
+    write_evaluation(tmp_path / "a", "a", {"PickCup": "1"})
+    folder.look()
+    write_evaluation(tmp_path / "a", "a", {"PickCup": "0t1"})
+    folder.look()
+    outcomes = shown[-1].conditions["nominal"][0].tasks["PickCup"].outcomes
+    assert "".join(outcomes[i].outcome.value[0] for i in range(3)) == "fts"
+
+
+def test_a_corrupt_file_is_a_finding_and_the_others_are_shown(
+    tmp_path: Path,
+    folder: ResultsFolder,
+    shown: list[Snapshot],
+    write_evaluation: Callable[..., Path],
+) -> None:
+    write_evaluation(tmp_path / "a", "a", {"PickCup": "11"})
+    bad = write_evaluation(tmp_path / "b", "b", {"PickCup": "11"})
+    good = bad.read_text()
+    bad.write_text(good + "{broken\n")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "results.json").write_bytes(b"\xff\xfe not json")
+    folder.look()
+    assert [policy.policy for policy in shown[-1].conditions["nominal"]] == ["a"]
+    texts = [fault.text for fault in shown[-1].faults]
+    assert len(texts) == 2
+    assert "ledger.jsonl, line 3" in texts[0]
+    assert "results.json" in texts[1]
+    bad.write_text(good)
+    (tmp_path / "c" / "results.json").unlink()
+    folder.look()
+    assert shown[-1].faults == ()
+    assert [policy.policy for policy in shown[-1].conditions["nominal"]] == ["a", "b"]
+
+
+def test_conditions_are_kept_apart(
+    tmp_path: Path,
+    folder: ResultsFolder,
+    shown: list[Snapshot],
+    write_evaluation: Callable[..., Path],
+) -> None:
+    write_evaluation(tmp_path / "bright", "a", {"PickCup": "0000"}, shift="lighting=high")
+    write_evaluation(tmp_path / "usual", "a", {"PickCup": "1111"})
+    folder.look()
+    assert list(shown[-1].conditions) == ["nominal", "lighting=high"]
+    for condition, outcome in (("nominal", "success"), ("lighting=high", "failure")):
+        (policy,) = shown[-1].conditions[condition]
+        assert {r.outcome.value for r in policy.tasks["PickCup"].counted} == {outcome}
+
+
+def test_one_that_is_being_written_runs(
+    tmp_path: Path,
+    folder: ResultsFolder,
+    shown: list[Snapshot],
+    record: Callable[..., RolloutRecord],
+    write_evaluation: Callable[..., Path],
+) -> None:
+    path = write_evaluation(tmp_path / "a", "a", {"PickCup": "1"})
+    with Ledger(path) as ledger:
+        folder.look()
+        assert shown[-1].running == {("nominal", "a")}
+        ledger.append(record("a", "PickCup", 1, Outcome.TIMEOUT))
+        folder.look()
+    assert _num_counted(shown[-1]) == 2
+    folder.look()
+    assert shown[-1].running == frozenset()
+
+
+def test_a_folder_without_rollouts_is_empty(folder: ResultsFolder, shown: list[Snapshot]) -> None:
+    folder.look()
+    assert shown[-1].is_complete
+    assert shown[-1].conditions == {}
