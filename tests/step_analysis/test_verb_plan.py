@@ -31,6 +31,28 @@ def test_it_is_said_in_words(capsys):
     assert capsys.readouterr().out.startswith("On one task: ")
 
 
+def test_a_pilot_gives_the_discordance_and_the_cost(tmp_path, evaluation_in, capsys):
+    evaluation_in(tmp_path, "a", "11110000001")
+    evaluation_in(tmp_path, "b", "1111110000e")
+    arguments = ["plan", *RATES, "--method", "paired", "--pilot", str(tmp_path)]
+    main([*arguments, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    # The two differ on 2 of 10 seeds; rates a quarter apart can't differ on fewer than that.
+    assert told["discordance"] == pytest.approx(0.25)
+    assert told["seconds_per_episode"] == pytest.approx(4.25)
+    assert told["simulator_hours"] == pytest.approx(told["rollouts"] * 4.25 / 3600.0)
+    main(arguments)
+    assert "a and b differ on 2 of 10 seeds" in capsys.readouterr().out
+
+
+def test_power_is_drawn_against_the_budget(tmp_path, capsys):
+    for suffix, beginning in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
+        path = tmp_path / f"power.{suffix}"
+        main(["plan", *RATES, "--method", "barnard", "--plot", str(path)])
+        assert path.read_bytes().startswith(beginning)
+    assert "Plot: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -39,6 +61,9 @@ def test_it_is_said_in_words(capsys):
         (["--from", "0.5", "--to", "0.5"], "no budget tells equal rates apart"),
         ([*RATES, "--power", "1"], "power must lie strictly between 0 and 1, got 1"),
         ([*RATES, "--alpha", "0"], "alpha must lie strictly between 0 and 1, got 0"),
+        ([*RATES, "--plot", "a.gif"], "--plot a.gif: .png, .svg, .pdf expected"),
+        ([*RATES, "--seconds-per-episode", "0"], "--seconds-per-episode must lie within"),
+        ([*RATES, "--pilot", "."], "a pilot is of two policies, got none"),
         ([*RATES, "--tasks", "0"], "--tasks must be at least 1, got 0"),
         ([*RATES, "--discordance", "0.3"], "--discordance is for the methods mcnemar and paired"),
         ([*RATES, "--method", "paired", "--discordance", "0.1"], "discordance must lie within"),
