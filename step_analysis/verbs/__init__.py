@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from step_analysis.verbs.compare import Compare
 from step_analysis.verbs.dashboard import Dashboard
 from step_analysis.verbs.doctor import Doctor
 from step_analysis.verbs.letters import Letters
@@ -24,6 +25,7 @@ class Verb(Protocol):
 
 VERBS: Mapping[str, type[Verb]] = {
     "report": Report,
+    "compare": Compare,
     "dashboard": Dashboard,
     "table": Table,
     "letters": Letters,
