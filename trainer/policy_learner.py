@@ -18,7 +18,7 @@ from trainer.configuration import TrainConfig
 from trainer.data.batches import Batch
 from trainer.learner import Learner
 from trainer.models.action.flow_matching import sample_times
-from trainer.models.chunk_policy import ChunkPolicy
+from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy
 from trainer.models.flow_head import flow_loss
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_action import ActionBatch, Draws
@@ -109,10 +109,22 @@ class VisionLanguageActionLearner(ChunkLearner[VisionLanguagePolicy]):
         draws = Draws(noise_RBTA.transpose(0, 1).flatten(0, 1), time_RB.T.flatten())
         return self.network.model(
             ActionBatch(
-                inputs=self.network.inputs(batch.images, batch.prompt),
+                inputs=self.network.inputs(batch.images, _without_padding(batch.prompt)),
                 chunk_BTA=batch.chunk,
                 weight_BT=batch.valid,
                 proprioception_BPQ=batch.proprioception[:, None],
             ),
             draws=draws,
         )
+
+
+def _without_padding(prompt_BS: Tensor | None) -> Tensor | None:
+    """Without the columns in front that pad every prompt: they cost as much as words do.
+
+    On a CPU alone: on a GPU the host would wait to know how many, and compiled blocks like one
+    length best.
+    """
+    if prompt_BS is None or prompt_BS.device.type != "cpu":
+        return prompt_BS
+    first = int((prompt_BS != NO_TOKEN).any(dim=0).int().argmax())
+    return prompt_BS[:, first:]

@@ -82,12 +82,12 @@ def smoke() -> TrainConfig:
 # Sixteen tokens of an image of 96 pixels.
 TINY_VISION = VisionTransformerConfig(
     width=128,
-    depth=4,
+    depth=2,
     num_heads=4,
     feed_forward_width=384,
-    patch_size=12,
+    patch_size=24,
     image_size=96,
-    shuffle_factor=2,
+    stem="convolutions",
 )
 
 
@@ -96,14 +96,15 @@ def tiny_lm() -> LanguageTrainConfig:
     return LanguageTrainConfig(
         name="tiny_lm",
         num_steps=600,
-        batch_size=16,
+        batch_size=8,
         validation_documents=4,
         validation_every=100,
         save_state_every=100,
         model=LanguageConfig(
             transformer=TransformerConfig(width=128, depth=4, num_heads=4),
             vocabulary_size=1024,
-            context_length=128,
+            # Two pictures of `sim-client captions` with all that is asked about them.
+            context_length=320,
             tied_weights=True,
             z_loss=1e-4,
         ),
@@ -122,7 +123,7 @@ def tiny_vlm() -> VisionLanguageTrainConfig:
     return VisionLanguageTrainConfig(
         name="tiny_vlm",
         num_steps=400,
-        batch_size=16,
+        batch_size=8,
         validation_documents=32,
         validation_every=100,
         save_state_every=100,
@@ -142,16 +143,19 @@ def tiny_vla() -> VisionLanguageActionTrainConfig:
     return VisionLanguageActionTrainConfig(
         name="tiny_vla",
         cameras=("scene_right_0", "wrist_right_minus"),
-        num_steps=600,
+        num_steps=1200,
         batch_size=32,
-        validation_every=100,
+        validation_every=200,
         weights_format="float16",
         model=VisionLanguageActionShape(
             language=tiny_lm().model,
             vision=TINY_VISION,
             expert=ExpertShape(
-                transformer=TransformerConfig(width=128, depth=4, num_heads=4, causal=False)
+                transformer=TransformerConfig(width=128, depth=4, num_heads=4, causal=False),
+                timesteps_per_token=4,
             ),
+            predicts="chunk",
+            repeats=8,
         ),
     )
 

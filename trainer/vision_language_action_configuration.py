@@ -19,6 +19,7 @@ from trainer.models.action.configuration import (
     ExpertConfig,
     FlowConfig,
     ObservationTokenConfig,
+    Prediction,
     TimeConfig,
 )
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
@@ -39,15 +40,24 @@ class ExpertShape:
         reads: One token made to be read from; or all tokens, layer by layer, projected or as the
             backbone's own keys and values.
         num_layers: Last layers of the backbone whose outputs make the observation token.
+        timesteps_per_token: Successive actions that share one token; one each where the
+            observation token is read.
     """
 
     transformer: TransformerConfig
     reads: ExpertReads = "layers"
     num_layers: int = 2
+    timesteps_per_token: int = 1
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_layers")
+        require_positive(self, "num_layers", "timesteps_per_token")
         require_choice(self, reads=get_args(ExpertReads))
+        require(
+            self.reads != "observation_token" or self.timesteps_per_token == 1,
+            "timesteps_per_token",
+            "1 where the observation token is read",
+            self.timesteps_per_token,
+        )
         require(
             self.reads == "observation_token" or not self.transformer.causal,
             "transformer.causal",
@@ -59,7 +69,11 @@ class ExpertShape:
     def expert(self) -> ExpertConfig:
         if self.reads == "observation_token":
             return ObservationTokenConfig(transformer=self.transformer, num_layers=self.num_layers)
-        return CrossAttentionConfig(transformer=self.transformer, source=self.reads)
+        return CrossAttentionConfig(
+            transformer=self.transformer,
+            source=self.reads,
+            timesteps_per_token=self.timesteps_per_token,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +89,8 @@ class VisionLanguageActionShape:
         instruction_tokens: Longest instruction that can be told.
         expert: The network that denoises chunks.
         time: Where between chunk and noise the expert is trained.
+        predicts: What it predicts: the velocity from chunk to noise, or the clean chunk, which
+            needs no token wider than its numbers.
         repeats: Draws of time and noise for each observation; the backbone runs once for all.
     """
 
@@ -85,10 +101,12 @@ class VisionLanguageActionShape:
     image_size: int = 96
     instruction_tokens: int = 32
     time: TimeConfig = field(default_factory=TimeConfig)
+    predicts: Prediction = "velocity"
     repeats: int = 4
 
     def __post_init__(self) -> None:
         require_positive(self, "image_size", "instruction_tokens", "repeats")
+        require_choice(self, predicts=get_args(Prediction))
         size = self.vision.token_size
         require(
             self.image_size % size == 0,
@@ -129,7 +147,7 @@ class VisionLanguageActionShape:
             ),
             expert=self.expert.expert,
             space=space,
-            objective=FlowConfig(time=self.time, repeats=self.repeats),
+            objective=FlowConfig(time=self.time, predicts=self.predicts, repeats=self.repeats),
         )
 
 

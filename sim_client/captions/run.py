@@ -1,6 +1,6 @@
 """`sim-client captions`: scenes of tasks, drawn, with captions, questions and answers.
 
-    captions.jsonl       a record a line: image, and caption, or question and answer
+    captions.jsonl       a picture a line: image, and what is asked and answered about it
     images/000012.jpg
     README.md            what it was made by
 
@@ -56,7 +56,7 @@ class CaptionsConfig:
     image_size: Annotated[ImageSize, IMAGE_SIZE] = SMALL_IMAGE
     """Size of each image in pixels."""
     questions: int = 4
-    """Questions about each picture, at most."""
+    """Questions about each picture besides what there is in it, at most."""
     seed: int = 0
     """Of the scenes and of the words."""
 
@@ -104,7 +104,7 @@ def run(config: CaptionsConfig) -> int:
 
 def _write(config: CaptionsConfig, tasks: Sequence[Task], folder: Path) -> None:
     (folder / "images").mkdir()
-    num_pictures = num_records = 0
+    num_pictures = num_answers = 0
     with (folder / "captions.jsonl").open("w") as lines:
         for image, exchanges in _pictures(config, tasks):
             name = f"images/{num_pictures:06d}.jpg"
@@ -112,22 +112,24 @@ def _write(config: CaptionsConfig, tasks: Sequence[Task], folder: Path) -> None:
             quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
             _, file = cv2.imencode(".jpg", image[:, :, ::-1], quality)
             (folder / name).write_bytes(file.tobytes())
-            for exchange in exchanges:
-                lines.write(json.dumps(_record(name, exchange)) + "\n")
-                num_records += 1
+            lines.write(json.dumps({"image": name, "messages": _messages(exchanges)}) + "\n")
+            num_answers += len(exchanges)
     options = {**asdict(config), "output": str(config.output), "image_size": str(config.image_size)}
     about = (
-        f"{num_pictures} pictures of simulated scenes and {num_records} captions, questions and "
-        "answers, made by `sim-client captions`:"
+        f"{num_pictures} pictures of simulated scenes, and {num_answers} questions about them "
+        "with their answers, made by `sim-client captions`:"
     )
     told = json.dumps(options, indent=2)
     (folder / "README.md").write_text(f"{about}\n\n```json\n{told}\n```\n")
 
 
-def _record(image: str, exchange: Exchange) -> Mapping[str, str]:
-    if exchange.question is None:
-        return {"image": image, "caption": exchange.answer}
-    return {"image": image, "question": exchange.question, "answer": exchange.answer}
+def _messages(exchanges: Sequence[Exchange]) -> list[Mapping[str, str]]:
+    """In OpenAI's layout; the reader shows the picture before the first."""
+    return [
+        {"role": role, "content": words}
+        for each in exchanges
+        for role, words in (("user", each.question), ("assistant", each.answer))
+    ]
 
 
 def _pictures(
@@ -150,8 +152,10 @@ def _pictures(
                     seen = seen_objects(view, station.label_names(), task.objects)
                     described = caption(seen, rng)
                     if described is not None:
-                        asked = questions(seen, task.instructions, rng)
-                        yield view.rgb, [described, *asked[: config.questions]]
+                        asked = questions(seen, task.instructions, rng)[: config.questions]
+                        # The description among them: whatever is asked may come first.
+                        asked.insert(int(rng.integers(len(asked) + 1)), described)
+                        yield view.rgb, asked
                 told.update()
 
 

@@ -19,9 +19,7 @@ _APART_M = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """question: None for a caption."""
-
-    question: str | None
+    question: str
     answer: str
 
 
@@ -31,7 +29,9 @@ def caption(seen: Sequence[SeenObject], rng: np.random.Generator) -> Exchange | 
         return None
     order = rng.permutation(len(seen))
     parts = [_placed(seen[place]) for place in order]
-    return Exchange(question=None, answer=f"{_sentence(', and '.join(parts))}.")
+    return Exchange(
+        question="What is in the picture?", answer=f"{_sentence(', and '.join(parts))}."
+    )
 
 
 def questions(
@@ -50,6 +50,7 @@ def questions(
         )
         answer = _sentence(f"{each.colour}.")
         asked.append(Exchange(question=f"What colour is the {each.name}?", answer=answer))
+        asked.append(Exchange(question=f"Point at the {each.name}.", answer=_point(each)))
     asked += _comparisons(
         seen, "Which is further left", lambda each: each.column, least=_APART, rng=rng
     )
@@ -91,6 +92,12 @@ def _placed(each: SeenObject) -> str:
 
 def _where(each: SeenObject) -> str:
     return f"in the {each.region}"
+
+
+def _point(each: SeenObject) -> str:
+    """In hundredths of the picture's width and height, from its upper left corner."""
+    column, row = (min(99, int(100 * share)) for share in (each.column, each.row))
+    return f"Column {column}, row {row}."
 
 
 def _sentence(words: str) -> str:

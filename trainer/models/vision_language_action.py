@@ -21,6 +21,7 @@ from trainer.models.action.cross_attention_expert import CrossAttentionExpert
 from trainer.models.action.diffusion import DiffusionConfig, denoise, diffusion_loss
 from trainer.models.action.expert import repeated_rows, with_noise
 from trainer.models.action.flow_matching import (
+    chunk_loss,
     integrate,
     noisy_chunk,
     sample_times,
@@ -169,8 +170,10 @@ class VisionLanguageAction(nn.Module):
         noisy_BTA = noisy_chunk(chunk_BTA, draws.noise_BTA, draws.time_B)
         if objective.clamp is not None:
             noisy_BTA = noisy_BTA.clamp(-objective.clamp, objective.clamp)
-        velocity_BTA = output(noisy_BTA, draws.time_B)
-        return velocity_loss(velocity_BTA, chunk_BTA, draws.noise_BTA, weight_BT)
+        predicted_BTA = output(noisy_BTA, draws.time_B)
+        if objective.predicts == "chunk":
+            return chunk_loss(predicted_BTA, chunk_BTA, draws.time_B, weight_BT)
+        return velocity_loss(predicted_BTA, chunk_BTA, draws.noise_BTA, weight_BT)
 
     @torch.no_grad()
     def sample(
@@ -203,9 +206,16 @@ class VisionLanguageAction(nn.Module):
 
         if isinstance(objective, DiffusionConfig):
             return with_known(denoise(objective, output, noise_BTA, generator=generator))
+
+        def velocity(noisy_BTA: Tensor, time_B: Tensor) -> Tensor:
+            predicted_BTA = output(noisy_BTA, time_B)
+            if objective.predicts == "velocity":
+                return predicted_BTA
+            return (noisy_BTA - predicted_BTA) / time_B[:, None, None]
+
         return with_known(
             integrate(
-                output,
+                velocity,
                 noise_BTA,
                 num_steps=objective.num_steps,
                 solver=objective.solver,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.models.action.configuration import ActionSpaceConfig
+from trainer.models.action.configuration import ActionSpaceConfig, Prediction
 from trainer.models.action.cross_attention_expert import CrossAttentionExpert, ObservedTokens
 from trainer.models.action.observation_token_expert import ObservationTokenExpert, ObservedToken
 from trainer.models.backbone import VisionLanguageInput
@@ -24,15 +24,17 @@ from trainer.vision_language_action_configuration import (
 )
 
 
-class VelocityHead:
-    """An expert that predicts velocities, asked for clean chunks.
+class ExpertHead:
+    """An expert, asked for clean chunks.
 
-    Its times run the other way: at s = 1 - t it sees x = a + s (e - a) and predicts v = e - a, so
-    that the clean chunk is a = x - s v, and an Euler step along v is one towards a.
+    Its times run the other way: at s = 1 - t it sees x = a + s (e - a). Where it predicts the
+    velocity v = e - a, the clean chunk is a = x - s v, and an Euler step along v is one towards a.
     """
 
-    def __init__(self, expert: ObservationTokenExpert | CrossAttentionExpert) -> None:
-        self._expert = expert
+    def __init__(
+        self, expert: ObservationTokenExpert | CrossAttentionExpert, predicts: Prediction
+    ) -> None:
+        self._expert, self._predicts = expert, predicts
 
     def read(self, *scene: Tensor) -> ObservedToken | ObservedTokens:
         if isinstance(self._expert, ObservationTokenExpert):
@@ -41,8 +43,10 @@ class VelocityHead:
 
     def __call__(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: Any) -> Tensor:
         remaining_B = 1 - time_B
-        velocity_BTA = self._expert(noisy_BTA, remaining_B, conditioning)
-        return noisy_BTA - remaining_B[:, None, None] * velocity_BTA
+        predicted_BTA = self._expert(noisy_BTA, remaining_B, conditioning)
+        if self._predicts == "chunk":
+            return predicted_BTA
+        return noisy_BTA - remaining_B[:, None, None] * predicted_BTA
 
 
 class VisionLanguagePolicy(ChunkPolicy):
@@ -65,6 +69,7 @@ class VisionLanguagePolicy(ChunkPolicy):
     ) -> None:
         super().__init__()
         self.camera_names, self._image_size = tuple(cameras), shape.image_size
+        self._predicts: Prediction = shape.predicts
         space = ActionSpaceConfig(
             action_size=action_size,
             chunk_length=chunk_length,
@@ -79,8 +84,8 @@ class VisionLanguagePolicy(ChunkPolicy):
         )
 
     @property
-    def chunk_head(self) -> VelocityHead:
-        return VelocityHead(self.model.expert)
+    def chunk_head(self) -> ExpertHead:
+        return ExpertHead(self.model.expert, self._predicts)
 
     def inputs(self, images: Mapping[str, Tensor], token_BS: Tensor | None) -> VisionLanguageInput:
         """Images (B, 3, H, W) by camera become squares, those of one sample side by side."""

@@ -118,7 +118,7 @@ class VisionLanguageStage(TextStage):
                 if len(self._answers) == self._config.num_answers:
                     break
                 document = shown.document(index)
-                if document.images and len(document.turns) == 2:
+                if document.images and len(document.turns) >= 2:
                     self._answers.append(self._answered(model, document))
         return {
             str(number): f"{one.asked} -> {one.said} (right: {one.right})"
@@ -126,7 +126,7 @@ class VisionLanguageStage(TextStage):
         }
 
     def _answered(self, model: VisionLanguageModel, document: Document) -> Answered:
-        question, right = document.turns
+        question, right = document.turns[:2]
         size = self._config.model.image_size
         said = answer(
             model,

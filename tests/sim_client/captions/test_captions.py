@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from sim_client.captions.sentences import caption, questions
 from sim_client.command_line import run
 from sim_client.station.station import Station
 from sim_client.tasks.catalog import TASKS, get_task
+from trainer.data.text.documents import Turn
 from trainer.data.text.sources import open_source
 
 _CAMERA = "scene_right_0"
@@ -81,6 +83,10 @@ def test_each_thing_has_the_colour_that_people_call_it() -> None:
     assert len(expected.keys() & called.keys()) >= 9
 
 
+def batched(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
+    return list(zip(turns[::2], turns[1::2], strict=True))
+
+
 def seen(name: str, column: float, distance_m: float, row: float = 0.5) -> SeenObject:
     return SeenObject(name=name, colour="red", row=row, column=column, distance_m=distance_m)
 
@@ -91,7 +97,6 @@ def test_each_comparison_has_the_right_answer_and_close_ones_are_not_asked() -> 
     asked = questions(objects, ["Do it."], np.random.default_rng(0))
     compared = 0
     for exchange in asked:
-        assert exchange.question is not None
         if not exchange.question.startswith("Which"):
             continue
         compared += 1
@@ -117,6 +122,16 @@ def test_regions(row: float, column: float, region: str) -> None:
     assert seen("mug", column, 1.0, row).region == region
 
 
+def test_pointing_is_in_hundredths_from_the_upper_left() -> None:
+    objects = (seen("mug", 0.2, 1.0, row=0.999), seen("box", 1.0, 1.0, row=0.004))
+    asked = questions(objects, ["Do it."], np.random.default_rng(0))
+    pointed = {each.question: each.answer for each in asked if each.question.startswith("Point")}
+    assert pointed == {
+        "Point at the mug.": "Column 20, row 99.",
+        "Point at the box.": "Column 99, row 0.",
+    }
+
+
 def test_a_caption_names_all_that_is_seen() -> None:
     rng = np.random.default_rng(0)
     described = caption((seen("mug", 0.1, 1.0), seen("bin", 0.9, 1.0)), rng)
@@ -128,12 +143,14 @@ def test_a_caption_names_all_that_is_seen() -> None:
 
 def test_the_trainer_reads_them_and_held_out_phrasings_stay_held_out(written: Path) -> None:
     source = open_source(written)
-    assert len(source) > 8
+    assert len(source) > 4
     shown = [source.document(index) for index in range(len(source))]
-    assert all(len(each.images) == 1 and len(each.turns) == 2 for each in shown)
-    told = {
-        each.turns[1].text for each in shown if each.turns[0].text == "What should the robot do?"
-    }
+    assert all(len(each.images) == 1 and each.turns[0].num_images == 1 for each in shown)
+    exchanges = [pair for each in shown for pair in batched(each.turns)]
+    assert all(question.role == "user" != answer.role for question, answer in exchanges)
+    first = {each.turns[0].text.split()[0] for each in shown}
+    assert len(first) > 2, "whatever is asked may come first"
+    told = {answer.text for question, answer in exchanges if "robot do" in question.text}
     tasks = [get_task(name) for name in ("PickAndPlaceBox", "PutBananaOnSaucer")]
     assert told
     assert told <= set(itertools.chain(*(task.instructions for task in tasks)))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainer.models.action.configuration import Solver, TimeConfig
 from trainer.models.action.flow_matching import (
+    chunk_loss,
     integrate,
     noisy_chunk,
     sample_times,
@@ -26,6 +27,21 @@ def best_velocity(x: Tensor, time: Tensor) -> Tensor:
     variance = (1 - s) ** 2 * DEVIATION**2 + s**2
     covariance = s - (1 - s) * DEVIATION**2
     return -MEAN + covariance / variance * (x - (1 - s) * MEAN)
+
+
+def test_a_predicted_chunk_is_wrong_by_as_much_as_its_velocity() -> None:
+    generator = torch.Generator().manual_seed(0)
+    chunk, noise, predicted = torch.randn(3, 8, 4, 2, generator=generator).unbind()
+    weight = torch.ones(8, 4)
+    time = torch.linspace(0.25, 1, 8)
+    noisy = noisy_chunk(chunk, noise, time)
+    velocity = (noisy - predicted) / time[:, None, None]
+    expected = velocity_loss(velocity, chunk, noise, weight)
+    torch.testing.assert_close(chunk_loss(predicted, chunk, time, weight), expected)
+    # Where next to no noise is left, a chunk that is a little wrong must not outweigh all else.
+    almost = torch.full((8,), 1e-3)
+    assert chunk_loss(chunk + 0.01, chunk, almost, weight) == pytest.approx(0.04**2, rel=1e-3)
+    assert chunk_loss(chunk, chunk, almost, weight) == 0
 
 
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])

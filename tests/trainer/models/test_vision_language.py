@@ -13,6 +13,7 @@ from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.presets import VISION_LANGUAGE_PRESETS, VISION_PRESETS
 from trainer.models.vision.connector import pixel_shuffle
+from trainer.models.vision.convolutional_stem import stem_strides
 from trainer.models.vision.vision_transformer import VisionTransformer
 from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
 
@@ -45,6 +46,36 @@ def test_any_size_of_image_becomes_its_grid(positions: str, height: int, width: 
     assert pixel_shuffle(patches, 2).shape == (2, config.num_tokens(height, width), 256)
     with pytest.raises(ValueError, match="both must be multiples of 16"):
         vision(images(1, height + 8, width))
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "strides"), [(12, (3, 2, 2)), (14, None), (16, (2, 2, 2, 2)), (40, (5, 2, 2, 2))]
+)
+def test_a_stem_of_convolutions_makes_the_same_grid(
+    patch_size: int, strides: tuple[int, ...] | None
+) -> None:
+    config = replace(VISION_PRESETS["tiny"], patch_size=patch_size, image_size=patch_size * 4)
+    if strides is None:
+        with pytest.raises(ConfigurationError, match="^patch_size: expected, for a stem of conv"):
+            replace(config, stem="convolutions")
+        return
+    assert stem_strides(patch_size) == strides
+    torch.manual_seed(0)
+    vision = VisionTransformer(replace(config, stem="convolutions"))
+    shape = (patch_size * 2, patch_size * 4)
+    assert vision(images(2, *shape)).shape == VisionTransformer(config)(images(2, *shape)).shape
+
+
+def test_a_stem_of_convolutions_reads_across_the_edges_of_patches() -> None:
+    torch.manual_seed(0)
+    config = replace(VISION_PRESETS["tiny"], stem="convolutions", depth=1)
+    vision = VisionTransformer(config)
+    image = images(1)
+    moved = image.clone()
+    # The last column of the first patch, and nothing of the second.
+    moved[..., :8, 7] += 1
+    first, second = (vision.patches(each)[0, :, 0, 1] for each in (image, moved))
+    assert (first - second).abs().max() > 1e-3
 
 
 def test_interpolated_positions_keep_their_place() -> None:

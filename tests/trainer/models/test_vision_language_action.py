@@ -15,10 +15,13 @@ from trainer.models.action.configuration import (
     ExpertConfig,
     FlowConfig,
     ObservationTokenConfig,
+    Prediction,
     TimeConditioning,
 )
-from trainer.models.action.diffusion import DiffusionConfig, Prediction
+from trainer.models.action.diffusion import DiffusionConfig
+from trainer.models.action.diffusion import Prediction as DiffusionPrediction
 from trainer.models.backbone import VisionLanguageInput
+from trainer.models.chunk_policy import integrate_flow
 from trainer.models.language.configuration import TransformerConfig
 from trainer.models.presets import VISION_LANGUAGE_PRESETS
 from trainer.models.vision_language_action import (
@@ -27,6 +30,7 @@ from trainer.models.vision_language_action import (
     VisionLanguageAction,
     VisionLanguageActionConfig,
 )
+from trainer.models.vision_language_policy import ExpertHead
 
 BACKBONE = VISION_LANGUAGE_PRESETS["tiny"]
 IMAGE = BACKBONE.image_token
@@ -55,6 +59,11 @@ EXPERTS: dict[str, ExpertConfig] = {
             width=48, depth=2, num_heads=4, num_key_value_heads=2, causal=False
         ),
         source="layers",
+    ),
+    "layers_pairs": CrossAttentionConfig(
+        transformer=TransformerConfig(width=32, depth=1, num_heads=2, causal=False),
+        source="layers",
+        timesteps_per_token=2,
     ),
 }
 every_expert = pytest.mark.parametrize("kind", list(EXPERTS))
@@ -139,6 +148,36 @@ def test_what_is_padding_changes_nothing(kind: str) -> None:
     assert not torch.allclose(padded[1], chunk(replace(data.inputs, token_BS=seen))[1])
 
 
+@pytest.mark.parametrize("predicts", ["velocity", "chunk"])
+def test_a_served_policy_takes_the_steps_of_the_sampler(predicts: Prediction) -> None:
+    network = policy("layers_pairs", predicts=predicts, num_steps=5).eval()
+    data, noise = batch(), random(2, 6, 5, seed=3)
+    assert data.proprioception_BPQ is not None
+    expected = network.sample(data.inputs, noise, proprioception_BPQ=data.proprioception_BPQ)
+    with torch.no_grad():
+        read = network.expert.read(network.observe(data.inputs), data.proprioception_BPQ)
+        chunk = integrate_flow(ExpertHead(network.expert, predicts), read, noise, 5)
+    torch.testing.assert_close(chunk, expected, atol=1e-5, rtol=1e-5)
+    assert (chunk - noise).abs().max() > 0.1
+
+
+def test_a_predicted_chunk_is_where_the_last_step_ends() -> None:
+    network = policy("layers_pairs", predicts="chunk", num_steps=1).eval()
+    data, noise = batch(), random(2, 6, 5, seed=3)
+    chunk = network.sample(data.inputs, noise, proprioception_BPQ=data.proprioception_BPQ)
+    with torch.no_grad():
+        read = network.expert.read(network.observe(data.inputs), data.proprioception_BPQ)
+        predicted = network.expert(noise, torch.ones(2), read)
+    torch.testing.assert_close(chunk, predicted)
+
+
+def test_actions_that_do_not_fill_their_tokens_are_refused() -> None:
+    expert = replace(EXPERTS["layers_pairs"], timesteps_per_token=4)
+    config = replace(policy("layers_pairs").config, expert=expert)
+    with pytest.raises(ConfigurationError, match="^timesteps_per_token: expected a divisor of "):
+        VisionLanguageAction(config)
+
+
 @pytest.mark.slow
 @every_expert
 def test_a_few_steps_learn_a_batch_and_reach_every_parameter(kind: str) -> None:
@@ -176,7 +215,7 @@ def test_checkpointed_activations_give_the_same_gradients(kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["noise", "chunk", "v"])
-def test_diffusion_trains_the_same_expert(prediction: Prediction) -> None:
+def test_diffusion_trains_the_same_expert(prediction: DiffusionPrediction) -> None:
     config = policy("token_add").config
     objective = DiffusionConfig(num_levels=50, prediction=prediction, repeats=8, num_steps=5)
     network = VisionLanguageAction(replace(config, objective=objective))

@@ -12,6 +12,7 @@ TimeDistribution = Literal["uniform", "beta", "logit_normal"]
 Solver = Literal["euler", "heun"]
 TimeConditioning = Literal["concat", "add"]
 ConditioningSource = Literal["keys_values", "layers"]
+Prediction = Literal["velocity", "chunk"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,9 @@ class FlowConfig:
 
     Attributes:
         time: Where it is trained.
+        predicts: What the network's output is: the velocity from chunk to noise, or the clean
+            chunk. Noise has to pass whole through a network that predicts velocities; a chunk
+            lies on few dimensions, and needs no token wider than its numbers.
         repeats: Draws of time and noise for each observation; the backbone runs once for all.
         clamp: Noisy actions are kept within this of zero, in training and in sampling; None for
             no bound.
@@ -61,6 +65,7 @@ class FlowConfig:
     """
 
     time: TimeConfig = field(default_factory=TimeConfig)
+    predicts: Prediction = "velocity"
     repeats: int = 1
     clamp: float | None = None
     input_noise: float = 0.0
@@ -69,7 +74,13 @@ class FlowConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "repeats", "num_steps")
-        require_choice(self, solver=get_args(Solver))
+        require_choice(self, solver=get_args(Solver), predicts=get_args(Prediction))
+        require(
+            self.predicts == "velocity" or self.solver == "euler",
+            "solver",
+            "euler where the network predicts chunks, which have no velocity at the flow's end",
+            self.solver,
+        )
         require(self.clamp is None or self.clamp > 0, "clamp", "a positive number", self.clamp)
         require(self.input_noise >= 0, "input_noise", "0 or more", self.input_noise)
 
@@ -104,12 +115,15 @@ class CrossAttentionConfig:
             heads and rotary base.
         source: The backbone's own keys and values, as pi0 does; or its layers' outputs through
             a projection of each block, which suits any backbone.
+        timesteps_per_token: Successive actions that share one token.
     """
 
     transformer: TransformerConfig
     source: ConditioningSource = "keys_values"
+    timesteps_per_token: int = 1
 
     def __post_init__(self) -> None:
+        require_positive(self, "timesteps_per_token")
         require_choice(self, source=get_args(ConditioningSource))
         require(
             not self.transformer.causal,

@@ -8,8 +8,8 @@ R draws of one sample are R segments of one sequence that do not see each other,
 backbone's keys and values are held once and not R times.
 
 Axes: B sample, R draw, S token of the backbone, L token of the expert (proprioception, actions),
-T timestep, A numbers an action, P proprioceptive step, Q its numbers, W width, G key/value head,
-d width of a head.
+T timestep (or token of some), A numbers an action, F those of a token, P proprioceptive step,
+Q its numbers, W width, G key/value head, d width of a head.
 """
 
 from __future__ import annotations
@@ -109,7 +109,13 @@ class CrossAttentionExpert(nn.Module):
                 nn.Linear(backbone_width, 2 * key_width, bias=False) for _ in range(shape.depth)
             )
         width = shape.width
-        self.from_actions = nn.Linear(space.action_size, width)
+        if space.chunk_length % config.timesteps_per_token:
+            raise ConfigurationError(
+                f"timesteps_per_token: expected a divisor of the chunk's {space.chunk_length} "
+                f"actions, got {config.timesteps_per_token}"
+            )
+        numbers_per_token = config.timesteps_per_token * space.action_size
+        self.from_actions = nn.Linear(numbers_per_token, width)
         self.with_time = nn.Sequential(
             nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width)
         )
@@ -118,7 +124,7 @@ class CrossAttentionExpert(nn.Module):
         )
         self.transformer = Transformer(shape)
         self.norm = build_norm(shape.norm, width, shape.norm_epsilon)
-        self.to_actions = nn.Linear(width, space.action_size)
+        self.to_actions = nn.Linear(width, numbers_per_token)
 
     def read(self, features: BackboneFeatures, proprioception_BPQ: Tensor | None) -> ObservedTokens:
         proprioception_BPW = None
@@ -155,8 +161,9 @@ class CrossAttentionExpert(nn.Module):
     def forward(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: ObservedTokens) -> Tensor:
         """The chunks of one sample's draws stand next to each other."""
         num_samples, num_tokens = conditioning.valid_BS.shape
-        num_draws, num_timesteps = len(noisy_BTA) // num_samples, noisy_BTA.shape[1]
+        num_draws = len(noisy_BTA) // num_samples
         x_BLW = self._embed(noisy_BTA, time_B)
+        num_chunk_tokens = x_BLW.shape[1]
         if conditioning.proprioception_BPW is not None:
             x_BLW = torch.cat([conditioning.proprioception_BPW.to(x_BLW.dtype), x_BLW], dim=1)
         length = x_BLW.shape[1]
@@ -171,11 +178,12 @@ class CrossAttentionExpert(nn.Module):
             self.transformer.blocks, conditioning.keys_values, strict=True
         ):
             x_BLW, _ = self.transformer.run_block(block, x_BLW, mask, rotation, prefix=keys_values)
-        x_BLW = x_BLW.reshape(num_samples * num_draws, length, -1)[:, -num_timesteps:]
-        return self.to_actions(self.norm(x_BLW)).float()
+        x_BLW = x_BLW.reshape(num_samples * num_draws, length, -1)[:, -num_chunk_tokens:]
+        return self.to_actions(self.norm(x_BLW)).reshape(noisy_BTA.shape).float()
 
     def _embed(self, noisy_BTA: Tensor, time_B: Tensor) -> Tensor:
-        action_BTW = self.from_actions(noisy_BTA.to(self.from_actions.weight.dtype))
+        token_BTF = noisy_BTA.flatten(1).unflatten(1, (-1, self.from_actions.in_features))
+        action_BTW = self.from_actions(token_BTF.to(self.from_actions.weight.dtype))
         time_BW = sinusoids(time_B * _TIME_SCALE, self.config.transformer.width)
         time_BTW = time_BW[:, None].expand_as(action_BTW).to(action_BTW.dtype)
         return self.with_time(torch.cat([action_BTW, time_BTW], dim=-1))

@@ -43,7 +43,7 @@ class ActionExpert(Protocol):
         ...
 
     def __call__(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: Any) -> Tensor:
-        """A velocity (B, T, A) in float32."""
+        """What the objective has it predict, (B, T, A), in float32."""
         ...
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from trainer.models.action.configuration import Solver, TimeConfig
 
+_SMALLEST_NOISE_SHARE = 0.25
+
 # A velocity (B, T, A) at a noisy chunk (B, T, A) and times (B,).
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
@@ -62,6 +64,19 @@ def velocity_loss(
     """Mean squared error of the velocity over the timesteps of weight, a scalar in float32."""
     error_BT = (velocity_BTA.float() - (noise_BTA - chunk_BTA).float()).square().mean(dim=-1)
     return (error_BT * weight_BT).sum() / weight_BT.sum().clamp(min=1e-6)
+
+
+def chunk_loss(
+    predicted_BTA: Tensor, chunk_BTA: Tensor, time_B: Tensor, weight_BT: Tensor
+) -> Tensor:
+    """The same error, of a network that predicts the chunk, a scalar in float32.
+
+    A velocity is (x_s - a) / s, so its error is the chunk's divided by s; but for the last
+    quarter of the flow, where that would outgrow everything else.
+    """
+    error_BT = (predicted_BTA.float() - chunk_BTA.float()).square().mean(dim=-1)
+    scale_B1 = time_B.clamp(min=_SMALLEST_NOISE_SHARE).pow(-2)[:, None]
+    return (scale_B1 * error_BT * weight_BT).sum() / weight_BT.sum().clamp(min=1e-6)
 
 
 def integrate(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from trainer.configuration import ConfigurationError
 from trainer.models.language.configuration import TransformerConfig
 from trainer.models.requirements import require, require_choice, require_positive
+from trainer.models.vision.convolutional_stem import CHANNELS_PER_GROUP, stem_strides
 
 ImagePositions = Literal["learned", "sinusoidal"]
+ImageStem = Literal["patches", "convolutions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class VisionTransformerConfig:
         patch_size: Pixels a side of a patch.
         image_size: Pixels a side of the image whose patches the learned positions name; other
             sizes and shapes interpolate them.
+        stem: What makes numbers of a patch: one matrix, or small convolutions that overlap.
         positions: Learned, or sines and cosines of row and column.
         norm_epsilon: Added to the variance.
         shuffle_factor: Patches a side that the connector makes one token.
@@ -34,13 +38,16 @@ class VisionTransformerConfig:
     feed_forward_width: int
     patch_size: int = 16
     image_size: int = 224
+    stem: ImageStem = "patches"
     positions: ImagePositions = "learned"
     norm_epsilon: float = 1e-6
     shuffle_factor: int = 1
 
     def __post_init__(self) -> None:
         require_positive(self, "patch_size", "image_size", "shuffle_factor")
-        require_choice(self, positions=get_args(ImagePositions))
+        require_choice(self, stem=get_args(ImageStem), positions=get_args(ImagePositions))
+        if self.stem == "convolutions":
+            self._check_stem()
         require(
             self.image_size % self.token_size == 0,
             "image_size",
@@ -79,6 +86,20 @@ class VisionTransformerConfig:
             rotary_theta=None,
             causal=False,
             initialization="normal",
+        )
+
+    def _check_stem(self) -> None:
+        try:
+            stem_strides(self.patch_size)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"patch_size: expected, for a stem of convolutions, {error}"
+            ) from error
+        require(
+            self.width % CHANNELS_PER_GROUP == 0,
+            "width",
+            f"a multiple of {CHANNELS_PER_GROUP}, for a stem of convolutions",
+            self.width,
         )
 
     def num_tokens(self, height: int, width: int) -> int:

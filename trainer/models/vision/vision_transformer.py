@@ -14,6 +14,7 @@ from torch.nn import functional
 from trainer.models.language.normalization import build_norm
 from trainer.models.language.transformer import Transformer
 from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision.convolutional_stem import ConvolutionalStem
 
 
 class VisionTransformer(nn.Module):
@@ -22,9 +23,12 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: VisionTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.patches = nn.Conv2d(
-            3, config.width, kernel_size=config.patch_size, stride=config.patch_size
-        )
+        if config.stem == "convolutions":
+            self.patches = ConvolutionalStem(config.patch_size, config.width)
+        else:
+            self.patches = nn.Conv2d(
+                3, config.width, kernel_size=config.patch_size, stride=config.patch_size
+            )
         if config.positions == "learned":
             side = config.grid_size
             self.positions = nn.Parameter(torch.empty(side, side, config.width))
@@ -34,9 +38,12 @@ class VisionTransformer(nn.Module):
 
     def reset_parameters(self) -> None:
         """The patches' and the positions'; blocks have initialised themselves."""
-        nn.init.normal_(self.patches.weight, std=0.02)
-        assert self.patches.bias is not None
-        nn.init.zeros_(self.patches.bias)
+        if isinstance(self.patches, ConvolutionalStem):
+            self.patches.reset_parameters()
+        else:
+            nn.init.normal_(self.patches.weight, std=0.02)
+            assert self.patches.bias is not None
+            nn.init.zeros_(self.patches.bias)
         if self.config.positions == "learned":
             nn.init.normal_(self.positions, std=0.02)
 
