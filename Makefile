@@ -1,4 +1,5 @@
 # make demo     the whole loop on this machine: demonstrations, training, evaluation, report
+# make chain    language, then vision and language, then action, on this machine, and evaluated
 # make test     every test, TEST_WORKERS=2 at once
 # make check    what .ci/run checks besides the tests: lint, format, types, imports, stubs
 # make stubs    the gRPC stubs anew from proto/
@@ -10,10 +11,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TEST_WORKERS ?= 2
 
-.PHONY: demo test check stubs install clean
+.PHONY: demo chain test check stubs install clean
 
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
+
+chain: $(INSTALLED)
+	@$(BIN)/python examples/chain.py $(CHAIN_ARGUMENTS)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGUMENTS)

@@ -95,11 +95,11 @@ def tiny_lm() -> LanguageTrainConfig:
     """A language model of a laptop's minutes: the first stage on a small text."""
     return LanguageTrainConfig(
         name="tiny_lm",
-        num_steps=600,
+        num_steps=150,
         batch_size=8,
         validation_documents=4,
-        validation_every=100,
-        save_state_every=100,
+        validation_every=75,
+        save_state_every=75,
         model=LanguageConfig(
             transformer=TransformerConfig(width=128, depth=4, num_heads=4),
             vocabulary_size=1024,
@@ -122,11 +122,11 @@ def tiny_vlm() -> VisionLanguageTrainConfig:
     """
     return VisionLanguageTrainConfig(
         name="tiny_vlm",
-        num_steps=400,
+        num_steps=250,
         batch_size=8,
         validation_documents=32,
-        validation_every=100,
-        save_state_every=100,
+        validation_every=125,
+        save_state_every=125,
         model=VisionLanguageShape(language=tiny_lm().model, vision=TINY_VISION),
         optimizer=OptimizerConfig(
             learning_rate=1e-3, warmup_steps=30, weight_decay=0.05, beta2=0.95
@@ -143,9 +143,9 @@ def tiny_vla() -> VisionLanguageActionTrainConfig:
     return VisionLanguageActionTrainConfig(
         name="tiny_vla",
         cameras=("scene_right_0", "wrist_right_minus"),
-        num_steps=1200,
+        num_steps=900,
         batch_size=32,
-        validation_every=200,
+        validation_every=300,
         weights_format="float16",
         model=VisionLanguageActionShape(
             language=tiny_lm().model,

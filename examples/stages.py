@@ -1,0 +1,106 @@
+"""A pipeline of the project's own verbs, each printed as you would type it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+PROGRAMS = Path(sys.executable).parent
+READY_LINE = re.compile(r"\bat (\S+:\d+)")
+
+
+class StageFailedError(RuntimeError):
+    """A verb that ended with an error; it has said why itself."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"exit code {exit_code}")
+        self.exit_code = exit_code
+
+
+@dataclass
+class Stages:
+    """num: how many there will be."""
+
+    num: int
+    _number: int = 0
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[None]:
+        self._number += 1
+        print(f"\n[{self._number}/{self.num}] {title}", flush=True)
+        began_s = time.monotonic()
+        yield
+        print(f"      done in {time.monotonic() - began_s:.0f} s", flush=True)
+
+
+def run_in_project(pipeline: Callable[[], None], *, folder: Path) -> int:
+    """The exit code of the whole. folder: where it writes, from the project's folder."""
+    os.chdir(PROJECT)
+    folder.mkdir(parents=True, exist_ok=True)
+    began_s = time.monotonic()
+    try:
+        pipeline()
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except StageFailedError as error:
+        return error.exit_code
+    print(f"\n{time.monotonic() - began_s:.0f} s in all")
+    return 0
+
+
+def shown(path: object) -> str:
+    """As it would be typed in the project's folder."""
+    return os.path.relpath(path) if isinstance(path, Path) else str(path)
+
+
+def command_line(program: str, arguments: Sequence[object]) -> list[str]:
+    words = [shown(argument) for argument in arguments]
+    print(f"      $ {shlex.join([program, *words])}", flush=True)
+    return [str(PROGRAMS / program), *words]
+
+
+def call(program: str, *arguments: object) -> None:
+    process = subprocess.Popen(command_line(program, arguments))
+    try:
+        exit_code = process.wait()
+    except KeyboardInterrupt:
+        # The terminal has sent it to the verb too, which leaves everything resumable.
+        process.wait()
+        raise
+    if exit_code != 0:
+        raise StageFailedError(exit_code)
+
+
+@contextmanager
+def served(checkpoint: Path, *, log: Path) -> Iterator[str]:
+    """A policy server on a free port of the loopback interface, for as long as it is needed."""
+    arguments = ("serve", checkpoint, "--address", "127.0.0.1:0")
+    # In a session of its own: Ctrl-C is for the evaluation, which then ends the server.
+    with log.open("a") as log_file:
+        server = subprocess.Popen(
+            command_line("policy-server", arguments),
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        assert server.stdout is not None
+        ready = next((match for line in server.stdout if (match := READY_LINE.search(line))), None)
+        if ready is None:
+            print(log.read_text(), file=sys.stderr)
+            raise StageFailedError(server.wait())
+        yield ready[1]
+    finally:
+        server.terminate()
+        server.wait()
