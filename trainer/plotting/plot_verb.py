@@ -37,7 +37,11 @@ class PlotArguments:
         scheme: Of the PNG; the page follows its reader's.
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)"),
+    ]
     output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     smoothing: float = 0.02
     scheme: Scheme = "light"

@@ -51,7 +51,9 @@ class PredictArguments:
     """
 
     policies: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="POLICY [POLICY ...]")
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="POLICY [POLICY ...]", help_behavior_hint="(required)"),
     ]
     output: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     data: str | None = None
