@@ -16,7 +16,6 @@ import tyro
 from policy_interface.usage import UsageError
 from sim_client.evaluation.live_page import live_pages
 from sim_client.evaluation.run_folder import run_folder
-from step_analysis.ledger_follower import LedgerFollower
 from sim_client.watch.page import Screen
 from sim_client.watch.standing import Standing, standing
 from step_analysis.ledger import (
@@ -26,6 +25,7 @@ from step_analysis.ledger import (
     is_being_written,
     read_design,
 )
+from step_analysis.ledger_follower import LedgerFollower
 
 COMPLETE, STOPPED = 0, 1
 

@@ -12,11 +12,11 @@ import pytest
 
 from policy_interface.usage import UsageError
 from sim_client.evaluation.live_page import announced, live_pages
-from step_analysis.ledger_follower import LedgerFollower
 from sim_client.watch.page import WIDTH, lines
 from sim_client.watch.run import WatchConfig, run
 from sim_client.watch.standing import standing
 from step_analysis.ledger import Ledger, LedgerError, is_being_written, write_design
+from step_analysis.ledger_follower import LedgerFollower
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 
 BOX, LAY = "PickAndPlaceBox", "BimanualLayCerealBoxOnCuttingBoardFromTopShelf"
