@@ -21,6 +21,8 @@ from step_analysis.strict_json import FormatError
 
 LEDGER_FILE_NAME = "ledger.jsonl"
 DESIGN_FILE_NAME = "evaluation.json"
+# Above the ledgers of policies that were compared.
+STUDY_FILE_NAME = "study.json"
 
 # `is_being_written` holds the lock for the microseconds of asking; a writer stays.
 _NUM_LOCK_TRIES = 5

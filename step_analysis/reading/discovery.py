@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, LedgerError
+from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, STUDY_FILE_NAME, LedgerError
 from step_analysis.reading import csv_file, parquet_file
 from step_analysis.reading.lbm_eval import LbmEvalReader
 from step_analysis.reading.ledger_file import read_ledger_file
@@ -168,7 +168,7 @@ def _format_of_found(path: Path) -> SourceFormat | LeftOut | None:
         return "ledger"
     if path.name == EVAL_INFO_FILE_NAME:
         return "lerobot"
-    if suffix == ".json" and path.name != DESIGN_FILE_NAME:
+    if suffix == ".json" and path.name not in (DESIGN_FILE_NAME, STUDY_FILE_NAME):
         return _format_by_beginning(path) or LeftOut(path=path, reason="JSON of no known format")
     if suffix in csv_file.CSV_SUFFIXES:
         reason = csv_file.why_no_episodes(path)

@@ -16,6 +16,7 @@ from step_analysis.atomic_file import write_atomically
 from step_analysis.ledger import (
     DESIGN_FILE_NAME,
     LEDGER_FILE_NAME,
+    STUDY_FILE_NAME,
     LedgerError,
     read_design,
     read_ledger,
@@ -25,7 +26,6 @@ from step_analysis.strict_json import FormatError, read_bounded, shown
 from step_analysis.study.design import StudyDesign
 from step_analysis.study.study import Study
 
-STUDY_FILE_NAME = "study.json"
 LOCK_FILE_NAME = "study.lock"
 _LOG_SUFFIX = ".log"
 

@@ -75,6 +75,7 @@ def test_the_report_says_the_verdict_the_test_and_the_savings(
     lower, upper = pair["difference_interval"]
     assert lower <= pair["difference"] == 1.0 <= upper + 1e-9
     assert "locked before the first episode" in (tmp_path / "report" / "report.md").read_text()
+    assert "files-left-out" not in {each["code"] for each in said["findings"]}
     assert f"Verdict: {said['headline']}" in capsys.readouterr().out
 
 
