@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run_verb(verb, rest)
     except VerbError as error:
-        return _complain(str(error), error.exit_code)
+        return error.exit_code if error.is_told else _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     return 0

@@ -27,12 +27,21 @@ _STEP_TIMEOUT, _DEFAULT_STEP_TIMEOUT_S = "ASSAY_STEP_TIMEOUT_S", 600
 # For what the first rank does alone: text made to tokens, a measurement, a checkpoint.
 _WAIT_TIMEOUT, _DEFAULT_WAIT_TIMEOUT_S = "ASSAY_WAIT_TIMEOUT_S", 7200
 
+# For the first rank's account of an error that others have, too.
+_TELLING_TIMEOUT = timedelta(seconds=5)
+_ERROR = "error"
+_IS_TOLD = "_is_told_by_first_rank"
+
 # Large enough that a bucket's start does not count, small beside the gradients themselves.
 _BUCKET_NUMBERS = 2**24
 
 
 class RankLostError(RuntimeError):
     """Another process of this run is dead, did not come in time, or has other weights."""
+
+
+class RanksDifferError(RankLostError):
+    """The processes of this run have other weights than one another."""
 
 
 class World:
@@ -93,16 +102,36 @@ class World:
         self._greatest([0])
 
     def require_same(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raises RankLostError where a rank's tensors are others than the first one's, by a sum."""
+        """Raises RanksDifferError where a rank's tensors are others than another's, by a sum."""
         if self.size == 1:
             return
         digest = _digest(tensors.values())
         greatest, least = self._greatest([digest, -digest])
         if greatest != -least:
-            raise RankLostError(
-                f"rank {self.rank} of {self.size}: the ranks' weights differ, expected the same "
-                "bits on each; the same command goes on from the last save"
+            raise RanksDifferError(
+                f"the weights of the {self.size} ranks differ, expected the same bits on each; "
+                "the same command goes on from the last save"
             )
+
+    def tell_once(self, error: Exception) -> None:
+        """Of an error that ends the first rank with the same words, the others' is marked as told.
+
+        Called last, so that the first rank's words are out before torchrun ends it for another's
+        end. A lost rank is told at once: whoever remains is ended soon.
+        """
+        lost = isinstance(error, RankLostError) and not isinstance(error, RanksDifferError)
+        if self._store is None or lost:
+            return
+        try:
+            if self.is_first:
+                self._store.set(_ERROR, str(error))
+                return
+            self._store.wait([_ERROR], _TELLING_TIMEOUT)
+            same = self._store.get(_ERROR).decode() == str(error)
+        except RuntimeError:
+            # The first rank has no error, or nobody is left to ask.
+            return
+        setattr(error, _IS_TOLD, same)
 
     def _greatest(self, numbers: Sequence[int]) -> list[int]:
         if self.size == 1:
@@ -144,6 +173,11 @@ class World:
         return int(self._store.get(key)) if self._store.check([key]) else 0
 
 
+def is_told_by_first_rank(error: BaseException) -> bool:
+    """Whether an error that ended `joined_world` need not be told by this rank, too."""
+    return getattr(error, _IS_TOLD, False)
+
+
 _current = World()
 _runs = count()
 
@@ -159,7 +193,7 @@ def joined_world(device: str) -> Iterator[World]:
 
     device: cpu, where ranks speak through gloo, or cuda, through NCCL, a GPU each. Raises
     ConfigurationError for environment variables or a device that do not fit; RankLostError where
-    the others do not come.
+    the others do not come. Of what all ranks raise alike, see `is_told_by_first_rank`.
     """
     global _current
     rank, size = _number("RANK", 0), _number("WORLD_SIZE", 1)
@@ -185,11 +219,18 @@ def joined_world(device: str) -> Iterator[World]:
         raise RankLostError(f"rank {rank} of {size}: cannot join the others: {reason}") from error
     before = _current
     _current = World(rank, size, store=PrefixStore("meetings", store), waiting=waiting)
+    failure: Exception | None = None
+    world = _current
     try:
-        yield _current
+        yield world
+    except Exception as error:
+        failure = error
+        raise
     finally:
         _current = before
         dist.destroy_process_group()
+        if failure is not None:
+            world.tell_once(failure)
 
 
 def _take_own_gpu(device: str) -> None:

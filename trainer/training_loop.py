@@ -98,6 +98,7 @@ def _train(config: RunConfig, run: RunDirectory, world: World) -> Path:
     world.wait()
     claimed = run.claimed(config) if world.is_first else nullcontext()
     with claimed, _made_in_turn(make_stage, world) as stage:
+        _require_knows_ranks(stage, world)
         session = _Session.prepare(config, run, stage, world)
         world.wait()
         with _scalars(run, session.step, world) as scalars:
@@ -116,6 +117,15 @@ def _require_shareable(config: RunConfig, world: World) -> None:
     if config.batch_size % divisor:
         raise ConfigurationError(
             f"batch_size: expected a multiple of {divisor} for {of_what}, got {config.batch_size}"
+        )
+
+
+def _require_knows_ranks(stage: Stage[Any, Any], world: World) -> None:
+    """Otherwise every rank would learn the whole batch, and their sum take too long a step."""
+    if world.size > 1 and not stage.knows_ranks:
+        raise ConfigurationError(
+            f"kind: {stage.learner.config.kind!r} does not share batches among ranks, expected one "
+            f"process, got {world.size}; start it without torchrun"
         )
 
 

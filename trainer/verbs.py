@@ -19,7 +19,7 @@ from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.configuration import ConfigurationError, PolicyConfig, TrainConfig
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
-from trainer.distributed import RankLostError
+from trainer.distributed import RankLostError, is_told_by_first_rank
 from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.language_sampling import continuation
@@ -45,11 +45,19 @@ _Module = TypeVar("_Module", bound=torch.nn.Module)
 
 
 class VerbError(Exception):
-    """One line for the user, and the exit code that goes with it."""
+    """One line for the user, and the exit code that goes with it.
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    is_told: by the first of several ranks, and so by none of the others.
+    """
+
+    def __init__(self, message: str, exit_code: int, *, is_told: bool = False) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.is_told = is_told
+
+    @staticmethod
+    def of(error: Exception, exit_code: int) -> VerbError:
+        return VerbError(str(error), exit_code, is_told=is_told_by_first_rank(error))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,11 +159,11 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
     try:
         _VERBS[verb](arguments)
     except (ConfigurationError, DataError, RunError, CheckpointError) as error:
-        raise VerbError(str(error), 2) from error
+        raise VerbError.of(error, 2) from error
     except TrainingInterruptedError as error:
-        raise VerbError(str(error), 130) from error
+        raise VerbError.of(error, 130) from error
     except (TrainingDivergedError, RankLostError, OSError) as error:
-        raise VerbError(str(error), 1) from error
+        raise VerbError.of(error, 1) from error
 
 
 def _train(arguments: Sequence[str]) -> None:

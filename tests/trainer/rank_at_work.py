@@ -1,7 +1,8 @@
 """One rank of a test, started by torchrun: trains what its plan lists, and notes how that went.
 
 A plan is JSON lines: a run's arguments, and what becomes of one rank in a step: a signal after it,
-"spoil", a loss in it that is no number, or "drift", weights that are its own from there on.
+"spoil", a loss in it that is no number, or "drift", weights that are its own from there on; or, of
+all ranks, "unshared", a stage that knows nothing of them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from pathlib import Path
 
 from trainer.command_line import main
 from trainer.learner import Learner
+from trainer.stages.policy import PolicyStage
 
 
 def work(plan: Path) -> int:
     rank = int(os.environ["RANK"])
     take_step = Learner.step
     exit_code = 0
+    # By it torchrun ends the one that is left of two, which has yet to note how it fared. While it
+    # trains, it has a handler of its own.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in plan.read_text().splitlines():
         run = json.loads(line)
         losses: list[float] = []
@@ -39,6 +44,7 @@ def work(plan: Path) -> int:
             return result
 
         Learner.step = step_and_act  # type: ignore[method-assign]
+        PolicyStage.knows_ranks = run["act"] != "unshared"
         exit_code = main(["train", *run["arguments"]])
         with plan.with_name(f"notes_{rank}.jsonl").open("a") as notes:
             notes.write(json.dumps({"exit_code": exit_code, "losses": losses}) + "\n")

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -35,6 +35,8 @@ def open_language_stage(
 
 class TextStage(Stage[Any, Any]):
     """What models of text have in common. learner: a TextLearner."""
+
+    knows_ranks: ClassVar[bool] = True
 
     def __init__(self, config: TextTrainConfig, data: LanguageData) -> None:
         self._config, self._data = config, data

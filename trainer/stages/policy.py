@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
 class PolicyStage(Stage[ChunkLearner[Any], Batch]):
     """tokenizer: of a policy that is told what to do. pretrained: a model of Hugging Face's in it
     has the weights of its folder."""
+
+    knows_ranks: ClassVar[bool] = True
 
     def __init__(
         self,

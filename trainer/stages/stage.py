@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +42,11 @@ class Measurement:
 class Stage(ABC, Generic[_Learner, _Batch]):
     """A batch is a function of the seed and the optimizer step; so a resume needs no other place.
 
-    learner: what is trained. data_digest: of all that is learnt from.
+    learner: what is trained. data_digest: of all that is learnt from. knows_ranks: whether each of
+    several ranks is given its own rows of a batch, as `World.rows` says, and its loss their share.
     """
+
+    knows_ranks: ClassVar[bool] = False
 
     learner: _Learner
     data_digest: str
