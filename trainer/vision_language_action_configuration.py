@@ -161,6 +161,7 @@ class HuggingFaceActionShape:
         image_size: Pixels a side that each camera's images are resized to.
         instruction_tokens: Longest instruction that can be told.
         time: Where between chunk and noise the expert is trained.
+        predicts: What it predicts: the velocity from chunk to noise, or the clean chunk.
         repeats: Draws of time and noise for each observation; the backbone runs once for all.
     """
 
@@ -169,10 +170,12 @@ class HuggingFaceActionShape:
     image_size: int = 224
     instruction_tokens: int = 48
     time: TimeConfig = field(default_factory=TimeConfig)
+    predicts: Prediction = "velocity"
     repeats: int = 4
 
     def __post_init__(self) -> None:
         require_positive(self, "image_size", "instruction_tokens", "repeats")
+        require_choice(self, predicts=get_args(Prediction))
         require(
             self.expert.reads != "keys_values",
             "model.expert.reads",
@@ -201,7 +204,7 @@ class HuggingFaceActionShape:
             backbone=self.backbone.network(pretrained=pretrained),
             expert=self.expert.expert,
             space=space,
-            objective=FlowConfig(time=self.time, repeats=self.repeats),
+            objective=FlowConfig(time=self.time, predicts=self.predicts, repeats=self.repeats),
         )
 
 

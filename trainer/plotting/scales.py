@@ -12,6 +12,8 @@ from policy_interface.types import FloatArray
 
 # Where a quantity spans more than this, its small values would lie on the axis.
 _SPAN_OF_LOGARITHM = 30.0
+# Beyond these, numbers a little further apart are no numbers any more.
+_SMALLEST_LOGARITHMIC, _LARGEST_LOGARITHMIC = 1e-100, 1e100
 # An axis of powers of ten marks a few numbers between them where it has no more of these.
 _FEW_POWERS = 2
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e4, "k"))
@@ -32,9 +34,10 @@ class Scale:
         if len(shown) == 0:
             return Scale(low=0.0, high=1.0)
         low, high = float(shown.min()), float(shown.max())
-        if may_be_logarithmic and low > 0 and high / low > _SPAN_OF_LOGARITHM:
+        has_logarithms = low > _SMALLEST_LOGARITHMIC and high < _LARGEST_LOGARITHMIC
+        if may_be_logarithmic and has_logarithms and high / low > _SPAN_OF_LOGARITHM:
             air = (high / low) ** 0.06
-            return Scale(low=low / air, high=min(high * air, 1e300), is_logarithmic=True)
+            return Scale(low=low / air, high=high * air, is_logarithmic=True)
         # A flat curve runs through the middle of a band, not along its edge.
         margin = max(0.06 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-9)
         floor = low - margin

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -352,6 +352,7 @@ def test_a_long_curve_keeps_its_peaks() -> None:
 
 
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1), st.booleans())
+@example([1.0, 1.2e-308], True)
 def test_an_axis_holds_its_values_and_its_ticks(values: list[float], logarithmic: bool) -> None:
     numbers = np.array(values)
     scale = Scale.over(numbers, may_be_logarithmic=logarithmic)
