@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
-from typing import Self
-
-from tqdm import tqdm
-
+from sim_client.evaluation.progress_bar import ProgressBar, told_of_error
 from step_analysis.rollouts import Outcome, RolloutRecord
 from step_analysis.study.comparisons import ComparisonStanding, Stage
 from step_analysis.study.study import Study
@@ -16,7 +11,7 @@ from step_analysis.study.wording import panel_name, progress_line
 _ROLLOUTS_A_PLAIN_LINE = 20
 
 
-class Progress:
+class Progress(ProgressBar):
     """A bar with the state of each comparison on a terminal; elsewhere a plain line now and then.
 
     Each decision is told when it falls.
@@ -27,49 +22,25 @@ class Progress:
         self._study = study
         self._num_rollouts = num_rollouts
         self._stages = _stages(study)
-        self._bar: tqdm | None = None
-
-    def __enter__(self) -> Self:
-        self._bar = tqdm(
-            total=self._study.design.num_rollouts,
-            initial=self._num_rollouts,
-            unit="rollout",
-            disable=None,
-            dynamic_ncols=True,
+        super().__init__(
+            study.design.num_rollouts, num_rollouts, unit="rollout", state=progress_line(study)
         )
-        self._bar.set_postfix_str(progress_line(self._study))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
     def note(self, record: RolloutRecord, *, will_retry: bool) -> None:
         """Show one attempt's end, and what it decided."""
         if record.outcome is Outcome.ERROR:
-            then = "it will be run again" if will_retry else "no attempt is left in this run"
-            self._say(f"{record.key}: error, no verdict, {then}: {record.message}")
+            self.say(told_of_error(str(record.key), record.message, will_retry=will_retry))
             return
         self._num_rollouts += 1
-        if self._bar is None or self._bar.disable:
-            if self._num_rollouts % _ROLLOUTS_A_PLAIN_LINE == 0:
-                self._say(f"{self._num_rollouts} rollouts; {progress_line(self._study)}")
-        else:
-            self._bar.set_postfix_str(progress_line(self._study), refresh=False)
-            self._bar.update()
+        state = progress_line(self._study)
+        is_told = self._num_rollouts % _ROLLOUTS_A_PLAIN_LINE == 0
+        line = f"{self._num_rollouts} rollouts; {state}"
+        self.advance(state, plain_line=line if is_told else None)
         stages = _stages(self._study)
         for comparison, stage in stages.items():
             if stage is not self._stages[comparison]:
-                self._say(_told(comparison, stage, self._study))
+                self.say(_told(comparison, stage, self._study))
         self._stages = stages
-
-    def _say(self, line: str) -> None:
-        tqdm.write(line, file=sys.stderr)
 
 
 _Comparison = tuple[tuple[str, ...], str, str]

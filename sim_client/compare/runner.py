@@ -30,6 +30,7 @@ from sim_client.evaluation.runner import (
 from sim_client.evaluation.station import OUR_STATION
 from sim_client.evaluation.worker import WorkerSettings
 from sim_client.evaluation.worker_pool import WorkerPool
+from step_analysis.doctor.tally import plural
 from step_analysis.ledger import LedgerError
 from step_analysis.rollouts import RolloutKey
 from step_analysis.strict_json import FormatError
@@ -113,7 +114,8 @@ def _run(
     design = study.design
     done = sum(record.outcome.counts for own in folders.values() for record in own.records)
     _say(
-        f"study in {config.output}: {', '.join(folders)}; {design.num_comparisons} comparisons, "
+        f"study in {config.output}: {', '.join(folders)}; "
+        f"{plural(design.num_comparisons, 'comparison')}, "
         f"up to {design.num_rollouts} rollouts, alpha {design.alpha:g}"
     )
     if done:

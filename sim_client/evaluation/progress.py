@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import Self
 
-from tqdm import tqdm
-
+from sim_client.evaluation.progress_bar import ProgressBar, told_of_error
 from step_analysis.ledger import latest_outcomes
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 
 _NUM_PLAIN_LINES = 10
 
 
-class Progress:
+class Progress(ProgressBar):
     """A bar with the successes so far on a terminal; elsewhere a plain line now and then."""
 
     def __init__(self, design: EvaluationDesign, records: Iterable[RolloutRecord]) -> None:
@@ -25,48 +21,21 @@ class Progress:
         self._successes = dict.fromkeys(design.tasks, 0)
         for record in records:
             self._count(record)
-        self._bar: tqdm | None = None
-
-    def __enter__(self) -> Self:
-        self._bar = tqdm(
-            total=self._total,
-            initial=sum(self._decided.values()),
-            unit="episode",
-            disable=None,
-            dynamic_ncols=True,
+        super().__init__(
+            self._total, sum(self._decided.values()), unit="episode", state=self._tally()
         )
-        self._bar.set_postfix_str(self._tally())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
     def note(self, record: RolloutRecord, *, will_retry: bool) -> None:
         """Show one attempt's end."""
         if record.outcome is Outcome.ERROR:
-            then = "it will be run again" if will_retry else "no attempt is left in this run"
-            self._say(
-                f"{record.task} episode {record.scenario_index}: error, no verdict, {then}: "
-                f"{record.message}"
-            )
+            what = f"{record.task} episode {record.scenario_index}"
+            self.say(told_of_error(what, record.message, will_retry=will_retry))
             return
         self._count(record)
-        if self._bar is None or self._bar.disable:
-            done = sum(self._decided.values())
-            if done == self._total or done % max(1, self._total // _NUM_PLAIN_LINES) == 0:
-                self._say(f"{done} of {self._total} episodes; successes: {self._tally()}")
-        else:
-            self._bar.set_postfix_str(self._tally(), refresh=False)
-            self._bar.update()
-
-    def _say(self, line: str) -> None:
-        tqdm.write(line, file=sys.stderr)
+        done = sum(self._decided.values())
+        is_told = done == self._total or done % max(1, self._total // _NUM_PLAIN_LINES) == 0
+        line = f"{done} of {self._total} episodes; successes: {self._tally()}"
+        self.advance(self._tally(), plain_line=line if is_told else None)
 
     def _count(self, record: RolloutRecord) -> None:
         if record.outcome.counts and record.task in self._decided:
