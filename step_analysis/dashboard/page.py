@@ -10,6 +10,7 @@ from step_analysis.dashboard.query import Query
 from step_analysis.dashboard.snapshot import Snapshot
 from step_analysis.dashboard.views import VIEWS
 from step_analysis.dashboard.views.material import Material, select
+from step_analysis.ledger import STUDY_FILE_NAME
 from step_analysis.methods import Method, Sides
 from step_analysis.report.page import script_safe
 from step_analysis.report.palette import policy_role
@@ -177,7 +178,8 @@ def _same(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _notices(material: Material) -> str:
-    """What the address asks for and is not there, and files that can't be read."""
+    """What the address asks for and is not there, whose verdicts these are not, and files that
+    can't be read."""
     notices = []
     snapshot, query = material.snapshot, material.query
     policies = snapshot.conditions.get(material.condition, ())
@@ -188,6 +190,11 @@ def _notices(material: Material) -> str:
     missing += [name for name in query.task if name not in tasks]
     if missing and snapshot.is_complete:
         notices.append(f"Not in this folder: {', '.join(missing)}.")
+    if (snapshot.root / STUDY_FILE_NAME).is_file():
+        notices.append(
+            "This folder is a study, whose test and alpha were locked beforehand: step-analysis "
+            "report tells the verdict. What is tested here is this page's own choice."
+        )
     if snapshot.faults:
         files = "1 file" if len(snapshot.faults) == 1 else f"{len(snapshot.faults)} files"
         notices.append(f"{files} can't be read: {snapshot.faults[0].text}")

@@ -42,6 +42,18 @@ def served(root: Path, serve: Any) -> Iterator[Any]:
         yield dashboard
 
 
+def test_a_study_is_told_apart_from_evaluations_that_have_no_locked_design(
+    tmp_path: Path, write_evaluation: Callable[..., Path], serve: Any
+) -> None:
+    write_evaluation(tmp_path / "a", "a", {"PickCup": "11"})
+    for is_study in (False, True):
+        if is_study:
+            (tmp_path / "study.json").write_text("{}")
+        with serve(tmp_path) as dashboard:
+            told = "step-analysis report tells the verdict" in dashboard.get("/overview").text
+        assert told == is_study
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_is_there_and_nothing_in_a_name_is_markup(served: Any, view: str) -> None:
     answer = served.get(f"/{view}")
