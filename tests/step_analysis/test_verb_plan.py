@@ -63,15 +63,23 @@ def test_power_is_drawn_against_the_budget(tmp_path, capsys):
         ([*RATES, "--alpha", "0"], "alpha must lie strictly between 0 and 1, got 0"),
         ([*RATES, "--plot", "a.gif"], "--plot a.gif: .png, .svg, .pdf expected"),
         ([*RATES, "--seconds-per-episode", "0"], "--seconds-per-episode must lie within"),
-        ([*RATES, "--pilot", "."], "a pilot is of two policies, got none"),
         ([*RATES, "--tasks", "0"], "--tasks must be at least 1, got 0"),
         ([*RATES, "--discordance", "0.3"], "--discordance is for the methods mcnemar and paired"),
         ([*RATES, "--method", "paired", "--discordance", "0.1"], "discordance must lie within"),
     ],
 )
 def test_bad_input_is_one_clear_line(capsys, arguments, complaint):
+    assert complaint in refusal(capsys, arguments)
+
+
+def test_a_pilot_without_policies_is_refused(tmp_path, capsys):
+    complaint = refusal(capsys, [*RATES, "--pilot", str(tmp_path)])
+    assert "a pilot is of two policies, got none" in complaint
+
+
+def refusal(capsys, arguments) -> str:
     with pytest.raises(SystemExit) as caught:
         main(["plan", *arguments])
     error = capsys.readouterr().err
     assert (caught.value.code, error.count("\n")) == (2, 1)
-    assert complaint in error
+    return error
