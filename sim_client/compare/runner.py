@@ -138,12 +138,12 @@ def _run(
             settings,
             num_workers=config.workers,
             stall_timeout_s=config.stall_timeout_s,
-        ) as pool,
+        ) as executor,
         Progress(study, done) as progress,
     ):
         given_up = run_study(
             study,
-            pool=pool,
+            executor=executor,
             folders=folders,
             request_of=request_of,
             progress=progress,

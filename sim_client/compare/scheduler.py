@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from sim_client.compare.progress import Progress
 from sim_client.evaluation.episode import EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError
+from sim_client.evaluation.executor import Executor
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.output_folder import OutputFolder
 from sim_client.evaluation.scheduler import MAX_CONSECUTIVE_ERRORS
-from sim_client.evaluation.worker_pool import WorkerPool
 from step_analysis.rollouts import RolloutKey, RolloutRecord
 from step_analysis.study.allocation import next_rollout
 from step_analysis.study.study import Study
@@ -20,7 +20,7 @@ from step_analysis.study.study import Study
 def run_study(
     study: Study,
     *,
-    pool: WorkerPool,
+    executor: Executor,
     folders: Mapping[str, OutputFolder],
     request_of: Callable[[RolloutKey], EpisodeRequest],
     progress: Progress,
@@ -39,16 +39,16 @@ def run_study(
     given_up: set[RolloutKey] = set()
     errors_in_a_row: list[RolloutRecord] = []
     while not study.standing().is_finished:
-        while pool.has_room:
+        while executor.has_room:
             key = next_rollout(study, busy=running.values(), given_up=given_up)
             if key is None:
                 break
             request = request_of(key)
-            pool.submit(request)
+            executor.submit(request)
             running[request] = key
         if not running:
             break
-        for request, report in pool.wait(interruption):
+        for request, report in executor.wait(interruption):
             key = running.pop(request)
             record = folders[key.policy].record(request, report)
             study.add(record)

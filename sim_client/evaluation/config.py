@@ -87,7 +87,9 @@ class EvaluationConfig:
     token_file: Path | None = None
     """File of the token that the server asks for."""
     workers: int = 2
-    """Simulator processes."""
+    """Simulators that run at once."""
+    executor: Literal["local"] = "local"
+    """Where simulators run: processes of this machine."""
     output: Path = Path("rollouts")
     """Folder that results go to, below a folder named after the policy."""
     policy_name: str | None = None

@@ -15,6 +15,7 @@ from policy_interface.contract import ContractError, ImageSize
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
+from sim_client.evaluation.executor import executor_for
 from sim_client.evaluation.handshake import (
     ServedPolicy,
     agreed_contract,
@@ -29,7 +30,6 @@ from sim_client.evaluation.progress import Progress, summary
 from sim_client.evaluation.scheduler import run_episodes
 from sim_client.evaluation.station import OUR_STATION
 from sim_client.evaluation.worker import WorkerSettings, serve_episodes
-from sim_client.evaluation.worker_pool import WorkerPool
 from step_analysis.ledger import LedgerError
 
 # A policy's own cameras are filmed at the size that it sees; others for people.
@@ -121,17 +121,12 @@ def _run(
     with (
         announced(folder.path, first_port=config.meshcat_port, num_workers=config.workers),
         Interruption() as interruption,
-        WorkerPool(
-            plan.serve,
-            plan.settings,
-            num_workers=config.workers,
-            stall_timeout_s=config.stall_timeout_s,
-        ) as pool,
+        executor_for(config, plan) as executor,
         Progress(folder.design, folder.records) as progress,
     ):
         run_episodes(
             requests,
-            pool=pool,
+            executor=executor,
             folder=folder,
             progress=progress,
             interruption=interruption,

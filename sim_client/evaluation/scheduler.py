@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from sim_client.evaluation.episode import EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError
+from sim_client.evaluation.executor import Executor
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.output_folder import OutputFolder
 from sim_client.evaluation.progress import Progress
-from sim_client.evaluation.worker_pool import WorkerPool
 from step_analysis.rollouts import Outcome, RolloutRecord
 
 # So many errors in a row, with no episode decided between them, are no accident of one scenario.
@@ -20,7 +20,7 @@ MAX_CONSECUTIVE_ERRORS = 10
 def run_episodes(
     requests: Iterable[EpisodeRequest],
     *,
-    pool: WorkerPool,
+    executor: Executor,
     folder: OutputFolder,
     progress: Progress,
     interruption: Interruption,
@@ -35,10 +35,10 @@ def run_episodes(
     waiting = deque(requests)
     attempts: Counter[EpisodeRequest] = Counter()
     errors_in_a_row: list[RolloutRecord] = []
-    while waiting or pool.is_busy:
-        while waiting and pool.has_room:
-            pool.submit(waiting.popleft())
-        for request, report in pool.wait(interruption):
+    while waiting or executor.is_busy:
+        while waiting and executor.has_room:
+            executor.submit(waiting.popleft())
+        for request, report in executor.wait(interruption):
             record = folder.record(request, report)
             attempts[request] += 1
             retry = record.outcome is Outcome.ERROR and attempts[request] < max_attempts

@@ -1,8 +1,4 @@
-"""Worker processes as their parent sees them: started, watched, replaced.
-
-Where episodes run is known here and nowhere else: the scheduler asks for `has_room`, `submit`s
-requests, and `wait`s for what became of them.
-"""
+"""The local executor: worker processes as their parent sees them, started, watched, replaced."""
 
 from __future__ import annotations
 

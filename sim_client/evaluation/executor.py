@@ -1,0 +1,79 @@
+"""Where episodes are run, as the scheduler knows it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from sim_client.evaluation.config import EvaluationConfig
+from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
+from sim_client.evaluation.interruption import Interruption
+from sim_client.evaluation.plan import Plan
+from sim_client.evaluation.worker_pool import WorkerPool
+
+
+class Executor(Protocol):
+    """Simulators somewhere: processes of this machine, containers, tasks of a cluster.
+
+    Used within a `with` block, by one thread. What it promises:
+
+    - **Each submitted request comes back from `wait` once**, with one report, unless the block
+      is left or `wait` raises. An executor runs nothing again by itself and writes no ledger:
+      the scheduler submits what is to be tried again, with the same seed, and one process
+      records, so that an episode is counted once whatever becomes of simulators.
+    - **What is lost is an error, never a verdict.** A simulator that dies, is killed for want of
+      memory, hangs for longer than `--stall-timeout-s` or vanishes with its machine makes its
+      episode's report an `Outcome.ERROR` that says so in one line. A report that arrives after
+      its episode was given up is dropped.
+    - **Where an episode runs does not show in it**: the outcome and `state_digest` of a request
+      are those of any other executor, bit for bit, and its files are in `request.folder` when
+      its report is returned. So the plan's own `settings` and worker code run everywhere.
+    - **Nothing outlives it.** Leaving the block ends all that it started, within seconds, episodes
+      in mid-run too. If this process is killed, they end by themselves.
+    - It touches nothing that it did not start.
+
+    Entering raises UsageError where this executor can't be had at all, and `wait`
+    EvaluationStoppedError where going on is in vain: one line, with what to do.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any episode is running."""
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another episode can start now; at most `--workers` run at once."""
+        ...
+
+    def submit(self, request: EpisodeRequest) -> None:
+        """Start an episode. Only where there is room; returns without waiting for its end."""
+        ...
+
+    def wait(self, interruption: Interruption) -> list[tuple[EpisodeRequest, EpisodeReport]]:
+        """Block until an episode has ended, or the interruption; what has ended until then.
+
+        Returns at once where nothing runs. Never loses a report to the interruption.
+        """
+        ...
+
+
+def executor_for(config: EvaluationConfig, plan: Plan) -> Executor:
+    """The one that was asked for, not yet entered."""
+    match config.executor:
+        case "local":
+            return WorkerPool(
+                plan.serve,
+                plan.settings,
+                num_workers=config.workers,
+                stall_timeout_s=config.stall_timeout_s,
+            )
