@@ -61,6 +61,16 @@ def put_mug_on_saucer() -> TrainConfig:
     )
 
 
+def one_task() -> TrainConfig:
+    """Any of the simulation's tasks, by either arm or both: half an hour of one CPU thread."""
+    return TrainConfig(
+        name="one_task",
+        cameras=("scene_left_0", "wrist_right_minus", "wrist_left_plus"),
+        num_steps=3000,
+        weights_format="float16",
+    )
+
+
 def smoke() -> TrainConfig:
     """Seconds, on whatever was recorded: shows that the machinery runs, and nothing else."""
     return TrainConfig(
@@ -268,6 +278,7 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
         for recipe in (
             pick_and_place_box,
             put_mug_on_saucer,
+            one_task,
             smoke,
             tiny_lm,
             tiny_vlm,

@@ -1,0 +1,128 @@
+"""A policy for each task, by one recipe from scripted demonstrations: `make policies`.
+
+Each task's demonstrations are recorded, a policy is trained on them, served, and evaluated closed
+loop on held-out seeds. Each step reuses what is there, so a second run, or one after Ctrl-C, goes
+on; `python examples/results.py collect RUNS` then keeps what came out in the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages import Stages, call, run_in_project, served
+
+from sim_client.tasks.catalog import UnknownTaskError, get_tasks
+from step_analysis.atomic_file import write_atomically
+
+RECIPE = "one_task"
+# All of the station's: a later policy of several tasks may want others than this recipe does.
+CAMERAS = ("scene_right_0", "scene_left_0", "wrist_right_minus", "wrist_left_plus")
+SECONDS_FILE = "seconds.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policies:
+    """What to train and where.
+
+    episodes: held-out ones, START:END, on which nothing was ever chosen. threads: of a training.
+    """
+
+    tasks: Sequence[str]
+    num_demonstrations: int
+    episodes: str
+    workers: int
+    threads: int
+    runs: Path
+
+    def run(self) -> None:
+        stages = Stages(num=3 * len(self.tasks))
+        for task in self.tasks:
+            self._task(stages, task, self.runs / task)
+
+    def _task(self, stages: Stages, task: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        demonstrations, training = folder / "demonstrations", folder / "training"
+        with (
+            stages.stage(f"{task}: {self.num_demonstrations} demonstrations"),
+            timed(folder, "demonstrations"),
+        ):
+            call(
+                *("sim-client", "demos", "--task", task, "--num", self.num_demonstrations),
+                *("--cameras", ",".join(CAMERAS)),
+                *("--workers", self.workers, "--output", demonstrations),
+            )
+        with stages.stage(f"{task}: training"), timed(folder, "training"):
+            call(
+                *("trainer", "train", RECIPE, "--data", demonstrations),
+                *("--num-threads", self.threads, "--output", training),
+            )
+        with (
+            stages.stage(f"{task}: evaluating on the held-out episodes {self.episodes}"),
+            timed(folder, "evaluation"),
+            served(training / "checkpoints" / "final", log=folder / "server.log") as address,
+        ):
+            call(
+                *("sim-client", "evaluate", "--tasks", task, "--episodes", self.episodes),
+                *("--address", address, "--workers", self.workers, "--policy-name", task),
+                *("--output", folder / "rollouts"),
+            )
+
+
+@contextmanager
+def timed(folder: Path, stage: str) -> Iterator[None]:
+    """Adds what a stage takes to what it took before it was interrupted."""
+    path = folder / SECONDS_FILE
+    all_spent: Mapping[str, Mapping[str, float]] = (
+        json.loads(path.read_text()) if path.exists() else {}
+    )
+    spent = all_spent.get(stage, {"wall_s": 0.0, "cpu_s": 0.0})
+    began = _now()
+    try:
+        yield
+    finally:
+        now = {name: spent[name] + value - began[name] for name, value in _now().items()}
+        write_atomically(path, json.dumps({**all_spent, stage: now}, indent=2) + "\n")
+
+
+def _now() -> dict[str, float]:
+    """cpu_s: of all processes begun here that have ended, and of those that they began."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"wall_s": time.monotonic(), "cpu_s": used.ru_utime + used.ru_stime}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--tasks", default="all", help="names or sets, separated by commas: `sim-client tasks`"
+    )
+    parser.add_argument("--demonstrations", type=int, default=150)
+    parser.add_argument("--episodes", default="500:600", metavar="START:END")
+    parser.add_argument("--workers", type=int, default=2, help="simulator processes")
+    parser.add_argument("--threads", type=int, default=2, help="of a training")
+    parser.add_argument("--runs", type=Path, default=Path("runs/policies"))
+    options = parser.parse_args()
+    try:
+        tasks = [task.name for task in get_tasks(options.tasks.split(","))]
+    except UnknownTaskError as error:
+        parser.error(f"--tasks: {error}")
+    policies = Policies(
+        tasks=tasks,
+        num_demonstrations=options.demonstrations,
+        episodes=options.episodes,
+        workers=options.workers,
+        threads=options.threads,
+        runs=options.runs.absolute(),
+    )
+    return run_in_project(policies.run, folder=policies.runs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

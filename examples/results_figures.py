@@ -1,0 +1,97 @@
+"""The figures of docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from results_ledger import Evaluated, Result
+
+from step_analysis.intervals import clopper_pearson
+from step_analysis.report.drawing import SMALL_TEXT_SIZE, Drawing
+from step_analysis.report.palette import policy_role
+
+_WIDTH, _BODY = 760.0, 240.0
+_TOP, _BOTTOM, _LEFT = 40.0, 44.0, 58.0
+_ROW = 18.0
+# Beside the plot, for what the lines are called.
+_NAMES = 300.0
+
+
+class _Plot:
+    """Axes with their ticks; `point` says where on the drawing a pair of values lies."""
+
+    def __init__(
+        self, *, title: str, x_label: str, x_ticks: Sequence[float], y_ticks: Mapping[float, str]
+    ) -> None:
+        self.drawing = Drawing(width=_WIDTH, height=_TOP + _BODY + _BOTTOM)
+        self._right = _WIDTH - _NAMES
+        self._x_max, self._y_max = max(x_ticks), max(y_ticks)
+        self.drawing.text(6.0, 18.0, title, size=13.0, weight="semibold")
+        for tick, label in y_ticks.items():
+            _, y = self.point(0.0, tick)
+            self.drawing.line([(_LEFT, y), (self._right, y)], "line")
+            self.drawing.text(_LEFT - 7.0, y, label, size=SMALL_TEXT_SIZE, colour="muted",
+                              anchor="end", centred=True)  # fmt: skip
+        for tick in x_ticks:
+            x, _ = self.point(tick, 0.0)
+            self.drawing.text(x, _TOP + _BODY + 16.0, f"{tick:,.0f}", size=SMALL_TEXT_SIZE,
+                              colour="muted", anchor="middle")  # fmt: skip
+        self.drawing.text((_LEFT + self._right) / 2, _TOP + _BODY + 33.0, x_label,
+                          size=SMALL_TEXT_SIZE, colour="muted", anchor="middle")  # fmt: skip
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        across = _LEFT + x / self._x_max * (self._right - _LEFT)
+        return across, _TOP + _BODY * (1.0 - min(y, self._y_max) / self._y_max)
+
+    def name(self, number: int, text: str) -> None:
+        """In the legend. number: the line's, which sets its colour and its place."""
+        x, y = self._right + 18.0, _TOP + 8.0 + _ROW * number
+        self.drawing.dot(x, y, 4.0, policy_role(number))
+        self.drawing.text(x + 10.0, y, text, centred=True, room=_WIDTH - x - 14.0)
+
+
+def learning_figure(trained: Mapping[str, Result]) -> Drawing:
+    """Held-out action error by optimizer step, a line a policy."""
+    curves = {name: result.training.curve for name, result in trained.items() if result.training}
+    last_step = max(curve[-1][0] for curve in curves.values())
+    plot = _Plot(
+        title="Held-out action error while training, mm",
+        x_label="optimizer steps",
+        x_ticks=[last_step * part / 4 for part in range(5)],
+        y_ticks={tick: f"{tick:.0f}" for tick in (0.0, 10.0, 20.0, 30.0, 40.0)},
+    )
+    for number, (name, curve) in enumerate(curves.items()):
+        points = [plot.point(step, error) for step, error in curve]
+        plot.drawing.line(points, policy_role(number), width=1.8)
+        plot.drawing.dot(*points[-1], 3.0, policy_role(number))
+        plot.name(number, f"{name}: {curve[-1][1]:.1f} mm")
+    return plot.drawing
+
+
+def latency_figure(points: Sequence[Evaluated]) -> Drawing:
+    """Success by latency, a line a way of execution, with 95 % Clopper-Pearson intervals."""
+    plot = _Plot(
+        title="Success against latency",
+        x_label="latency, ms of simulated time",
+        x_ticks=sorted({each.latency_ms for each in points} | {0.0}),
+        y_ticks={tick: f"{100 * tick:.0f} %" for tick in (0.0, 0.25, 0.5, 0.75, 1.0)},
+    )
+    executions = sorted({each.execution for each in points})
+    for number, execution in enumerate(executions):
+        line = sorted(
+            (each for each in points if each.execution == execution),
+            key=lambda each: each.latency_ms,
+        )
+        # A little apart, so that intervals of one latency do not hide each other.
+        aside = 3.0 * (number - (len(executions) - 1) / 2)
+        places = []
+        for each in line:
+            interval = clopper_pearson(each.num_successes, each.num_counted)
+            x, y = plot.point(each.latency_ms, each.num_successes / each.num_counted)
+            ends = [plot.point(each.latency_ms, rate)[1] for rate in interval]
+            plot.drawing.line([(x + aside, end) for end in ends], policy_role(number))
+            plot.drawing.dot(x + aside, y, 3.5, policy_role(number))
+            places.append((x + aside, y))
+        plot.drawing.line(places, policy_role(number), width=1.8)
+        plot.name(number, execution)
+    return plot.drawing

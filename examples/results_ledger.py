@@ -1,0 +1,191 @@
+"""What a run came to, in a few kilobytes: the files in docs/results/ that docs/results.md is drawn
+from. One file a trained policy, with every evaluation of it that counts as a result."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from step_analysis.atomic_file import write_atomically
+from step_analysis.ledger import (
+    DESIGN_FILE_NAME,
+    LEDGER_FILE_NAME,
+    latest_outcomes,
+    read_design,
+    read_ledger,
+)
+from step_analysis.rollouts import Outcome
+from step_analysis.strict_json import FormatError, check_keys, parse_object, read_bounded
+
+SCHEMA = "assay.result/1"
+LETTERS = {
+    Outcome.SUCCESS: "S",
+    Outcome.FAILURE: "F",
+    Outcome.TIMEOUT: "T",
+    Outcome.ERROR: "E",
+}
+# What a server says of itself that changes what a policy does.
+_SERVING = ("execution", "open_loop_steps", "planned_latency_steps", "num_flow_steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a policy came to be.
+
+    curve: held-out action error in millimetres by optimizer step. seconds: of each stage of the
+    run, `wall_s` and `cpu_s`; what a machine shared with other work took.
+    """
+
+    recipe: str
+    task: str
+    num_demonstrations: int
+    num_frames: int
+    data_sha256: str
+    num_steps: int
+    batch_size: int
+    num_threads: int
+    seed: int
+    training_s: float
+    curve: list[list[float]]
+    seconds: Mapping[str, Mapping[str, float]]
+    git_sha: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """outcomes: a letter an episode, from first_episode on: Success, Failure, Timeout, Error.
+
+    serving: how the policy was run, as the server said. success_s: the median simulated time of
+    successes.
+    """
+
+    task: str
+    first_episode: int
+    outcomes: str
+    shift: str
+    latency_ms: float
+    serving: Mapping[str, str]
+    success_s: float | None
+    policy_digest: str
+
+    def __post_init__(self) -> None:
+        if not self.outcomes or set(self.outcomes) - set(LETTERS.values()):
+            raise FormatError(f"outcomes: letters of SFTE expected, got {self.outcomes!r}")
+
+    @property
+    def successes(self) -> list[int]:
+        """0 or 1 an episode. An error here would be a hole: run it again first."""
+        return [int(letter == LETTERS[Outcome.SUCCESS]) for letter in self.outcomes]
+
+    @property
+    def num_counted(self) -> int:
+        return len(self.outcomes) - self.outcomes.count(LETTERS[Outcome.ERROR])
+
+    @property
+    def num_successes(self) -> int:
+        return self.outcomes.count(LETTERS[Outcome.SUCCESS])
+
+    @property
+    def execution(self) -> str:
+        return self.serving.get("execution", "receding")
+
+    @property
+    def episodes(self) -> str:
+        return f"{self.first_episode}:{self.first_episode + len(self.outcomes)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """name: the policy's. evaluations: held-out ones, and those that a setting was chosen by."""
+
+    name: str
+    training: Training | None
+    evaluations: list[Evaluated] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Result:
+        """Raises FormatError for a field too many, too few or out of range."""
+        value = parse_object(text, "result")
+        check_keys(value, ("schema", *_names(cls)), "result")
+        if value["schema"] != SCHEMA:
+            raise FormatError(f"result: schema {SCHEMA!r} expected, got {value['schema']!r}")
+        training = value["training"]
+        return cls(
+            name=value["name"],
+            training=None if training is None else _made(Training, training),
+            evaluations=[_made(Evaluated, each) for each in value["evaluations"]],
+        )
+
+
+_Fields = TypeVar("_Fields", Training, Evaluated)
+
+
+def _made(kind: type[_Fields], value: dict[str, Any]) -> _Fields:
+    check_keys(value, _names(kind), kind.__name__.lower())
+    return kind(**value)
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
+
+
+def read_results(folder: Path) -> list[Result]:
+    """Those of a folder, by the names of their files. Raises FormatError, naming the file."""
+    results = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            results.append(Result.from_json(read_bounded(path)))
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from None
+    return results
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result.name}.json"
+    write_atomically(path, result.to_json())
+    return path
+
+
+def read_evaluations(folder: Path) -> Iterator[Evaluated]:
+    """Of every whole ledger in the folder and below it, in the order of their paths.
+
+    One whose evaluation is not at its end is left out.
+    """
+    for path in sorted(folder.rglob(LEDGER_FILE_NAME)):
+        design = read_design(path.parent / DESIGN_FILE_NAME)
+        latest = latest_outcomes(read_ledger(path))
+        for task in design.tasks:
+            records = sorted(
+                (each for each in latest.values() if each.task == task),
+                key=lambda record: record.scenario_index,
+            )
+            if len(records) < design.num_episodes:
+                continue
+            times_s = [
+                each.duration_s
+                for each in records
+                if each.outcome is Outcome.SUCCESS and each.duration_s is not None
+            ]
+            yield Evaluated(
+                task=task,
+                first_episode=design.first_episode,
+                outcomes="".join(LETTERS[each.outcome] for each in records),
+                shift=design.station.get("shift", ""),
+                latency_ms=design.station.get("latency_ms", 0.0),
+                serving={
+                    name: design.software[f"assay.{name}"]
+                    for name in _SERVING
+                    if f"assay.{name}" in design.software
+                },
+                success_s=round(statistics.median(times_s), 2) if times_s else None,
+                policy_digest=design.policy_digest,
+            )
