@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from latency import CONTROL_STEP_MS
 from results_ledger import Evaluated, Result
 
 from step_analysis.intervals import clopper_pearson
@@ -68,30 +69,39 @@ def learning_figure(trained: Mapping[str, Result]) -> Drawing:
     return plot.drawing
 
 
+def way_of(evaluated: Evaluated) -> str:
+    """How a policy that takes time is lived with."""
+    if evaluated.execution == "rtc":
+        return "real-time chunking"
+    return "plans made ahead" if evaluated.planned_steps else "actions late"
+
+
+def latency_ms_of(evaluated: Evaluated) -> float:
+    """From an observation to the action that answers it, in simulated time."""
+    return evaluated.latency_ms + CONTROL_STEP_MS * evaluated.planned_steps
+
+
 def latency_figure(points: Sequence[Evaluated]) -> Drawing:
-    """Success by latency, a line a way of execution, with 95 % Clopper-Pearson intervals."""
+    """Success by latency, a line a way of living with it, with 95 % Clopper-Pearson intervals."""
     plot = _Plot(
         title="Success against latency",
         x_label="latency, ms of simulated time",
-        x_ticks=sorted({each.latency_ms for each in points} | {0.0}),
+        x_ticks=sorted({latency_ms_of(each) for each in points} | {0.0}),
         y_ticks={tick: f"{100 * tick:.0f} %" for tick in (0.0, 0.25, 0.5, 0.75, 1.0)},
     )
-    executions = sorted({each.execution for each in points})
-    for number, execution in enumerate(executions):
-        line = sorted(
-            (each for each in points if each.execution == execution),
-            key=lambda each: each.latency_ms,
-        )
+    ways = list(dict.fromkeys(way_of(each) for each in sorted(points, key=way_of)))
+    for number, way in enumerate(ways):
+        line = sorted((each for each in points if way_of(each) == way), key=latency_ms_of)
         # A little apart, so that intervals of one latency do not hide each other.
-        aside = 3.0 * (number - (len(executions) - 1) / 2)
+        aside = 3.0 * (number - (len(ways) - 1) / 2)
         places = []
         for each in line:
             interval = clopper_pearson(each.num_successes, each.num_counted)
-            x, y = plot.point(each.latency_ms, each.num_successes / each.num_counted)
-            ends = [plot.point(each.latency_ms, rate)[1] for rate in interval]
+            x, y = plot.point(latency_ms_of(each), each.num_successes / each.num_counted)
+            ends = [plot.point(0.0, rate)[1] for rate in interval]
             plot.drawing.line([(x + aside, end) for end in ends], policy_role(number))
             plot.drawing.dot(x + aside, y, 3.5, policy_role(number))
             places.append((x + aside, y))
         plot.drawing.line(places, policy_role(number), width=1.8)
-        plot.name(number, execution)
+        plot.name(number, way)
     return plot.drawing

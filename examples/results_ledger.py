@@ -95,6 +95,11 @@ class Evaluated:
         return self.serving.get("execution", "receding")
 
     @property
+    def planned_steps(self) -> int:
+        """Control steps that each plan was made ahead."""
+        return int(self.serving.get("planned_latency_steps", "0"))
+
+    @property
     def episodes(self) -> str:
         return f"{self.first_episode}:{self.first_episode + len(self.outcomes)}"
 

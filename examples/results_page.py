@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from results_figures import latency_figure, learning_figure
+from results_figures import latency_figure, latency_ms_of, learning_figure, way_of
 from results_ledger import Evaluated, Result, Training, read_results
 
 from sim_client.tasks.catalog import TASKS
@@ -70,6 +70,7 @@ def _held_out(result: Result) -> Evaluated | None:
             and not each.shift
             and not each.latency_ms
             and each.execution == "receding"
+            and not each.planned_steps
         ),
         None,
     )
@@ -130,12 +131,12 @@ def _films(trained: Mapping[str, Result], docs: Path) -> Iterator[str]:
 
 
 def _latency_table(points: Sequence[Evaluated]) -> Iterator[str]:
-    latencies = sorted({each.latency_ms for each in points})
-    # One table, one error: every latency's comparison has its part of alpha.
+    latencies = sorted({latency_ms_of(each) for each in points})
+    # One table, one error: every latency's comparisons have their part of alpha.
     alpha = _ALPHA / len(latencies)
-    yield from _head("latency", "execution", "successes", "95 %", "letters")
+    yield from _head("latency", "how it is lived with", "successes", "95 %", "letters")
     for latency_ms in latencies:
-        row = {each.execution: each for each in points if each.latency_ms == latency_ms}
+        row = {way_of(each): each for each in points if latency_ms_of(each) == latency_ms}
         letters: Mapping[str, str] = {}
         if len(row) > 1:
             outcomes = {name: each.successes for name, each in row.items()}

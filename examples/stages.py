@@ -82,9 +82,9 @@ def call(program: str, *arguments: object) -> None:
 
 
 @contextmanager
-def served(checkpoint: Path, *, log: Path) -> Iterator[str]:
+def served(checkpoint: Path, *options: object, log: Path) -> Iterator[str]:
     """A policy server on a free port of the loopback interface, for as long as it is needed."""
-    arguments = ("serve", checkpoint, "--address", "127.0.0.1:0")
+    arguments = ("serve", checkpoint, *options, "--address", "127.0.0.1:0")
     # In a session of its own: Ctrl-C is for the evaluation, which then ends the server.
     with log.open("a") as log_file:
         server = subprocess.Popen(

@@ -69,14 +69,14 @@ def test_collecting_keeps_whole_evaluations(example: Any, tmp_path: Path):
     outcomes = [Outcome.SUCCESS, Outcome.FAILURE, Outcome.SUCCESS, Outcome.TIMEOUT]
     _evaluate(tmp_path / "run" / "whole" / "box", outcomes, num_episodes=4)
     _evaluate(tmp_path / "run" / "half" / "box", outcomes, num_episodes=5)
-    collected = example("results").collect(tmp_path / "run")
-    (evaluated,) = collected.evaluations
+    ledgers = example("results_ledger")
+    (evaluated,) = ledgers.read_evaluations(tmp_path / "run")
     assert (evaluated.outcomes, evaluated.episodes) == ("SFST", "500:504")
     assert (evaluated.latency_ms, evaluated.execution) == (100.0, "rtc")
     assert evaluated.success_s == 5.0  # of 4 and 6
-    ledgers = example("results_ledger")
-    ledgers.write_result(tmp_path / "kept", collected)
-    assert ledgers.read_results(tmp_path / "kept") == [collected]
+    result = ledgers.Result(name="box", training=None, evaluations=[evaluated])
+    ledgers.write_result(tmp_path / "kept", result)
+    assert ledgers.read_results(tmp_path / "kept") == [result]
 
 
 def test_a_result_with_a_field_too_many_is_refused(example: Any, tmp_path: Path):
