@@ -27,8 +27,8 @@ LEDGERS = PROJECT / "docs" / "results"
 
 
 def collect(run: Path) -> Result:
-    """What a folder of `examples/policies.py` holds, its training perhaps missing."""
-    training = run / "training"
+    """What a folder of `examples/policies.py` holds, a training perhaps missing; or a training."""
+    training = run if (run / "config.json").exists() else run / "training"
     return Result(
         name=run.name,
         training=read_training(training, run / SECONDS_FILE) if training.exists() else None,

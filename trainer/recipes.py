@@ -62,11 +62,17 @@ def put_mug_on_saucer() -> TrainConfig:
 
 
 def one_task() -> TrainConfig:
-    """Any of the simulation's tasks, by either arm or both: half an hour of one CPU thread."""
+    """Any of the simulation's tasks, by either arm or both: some twenty minutes of one CPU thread.
+
+    Small batches: after 6,400 windows, of 16 each, the held-out error was 32 mm; of 64 each, 56 mm.
+    """
     return TrainConfig(
         name="one_task",
         cameras=("scene_left_0", "wrist_right_minus", "wrist_left_plus"),
-        num_steps=3000,
+        batch_size=16,
+        num_steps=5000,
+        validation_every=500,
+        save_state_every=250,
         weights_format="float16",
     )
 
