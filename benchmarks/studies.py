@@ -72,6 +72,7 @@ def simulate(
     attempts: Counter[RolloutKey] = Counter()
     given_up: set[RolloutKey] = set()
     ever: set[tuple[tuple[str, ...], str, str]] = set()
+    last: Standing | None = None
     clock_s = 0.0
     while True:
         while len(running) < workers:
@@ -89,9 +90,11 @@ def simulate(
         record = _record(key, outcomes, Outcome.ERROR if failed else None)
         records.append(record)
         study.add(record)
-        for each in study.standing().comparisons:
-            if each.winner is not None and each.loser is not None:
-                ever.add((each.tasks, each.winner, each.loser))
+        if study.standing() is not last:
+            last = study.standing()
+            for each in last.comparisons:
+                if each.winner is not None and each.loser is not None:
+                    ever.add((each.tasks, each.winner, each.loser))
         if rng.random() < unreliability.kill:
             running.clear()
             attempts.clear()

@@ -98,13 +98,18 @@ def pair_outcomes(arm0: Arm, arm1: Arm, tasks: Sequence[str]) -> PairedOutcomes:
     )
 
 
-@lru_cache(maxsize=64)
 def block_order(num_tasks: int, num_blocks: int) -> np.ndarray:
     """The task of each episode, by blocks of one episode of each: shape (num_blocks, num_tasks).
 
     Shuffled by a fixed seed within the block, so that at any time every task has the same weight
     and none leads each block. More blocks leave the earlier ones as they are.
     """
+    # Made for powers of two: who asks for one block more each time gets a part of the same array.
+    return _block_order(num_tasks, 1 << (num_blocks - 1).bit_length())[:num_blocks]
+
+
+@lru_cache(maxsize=64)
+def _block_order(num_tasks: int, num_blocks: int) -> np.ndarray:
     order = np.empty((num_blocks, num_tasks), dtype=np.int64)
     for block in range(num_blocks):
         order[block] = np.random.default_rng((_BLOCK_ORDER_SEED, block)).permutation(num_tasks)

@@ -45,12 +45,7 @@ def nested(decision: LevelDecision, levels: Sequence[float]) -> LevelDecision:
 
     Being more reluctant, it is as valid as `decision` at each level.
     """
-    largest_first = sorted(set(levels), reverse=True)
-
-    def rejected(level: float) -> bool:
-        return decision(level) and all(decision(o) for o in largest_first if o > level)
-
-    return rejected
+    return lambda level: decision(level) and all(decision(o) for o in levels if o > level)
 
 
 def bonferroni(decisions: Sequence[LevelDecision], alpha: float) -> list[bool]:

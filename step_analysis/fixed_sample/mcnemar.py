@@ -17,6 +17,7 @@ class McNemarTest:
     """The mirrored test that decides when all `n_max` pairs are there."""
 
     name = "McNemar"
+    least_lead = 0
 
     def __init__(self, n_max: int, alpha_per_side: float) -> None:
         check_design(n_max, alpha_per_side)

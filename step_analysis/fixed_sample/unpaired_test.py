@@ -43,6 +43,8 @@ class Staircase:
 class UnpairedTest:
     """A mirrored test that decides when all `n_max` episodes of each arm are there."""
 
+    least_lead = 0
+
     def __init__(self, name: str, alpha_per_side: float, region: Staircase) -> None:
         self.name = name
         self.alpha_per_side = alpha_per_side

@@ -25,6 +25,7 @@ class BettingTest:
     """
 
     name = "Betting"
+    least_lead = 0
 
     def __init__(self, n_max: int, alpha_per_side: float) -> None:
         check_design(n_max, alpha_per_side)

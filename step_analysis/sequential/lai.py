@@ -33,6 +33,9 @@ class LaiTest:
         self.alpha_per_side = alpha_per_side
         self.c = solve_c(n_max, alpha_per_side) if c is None else c
         self._stop_at = _stopping_counts(n_max, self.c)
+        m = np.arange(n_max + 1)
+        leads = 2 * self._stop_at - m
+        self.least_lead = int(leads.min(where=self._stop_at <= m, initial=n_max + 1))
 
     def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)

@@ -77,14 +77,17 @@ class SequentialMcNemarTest:
         self.n_max = n_max
         self.alpha_per_side = alpha_per_side
         self.boundary = paired_boundary(n_max, alpha_per_side)
+        stop_lead = self.boundary.stop_lead
+        can = stop_lead <= np.arange(n_max + 1)
+        self.least_lead = int(stop_lead.min(where=can, initial=n_max + 1))
 
     def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
-        lead = np.cumsum(outcomes1 - outcomes0)
+        lead = np.add.accumulate(outcomes1 - outcomes0)
         stops = np.abs(lead) >= self._stop_lead(outcomes0, outcomes1)
-        if not stops.any():
+        first = int(stops.argmax()) if len(stops) else 0
+        if not len(stops) or not stops[first]:
             return Verdict(0, len(lead))
-        first = int(stops.argmax())
         return Verdict(1 if lead[first] > 0 else -1, first + 1)
 
     def leads_to_stop(
@@ -97,7 +100,7 @@ class SequentialMcNemarTest:
         return lead, lead
 
     def _stop_lead(self, outcomes0: np.ndarray, outcomes1: np.ndarray) -> np.ndarray:
-        m = np.cumsum(outcomes0 != outcomes1)
+        m = np.add.accumulate(outcomes0 ^ outcomes1)
         return self.boundary.stop_lead[np.arange(1, len(m) + 1), m]
 
 

@@ -43,6 +43,15 @@ class PairwiseTest(Protocol):
     @property
     def alpha_per_side(self) -> float: ...
 
+    @property
+    def least_lead(self) -> int:
+        """A lead, in successes, below which it never decides; 0 where none is known.
+
+        A lead changes by one an episode at most, so who asks again after every episode need not
+        ask before this can be reached.
+        """
+        ...
+
     def run(self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray) -> Verdict:
         """The verdict on two sequences of 0 and 1, of one length up to `n_max`."""
         ...

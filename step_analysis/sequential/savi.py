@@ -18,6 +18,7 @@ class SaviTest:
     """The mirrored SAVI test; `n_max` bounds only how many episodes are looked at."""
 
     name = "SAVI"
+    least_lead = 0
 
     def __init__(self, n_max: int, alpha_per_side: float) -> None:
         check_design(n_max, alpha_per_side)

@@ -49,6 +49,7 @@ class StepTest:
         self.alpha_per_side = alpha_per_side
         self.table = find_table(design)
         self._seed = seed
+        self.least_lead = 0 if form == "randomised" else _least_lead(self.boundary.stop_at)
 
     @property
     def boundary(self) -> StepBoundary | RandomisedBoundary:
@@ -99,3 +100,9 @@ class StepTest:
             if generator.random() <= boundary.weight(i + 1, int(trailing[i]), int(leading[i])):
                 stops[i] = True
                 return
+
+
+def _least_lead(stop_at: np.ndarray) -> int:
+    counts = np.arange(len(stop_at))
+    can = stop_at <= counts[:, None]
+    return int((stop_at - counts).min(where=can, initial=len(stop_at)))

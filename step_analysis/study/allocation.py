@@ -20,26 +20,20 @@ def next_rollout(
         given_up: those that no further attempt is made at in this run. A comparison that would
             have to read one of them gets no more rollouts, as they could not be read either.
     """
-    design = study.design
-    stuck = {(key.policy, key.task) for key in given_up}
-    wanted: set[tuple[str, str]] = set()
-    for each in study.standing().open:
-        pairs = {(policy, task) for policy in each.arms for task in each.tasks}
-        if not pairs & stuck:
-            wanted |= pairs
-    unavailable = {*busy, *given_up}
-    best: tuple[int, int, int] | None = None
-    chosen: RolloutKey | None = None
-    for task_place, task in enumerate(design.tasks):
-        for policy_place, policy in enumerate(design.policies):
-            if (policy.name, task) not in wanted:
-                continue
-            for place in range(study.tape.prefix(policy.name, task), design.max_episodes):
-                rank = (place, task_place, policy_place)
-                if best is not None and rank >= best:
-                    break
-                key = RolloutKey(policy.name, task, design.first_episode + place)
-                if key not in unavailable and not study.tape.has(key):
-                    best, chosen = rank, key
-                    break
-    return chosen
+    standing, tape, first = study.standing(), study.tape, study.design.first_episode
+    wanted = standing.wanted
+    if given_up:
+        stuck = {(key.policy, key.task) for key in given_up}
+        free = [each.cells for each in standing.open if stuck.isdisjoint(each.cells)]
+        wanted = frozenset().union(*free)
+    unavailable: dict[tuple[str, str], set[int]] = {}
+    for policy, task, scenario_index in (*busy, *given_up):
+        unavailable.setdefault((policy, task), set()).add(scenario_index - first)
+    best, chosen = study.design.max_episodes, None
+    for cell in tape.cells:
+        if cell in wanted:
+            place = tape.next_missing(*cell, unavailable.get(cell, ()))
+            # Strictly: of one place, the first task and policy are taken.
+            if place < best:
+                best, chosen = place, cell
+    return None if chosen is None else RolloutKey(*chosen, first + best)

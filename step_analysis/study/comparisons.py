@@ -1,14 +1,14 @@
 """One comparison of a study: two policies on one task, or on all tasks together."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 
 from step_analysis.methods import make_test
 from step_analysis.sequential.betting import BettingTest
 from step_analysis.sequential.pairwise_test import PairwiseTest, Verdict
-from step_analysis.study.design import StudyDesign
 from step_analysis.study.tape import Tape
 
 
@@ -42,6 +42,11 @@ class ComparisonStanding:
     def arms(self) -> tuple[str, str]:
         return self.arm0, self.arm1
 
+    @cached_property
+    def cells(self) -> frozenset[tuple[str, str]]:
+        """The policies and tasks that it reads."""
+        return frozenset((arm, task) for arm in self.arms for task in self.tasks)
+
     @property
     def loser(self) -> str | None:
         if self.winner is None:
@@ -49,7 +54,6 @@ class ComparisonStanding:
         return self.arm0 if self.winner == self.arm1 else self.arm1
 
 
-@dataclass(eq=False)
 class PairComparison:
     """Reads a tape as it fills, and answers at any level.
 
@@ -57,35 +61,69 @@ class PairComparison:
     read later comes after that.
     """
 
-    design: StudyDesign
-    tasks: tuple[str, ...]
-    arms: tuple[str, str]
-    num_readable: int = 0
-    outcomes: tuple[np.ndarray, np.ndarray] = field(default=(np.empty(0), np.empty(0)))
-    _verdicts: dict[float, Verdict] = field(default_factory=dict)
+    def __init__(self, tape: Tape, tasks: tuple[str, ...], arms: tuple[str, str]) -> None:
+        self.tasks = tasks
+        self.arms = arms
+        self.n_max = tape.design.max_episodes * len(tasks)
+        self.num_readable = 0
+        self._tape = tape
+        self._verdicts: dict[float, Verdict] = {}
+        self._undecided_until: dict[float, int] = {}
+        self._standing: ComparisonStanding | None = None
+
+    def read(self) -> bool:
+        """Go on reading as far as both policies have their outcomes; whether there was more."""
+        before = self.num_readable
+        self.num_readable = self._tape.num_readable(self.arms, self.tasks)
+        return self.num_readable > before
 
     @property
-    def n_max(self) -> int:
-        return self.design.max_episodes * len(self.tasks)
-
-    def read(self, tape: Tape) -> None:
-        """Go on reading as far as both policies have their outcomes."""
-        readable = tape.num_readable(self.arms, self.tasks)
-        if readable == self.num_readable:
-            return
-        self.num_readable = readable
-        arm0, arm1 = (tape.read(arm, self.tasks, readable) for arm in self.arms)
-        if self.design.measure == "success":
-            arm0, arm1 = arm0.astype(np.int8), arm1.astype(np.int8)
-        self.outcomes = arm0, arm1
-        self._verdicts = {at: known for at, known in self._verdicts.items() if known.decision}
+    def outcomes(self) -> tuple[np.ndarray, np.ndarray]:
+        """What was read of each policy, in the order of comparing."""
+        arm0, arm1 = (self._tape.read(arm, self.tasks, self.num_readable) for arm in self.arms)
+        if self._tape.design.measure == "success":
+            return arm0.astype(np.int8), arm1.astype(np.int8)
+        return arm0, arm1
 
     def test(self, level: float) -> PairwiseTest:
-        if self.design.test == "betting":
+        test = self._tape.design.test
+        if test == "betting":
             return BettingTest(self.n_max, level)
-        return make_test(self.design.test, self.n_max, level)
+        return make_test(test, self.n_max, level)
 
     def verdict(self, level: float) -> Verdict:
-        if level not in self._verdicts:
-            self._verdicts[level] = self.test(level).run(*self.outcomes)
-        return self._verdicts[level]
+        known = self._verdicts.get(level)
+        if known is not None and (known.decision or known.time == self.num_readable):
+            return known
+        if self.num_readable < self._undecided_until.get(level, 0):
+            verdict = Verdict(0, self.num_readable)
+        else:
+            test, (arm0, arm1) = self.test(level), self.outcomes
+            verdict = test.run(arm0, arm1)
+            lead = abs(int(arm1.sum()) - int(arm0.sum()))
+            self._undecided_until[level] = self.num_readable + test.least_lead - lead
+        self._verdicts[level] = verdict
+        return verdict
+
+    def standing(
+        self, stage: Stage, time: int, level: float, winner: str | None = None
+    ) -> ComparisonStanding:
+        """Where it stands, as its study says."""
+        last = self._standing
+        if last is None or (last.stage, last.time, last.alpha_per_side, last.winner) != (
+            stage,
+            time,
+            level,
+            winner,
+        ):
+            self._standing = last = ComparisonStanding(
+                tasks=self.tasks,
+                arm0=self.arms[0],
+                arm1=self.arms[1],
+                stage=stage,
+                winner=winner,
+                time=time,
+                n_max=self.n_max,
+                alpha_per_side=level,
+            )
+        return last

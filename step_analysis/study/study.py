@@ -8,6 +8,8 @@ the tape. `docs/statistics.md` has the argument for each correction.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 
 from step_analysis.pair_decisions import decide
 from step_analysis.rollouts import RolloutRecord
@@ -24,9 +26,14 @@ class Standing:
     design: StudyDesign
     comparisons: tuple[ComparisonStanding, ...]
 
-    @property
+    @cached_property
     def open(self) -> tuple[ComparisonStanding, ...]:
         return tuple(each for each in self.comparisons if each.stage is Stage.OPEN)
+
+    @cached_property
+    def wanted(self) -> frozenset[tuple[str, str]]:
+        """The policies and tasks whose rollouts may decide something."""
+        return frozenset().union(*(each.cells for each in self.open))
 
     @property
     def is_finished(self) -> bool:
@@ -64,22 +71,29 @@ class Study:
         self.design = design
         self.tape = Tape(design)
         self.comparisons = tuple(
-            PairComparison(design, tasks, pair) for tasks in design.panels for pair in design.pairs
+            PairComparison(self.tape, tasks, pair)
+            for tasks in design.panels
+            for pair in design.pairs
         )
-        for record in records:
-            self.tape.add(record)
+        self._readers: dict[tuple[str, str], list[PairComparison]] = {}
+        for comparison in self.comparisons:
+            for cell in product(comparison.arms, comparison.tasks):
+                self._readers.setdefault(cell, []).append(comparison)
+        self._behind: set[PairComparison] = set()
         self._standing: Standing | None = None
+        for record in records:
+            self.add(record)
 
     def add(self, record: RolloutRecord) -> None:
         """Raises FormatError as `Tape.add`."""
-        self.tape.add(record)
-        self._standing = None
+        if self.tape.add(record):
+            self._behind.update(self._readers[record.policy, record.task])
 
     def standing(self) -> Standing:
         """A function of the records alone, whatever the order in which they came."""
-        if self._standing is None:
-            for comparison in self.comparisons:
-                comparison.read(self.tape)
+        moved = [each for each in self._behind if each.read()]
+        self._behind.clear()
+        if self._standing is None or moved:
             states = self._best() if self.design.question == "best" else self._ranking()
             self._standing = Standing(design=self.design, comparisons=tuple(states))
         return self._standing
@@ -117,7 +131,7 @@ class Study:
                 beaten = {ends[each].loser for each in now}
                 for each in contested:
                     if each not in ends and beaten.intersection(each.arms):
-                        ends[each] = _standing_of(each, Stage.SET_ASIDE, None, first, level)
+                        ends[each] = each.standing(Stage.SET_ASIDE, first, level)
                 contested = [each for each in contested if each not in ends]
             for each in panel:
                 yield ends.get(each) or _undecided(each, round_, level)
@@ -125,25 +139,9 @@ class Study:
 
 def _decided(comparison: PairComparison, decision: Decision, level: float) -> ComparisonStanding:
     winner = comparison.arms[1] if decision > 0 else comparison.arms[0]
-    time = comparison.verdict(level).time
-    return _standing_of(comparison, Stage.DECIDED, winner, time, level)
+    return comparison.standing(Stage.DECIDED, comparison.verdict(level).time, level, winner)
 
 
 def _undecided(comparison: PairComparison, time: int, level: float) -> ComparisonStanding:
     stage = Stage.UNDECIDED if time == comparison.n_max else Stage.OPEN
-    return _standing_of(comparison, stage, None, time, level)
-
-
-def _standing_of(
-    comparison: PairComparison, stage: Stage, winner: str | None, time: int, level: float
-) -> ComparisonStanding:
-    return ComparisonStanding(
-        tasks=comparison.tasks,
-        arm0=comparison.arms[0],
-        arm1=comparison.arms[1],
-        stage=stage,
-        winner=winner,
-        time=time,
-        n_max=comparison.n_max,
-        alpha_per_side=level,
-    )
+    return comparison.standing(stage, time, level)

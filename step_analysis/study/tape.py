@@ -4,12 +4,14 @@ A comparison reads its two policies' outcomes side by side, in an order that was
 first episode, and only up to the first that either of them lacks.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from step_analysis.evidence import block_order
-from step_analysis.rollouts import Outcome, RolloutKey, RolloutRecord
+from step_analysis.rollouts import Outcome, RolloutRecord
 from step_analysis.strict_json import FormatError, shown
 from step_analysis.study.design import StudyDesign
 
@@ -22,15 +24,27 @@ class Tape:
 
     def __init__(self, design: StudyDesign) -> None:
         self.design = design
-        self._values = {
-            (policy.name, task): np.full(design.max_episodes, np.nan)
+        # By policy, (episode, task); a task's values are a column of them.
+        self._policy_values = {
+            policy.name: np.full((design.max_episodes, len(design.tasks)), np.nan)
             for policy in design.policies
-            for task in design.tasks
+        }
+        self._values = {
+            (policy.name, task): self._policy_values[policy.name][:, column]
+            for column, task in enumerate(design.tasks)
+            for policy in design.policies
         }
         self._prefixes = dict.fromkeys(self._values, 0)
 
-    def add(self, record: RolloutRecord) -> None:
+    @property
+    def cells(self) -> Collection[tuple[str, str]]:
+        """Every policy and task, in the order in which rollouts of one place are run."""
+        return self._values.keys()
+
+    def add(self, record: RolloutRecord) -> bool:
         """Take note of a record; an error is none.
+
+        Returns whether more can now be read of its policy and task.
 
         Raises:
             FormatError: it is of no episode of this study, of another seed, has no score where
@@ -38,18 +52,20 @@ class Tape:
         """
         self.check(record)
         if not record.outcome.counts:
-            return
+            return False
         value = self._value(record)
         values = self._values[record.policy, record.task]
         place = record.scenario_index - self.design.first_episode
-        if not np.isnan(values[place]) and values[place] != value:
+        if not math.isnan(values[place]) and values[place] != value:
             raise FormatError(f"{record.key}: two counted records, only one may decide")
         values[place] = value
         prefix = self._prefixes[record.policy, record.task]
-        if place == prefix:
-            missing = np.isnan(values[prefix:])
-            prefix += int(missing.argmax()) if missing.any() else len(missing)
-            self._prefixes[record.policy, record.task] = prefix
+        if place != prefix:
+            return False
+        while prefix < len(values) and not math.isnan(values[prefix]):
+            prefix += 1
+        self._prefixes[record.policy, record.task] = prefix
+        return True
 
     def check(self, record: RolloutRecord) -> None:
         """Raises FormatError unless the record is of an episode of this study."""
@@ -70,10 +86,13 @@ class Tape:
                 f"seed {seed} there"
             )
 
-    def has(self, key: RolloutKey) -> bool:
-        """Whether the episode has its outcome."""
-        values = self._values[key.policy, key.task]
-        return not np.isnan(values[key.scenario_index - self.design.first_episode])
+    def next_missing(self, policy: str, task: str, passed_over: Collection[int]) -> int:
+        """The first place without an outcome but those passed over; the budget if there is none."""
+        values = self._values[policy, task]
+        place = self._prefixes[policy, task]
+        while place < len(values) and (place in passed_over or not math.isnan(values[place])):
+            place += 1
+        return place
 
     def prefix(self, policy: str, task: str) -> int:
         """How many leading episodes have their outcome."""
@@ -95,13 +114,20 @@ class Tape:
         return length
 
     def read(self, policy: str, tasks: Sequence[str], length: int) -> np.ndarray:
-        """The first outcomes in the order of comparing, float64 of this length."""
+        """The first outcomes in the order of comparing, float64 of this length.
+
+        Of one task, or of all together.
+        """
         if len(tasks) == 1:
             return self._values[policy, tasks[0]][:length]
-        blocks = -(-length // len(tasks))
-        values = np.stack([self._values[policy, task][:blocks] for task in tasks], axis=1)
-        order = block_order(len(tasks), blocks)
-        return np.take_along_axis(values, order, axis=1).ravel()[:length]
+        return self._policy_values[policy].take(self._order[:length])
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        """Where the outcomes of all tasks stand, in the order of comparing."""
+        num_blocks, num_tasks = self.design.max_episodes, len(self.design.tasks)
+        first_of_block = num_tasks * np.arange(num_blocks)
+        return (first_of_block[:, None] + block_order(num_tasks, num_blocks)).ravel()
 
     def _value(self, record: RolloutRecord) -> float:
         if self.design.measure == "success":
