@@ -4,7 +4,7 @@ SAVI depends on the order of the outcomes: it is enumerated for a few episodes a
 seeded, for more; its standard error then comes with it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import binom
@@ -95,6 +95,18 @@ def characteristics(
         ValueError: n_max below 1 or above 20,000, or an alpha a side outside (0, 1/2).
     """
     _check(n_max, alpha_per_side)
+    found = _characteristics(method, n_max, alpha_per_side, rates)
+    # Sums of all but certain chances end a rounding above 1, which is no probability.
+    return replace(
+        found,
+        arm1_better=min(found.arm1_better, 1.0),
+        arm0_better=min(found.arm0_better, 1.0),
+    )
+
+
+def _characteristics(
+    method: TestName, n_max: int, alpha_per_side: float, rates: TrueRates
+) -> Characteristics:
     p0, p1 = rates.p0, rates.p1
     if method == "step":
         boundary = find_table(StepDesign(n_max=n_max, alpha_per_side=alpha_per_side)).boundary

@@ -44,6 +44,18 @@ def test_a_multiple_of_the_tasks_is_no_less():
     assert rounded_up(budget, RATES, alpha_per_side=0.025, step=1) is budget
 
 
+@pytest.mark.parametrize(
+    ("method", "p0", "p1", "power"),
+    [("mcnemar", 0.2, 0.5, 0.999999), ("paired", 0.5, 0.7, 0.9999)],
+)
+def test_budgets_tried_on_the_way_may_be_all_but_certain(method, p0, p1, power):
+    """A guess that knows nothing of the discordance is far beyond what such pairs need."""
+    rates = TrueRates(p0=p0, p1=p1, discordance=p1 - p0)
+    budget = needed_budget(rates, power=power, alpha_per_side=0.025, method=method)
+    assert 1.0 >= budget.power >= power
+    assert characteristics(method, budget.n_max - 1, 0.025, rates).arm1_better < power
+
+
 def test_pairs_that_agree_need_fewer_episodes():
     needed = [
         needed_budget(
