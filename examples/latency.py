@@ -20,6 +20,8 @@ from stages import Stages, call, run_in_project, served
 
 # Of the station: plans can only be made ahead by whole control steps.
 CONTROL_STEP_MS = 100
+# Up to so many, episodes can be added later.
+MOST_EPISODES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +38,12 @@ class Condition:
 
 
 def conditions(latencies_ms: list[int]) -> Iterator[Condition]:
+    """By latency, all ways of living with it; those that differ from the first alone."""
     for latency_ms in latencies_ms:
         yield Condition(execution="receding", latency_ms=latency_ms, planned_steps=0)
-    for execution in ("receding", "rtc"):
-        for latency_ms in latencies_ms:
-            steps, rest = divmod(latency_ms, CONTROL_STEP_MS)
-            if rest == 0 and (steps > 0 or execution == "rtc"):
+        steps, rest = divmod(latency_ms, CONTROL_STEP_MS)
+        if steps > 0 and rest == 0:
+            for execution in ("receding", "rtc"):
                 yield Condition(execution=execution, latency_ms=0, planned_steps=steps)
 
 
@@ -69,7 +71,8 @@ class Latency:
             ):
                 call(
                     *("sim-client", "evaluate", "--tasks", self.task),
-                    *("--episodes", self.episodes, "--latency-ms", condition.latency_ms),
+                    *("--episodes", self.episodes, "--max-sample-size", MOST_EPISODES),
+                    *("--latency-ms", condition.latency_ms),
                     *("--address", address, "--workers", self.workers),
                     *("--policy-name", self.task, "--output", self.runs / condition.name),
                 )
