@@ -70,7 +70,7 @@ def one_task() -> TrainConfig:
         name="one_task",
         cameras=("scene_left_0", "wrist_right_minus", "wrist_left_plus"),
         batch_size=16,
-        num_steps=5000,
+        num_steps=4000,
         validation_every=500,
         save_state_every=250,
         weights_format="float16",
