@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = Path(sys.executable).parent
 PROJECT = Path(__file__).resolve().parents[2]
 QUICKSTART_CHECKPOINT = PROJECT / "docker" / "quickstart-checkpoint"
@@ -86,6 +88,7 @@ def test_demonstrations_become_a_verdict(tmp_path: Path) -> None:
         assert name in json.dumps(report)
 
 
+@pytest.mark.slow
 def test_the_shipped_checkpoint_works(tmp_path: Path) -> None:
     evaluate(QUICKSTART_CHECKPOINT, "quickstart", tmp_path, episodes="0:4")
     ledger = (tmp_path / "quickstart" / "ledger.jsonl").read_text().splitlines()

@@ -245,6 +245,7 @@ def test_a_checkpoint_can_be_served_in_bfloat16(folder, station) -> None:
     assert quick.metadata.runtime_information["assay.precision"] == "bfloat16"
 
 
+@pytest.mark.slow
 def test_compilation_without_a_compiler_gets_one_clear_line(folder, tmp_path, monkeypatch) -> None:
     # What others compiled before must not spare it the compiler.
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

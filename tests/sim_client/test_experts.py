@@ -44,7 +44,9 @@ def attempt(station: Station, expert: Expert, seed: int) -> float:
     return longest_m
 
 
-@pytest.mark.parametrize("task", ["PickAndPlaceBox", "PutMugOnSaucer"])
+@pytest.mark.parametrize(
+    "task", ["PickAndPlaceBox", pytest.param("PutMugOnSaucer", marks=pytest.mark.slow)]
+)
 def test_succeeds_smoothly_under_noise(station_of: StationOf, task: str) -> None:
     station = station_of(task)
     expert = make_expert(station.task)

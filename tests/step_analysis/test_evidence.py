@@ -112,6 +112,7 @@ def _false_verdicts(method, num_studies, n, alpha, seed):
     return wrong / num_studies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["step", "paired"])
 def test_ten_thousand_studies_without_a_difference_err_within_alpha(method):
     n, alpha, num_studies = 30, 0.1, 10_000

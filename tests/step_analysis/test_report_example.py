@@ -113,6 +113,7 @@ def test_nothing_is_drawn_outside_of_a_figure(content, comparison):
                     assert -0.5 <= y <= drawing.height + 0.5, figure.name
 
 
+@pytest.mark.slow
 def test_threads_draw_the_same_as_one_figure_by_itself(content, comparison):
     figures = draw_figures(content, comparison)
     files = render_files(figures.values())

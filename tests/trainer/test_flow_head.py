@@ -103,6 +103,7 @@ def test_conditioning_can_be_repeated_for_several_flow_times() -> None:
     torch.testing.assert_close(repeated, by_hand)
 
 
+@pytest.mark.slow
 def test_a_head_narrower_than_its_chunk_still_learns_the_chunk() -> None:
     # 160 numbers a chunk, 32 wide, all timesteps in one token: predicting velocities cannot work
     # here, since noise does not fit through (its error stays near 1 - 32 / 160); chunks do.
@@ -135,6 +136,7 @@ def test_a_head_narrower_than_its_chunk_still_learns_the_chunk() -> None:
     assert (sampled - chunks).square().mean() < 0.02
 
 
+@pytest.mark.slow
 def test_samples_keep_both_of_two_ways() -> None:
     # A regression to the mean would answer 0, which is no way at all.
     torch.manual_seed(0)

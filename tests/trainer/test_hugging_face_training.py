@@ -155,7 +155,12 @@ def without_updates(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("model", "kind"),
-    [("qwen3_vl", "lora"), ("qwen3_vl", "frozen"), ("smolvlm", "frozen"), ("paligemma", "lora")],
+    [
+        ("qwen3_vl", "lora"),
+        ("smolvlm", "frozen"),
+        pytest.param("qwen3_vl", "frozen", marks=pytest.mark.slow),
+        pytest.param("paligemma", "lora", marks=pytest.mark.slow),
+    ],
 )
 def test_a_policy_on_it_is_trained_stored_and_serves(
     model: str,

@@ -28,7 +28,9 @@ def bits(chunk: list[Action]) -> bytes:
     )
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(
+    scope="module", params=["float32", pytest.param("bfloat16", marks=pytest.mark.slow)]
+)
 def policy(request: pytest.FixtureRequest) -> Policy:
     return load_policy(_SHIPPED, precision=request.param, num_flow_steps=2)
 

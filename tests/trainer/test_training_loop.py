@@ -173,6 +173,7 @@ def test_a_data_set_of_the_training_format_gives_the_same_policy(
     assert one.provenance["demonstration_seeds"] == other.provenance["demonstration_seeds"]
 
 
+@pytest.mark.slow
 def test_threads_change_rounding_and_nothing_else(tiny_config: TrainConfig, tmp_path: Path) -> None:
     # Eleven windows are cut unevenly in three, and so are their valid steps.
     config = replace(tiny_config, num_threads=3, batch_size=11, num_steps=4, checkpoint_steps=())

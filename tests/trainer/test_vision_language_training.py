@@ -200,6 +200,7 @@ def test_a_resume_gives_the_same_bits(
         assert torch.equal(again.weights[name], expected), name
 
 
+@pytest.mark.slow
 def test_it_learns_to_see(config: VisionLanguageTrainConfig, tmp_path: Path) -> None:
     """Colours of pictures that it has never seen: what it says hangs on the pixels alone."""
     longer = replace(

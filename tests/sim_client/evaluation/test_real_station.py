@@ -19,6 +19,7 @@ from step_analysis.ledger import read_ledger
 from step_analysis.rollouts import Outcome
 
 
+@pytest.mark.slow
 def test_a_policy_that_does_nothing_useful_times_out_in_the_simulation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,7 +72,10 @@ def test_a_policy_that_does_nothing_useful_times_out_in_the_simulation(
 
 @pytest.mark.parametrize(
     ("breaking", "message"),
-    [("nan", "SimulationError: "), ("asserting", "SystemExit: Failure at ")],
+    [
+        ("nan", "SimulationError: "),
+        pytest.param("asserting", "SystemExit: Failure at ", marks=pytest.mark.slow),
+    ],
 )
 def test_a_solver_that_breaks_is_an_error_with_its_seed_and_the_state_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaking: str, message: str

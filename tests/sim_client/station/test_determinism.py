@@ -44,7 +44,7 @@ def digests(station: Station, seed: int, *, num_steps: int = 6) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("shift", ["", "unseen-all"])
+@pytest.mark.parametrize("shift", [pytest.param("", marks=pytest.mark.slow), "unseen-all"])
 def test_two_stations_and_episodes_in_between(shift: str) -> None:
     fresh, used = made(shift), made(shift)
     expected = digests(fresh, 42)

@@ -67,6 +67,7 @@ def test_by_default_it_draws_what_it_can() -> None:
         np.testing.assert_array_equal(default[name].rgb, view.rgb)
 
 
+@pytest.mark.slow
 def test_shadows_are_vtks() -> None:
     """The station's own renderer knows none, so by default VTK draws where they are asked for."""
     size = ImageSize(height=120, width=160)

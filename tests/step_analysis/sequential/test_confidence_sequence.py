@@ -43,6 +43,7 @@ def _all_pairs(make):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rates", [(0.3, 0.3), (0.5, 0.8), (0.9, 0.1)])
 def test_the_difference_is_covered_at_all_times_at_once_by_enumeration(rates):
     p0, p1 = rates
@@ -67,6 +68,7 @@ def test_the_paired_difference_is_covered_whatever_the_dependence(law):
         assert covered >= 0.6
 
 
+@pytest.mark.slow
 def test_peeking_at_each_episode_errs_within_alpha():
     rng = np.random.default_rng(1)
     runs, n, alpha = 150, 120, 0.1

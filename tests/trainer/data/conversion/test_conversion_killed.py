@@ -98,7 +98,7 @@ def _whole_files(destination: Path, reference: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_at_random_points_it_goes_on_and_ends_the_same(
     demonstration_folder: Path, whole: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -135,7 +135,7 @@ def test_killed_at_random_points_it_goes_on_and_ends_the_same(
     assert len(list((destination / "episodes").iterdir())) == 10
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_after_ctrl_c_what_is_written_is_valid_and_it_goes_on(
     demonstration_folder: Path, whole: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -208,8 +208,8 @@ def test_a_full_disk_leaves_what_is_written_valid(
         (LeRobotWriter, 12_000, 2),
         (FoundryWriter, 200_000, 2),
         # All episodes fit, and the files that they are put together to do not.
-        (LeRobotWriter, 40_000, 4),
-        (FoundryWriter, 1_550_000, 4),
+        pytest.param(LeRobotWriter, 40_000, 4, marks=pytest.mark.slow),
+        pytest.param(FoundryWriter, 1_550_000, 4, marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_leaves_staged_episodes_whole(
