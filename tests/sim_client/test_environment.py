@@ -33,6 +33,7 @@ def test_keeps_gymnasiums_rules_with_cameras(environment: StationEnvironment) ->
     check_env(environment)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*WARN:UserWarning")
 @pytest.mark.parametrize("task", list(TASKS))
 def test_every_task_keeps_gymnasiums_rules(task: str) -> None:

@@ -390,7 +390,9 @@ def test_lists_the_skills(capsys: pytest.CaptureFixture[str]) -> None:
     assert "BimanualHangMugsOnMugHolderFromTable" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_however_the_runner_ends_no_process_of_lbm_eval_stays(
     policy: Any,
     evaluate: Any,

@@ -235,6 +235,7 @@ def attempt(station: Station, expert: Expert, seed: int) -> set[str]:
     return arms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", NAMES)
 def test_experts_succeed_under_noise_with_both_arms(station_of: StationOf, task: str) -> None:
     station = station_of(task)

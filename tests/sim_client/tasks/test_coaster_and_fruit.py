@@ -161,6 +161,7 @@ def test_the_instruction_alone_tells_shared_scenes_apart(names: tuple[str, ...])
     assert len(set(phrasings)) == len(phrasings)
 
 
+@pytest.mark.slow
 @ALL
 @pytest.mark.parametrize("first_seed", [100, 100_000_100])
 def test_every_seed_has_a_layout(name: str, first_seed: int) -> None:
@@ -225,6 +226,7 @@ def attempt(station: Station, expert: Expert, seed: int) -> float:
     return lowest_m
 
 
+@pytest.mark.slow
 @ALL
 def test_experts_succeed_under_noise(station_of: StationOf, name: str) -> None:
     station = station_of(name)

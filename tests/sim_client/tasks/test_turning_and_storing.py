@@ -171,6 +171,7 @@ def attempt(station: Station, expert: Expert, seed: int) -> None:
         station.step(perturbed(intended(station, expert), injectors, expert.arms))
 
 
+@pytest.mark.slow
 @ALL
 def test_the_expert_succeeds_under_noise(station_of: StationOf, name: str) -> None:
     station = station_of(name)

@@ -47,7 +47,7 @@ def test_the_randomised_form_is_the_published_one(reference, budget):
     [
         *((50, 0.05 / pairs) for pairs in (3, 28, 66)),
         *((100, 0.05 / pairs) for pairs in (3, 28, 66)),
-        (200, 0.05),
+        pytest.param(200, 0.05, marks=pytest.mark.slow),
         pytest.param(200, 0.05 / 66, marks=pytest.mark.slow),
         pytest.param(500, 0.05, marks=pytest.mark.slow),
         pytest.param(500, 0.05 / 66, marks=pytest.mark.slow),
