@@ -1,4 +1,4 @@
-"""The `sim-client` program: `captions`, `compare`, `demos`, `evaluate`, `replay`, `tasks`, `watch`.
+"""The `sim-client` program: `compare`, `demos`, `evaluate`, `league`, `tasks`, `watch` and others.
 
 Each verb's modules are imported when it is asked for, so that `--help` is there at once.
 """
@@ -114,6 +114,23 @@ def _sweep(arguments: Sequence[str]) -> int:
     return run(config)
 
 
+def _league(arguments: Sequence[str]) -> int:
+    from sim_client.league.config import LeagueConfig
+
+    config = _parsed(
+        LeagueConfig,
+        "league",
+        arguments,
+        example=(
+            "sim-client league --tasks PickAndPlaceBox --alpha 0.05 --output league "
+            "runs/pick/checkpoints"
+        ),
+    )
+    from sim_client.league.run import run
+
+    return run(config)
+
+
 def _tasks(arguments: Sequence[str]) -> int:
     config = _parsed(TasksConfig, "tasks", arguments, example="sim-client tasks --json")
     if config.simulator == "lbm-eval":
@@ -159,6 +176,7 @@ VERBS: Mapping[str, Verb] = {
     "compare": Verb(summary="compare policies until a valid test has decided", run=_compare),
     "demos": Verb(summary="record demonstrations by a scripted expert", run=_demos),
     "evaluate": Verb(summary="evaluate a served policy closed loop", run=_evaluate),
+    "league": Verb(summary="rank checkpoints as they arrive", run=_league),
     "replay": Verb(summary="simulate an evaluated episode again, and compare", run=_replay),
     "sweep": Verb(summary="success as a function of latency or shift", run=_sweep),
     "tasks": Verb(summary="list the tasks", run=_tasks),

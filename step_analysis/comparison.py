@@ -13,7 +13,7 @@ from step_analysis.compact_letters import compact_letters
 from step_analysis.evidence import Arm, PairedOutcomes, arm_of, pair_outcomes
 from step_analysis.loading import PolicyRollouts
 from step_analysis.methods import Method, Sides, make_test, per_side
-from step_analysis.multiplicity import Correction
+from step_analysis.multiplicity import Correction, StudyCorrection
 from step_analysis.pair_decisions import decide
 from step_analysis.rollouts import Outcome
 from step_analysis.sequential.pairwise_test import Decision, PairwiseTest, Verdict
@@ -100,7 +100,7 @@ class Comparison:
     aggregate: Panel | None
     """Over the tasks common to all policies; None if there are fewer than two."""
     sides: Sides = "two"
-    correction: Correction = "bonferroni"
+    correction: StudyCorrection = "bonferroni"
     family: Family = "panel"
 
     @property

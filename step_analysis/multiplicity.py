@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 Correction = Literal["bonferroni", "holm", "benjamini-hochberg"]
+StudyCorrection = Literal[Correction, "arrival"]
+"""Of a study, which may also spend alpha on policies as they come; see `StudyDesign.level`."""
 
 LevelDecision = Callable[[float], bool]
 """Whether a hypothesis is rejected at a level in (0, 1)."""

@@ -40,9 +40,10 @@ class CompareConfig:
     who is beaten gets no more rollouts."""
     verdicts: Literal["tasks", "overall", "both"] = "both"
     """Verdicts on each task, on all tasks together, or both."""
-    correction: Literal["bonferroni", "holm", "benjamini-hochberg"] = "bonferroni"
+    correction: Literal["bonferroni", "holm", "benjamini-hochberg", "arrival"] = "bonferroni"
     """How the comparisons, over pairs and tasks, share alpha; Benjamini-Hochberg bounds the
-    expected share of wrong verdicts instead."""
+    expected share of wrong verdicts instead. With arrival the same study may be asked again with
+    more policies: each gets a share of alpha that leaves some for all that may come."""
     names: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[,NAME]")] = ()
     """Names of the policies in the results, in their order; by default the folder's, or the one
     that the server states."""

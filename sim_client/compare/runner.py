@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sim_client.compare.config import CompareConfig
@@ -35,7 +35,7 @@ from step_analysis.ledger import LedgerError
 from step_analysis.rollouts import RolloutKey
 from step_analysis.strict_json import FormatError
 from step_analysis.study.design import StudyDesign, StudyPolicy
-from step_analysis.study.folder import StudyFolder, add
+from step_analysis.study.folder import StudyFolder, read_study
 from step_analysis.study.study import Study
 from step_analysis.study.wording import headline, progress_line, verdict_lines
 
@@ -59,9 +59,14 @@ def run(config: CompareConfig, *, station_factory: str = OUR_STATION) -> int:
     0: the study is finished. 1: it could not go on. 2: asked for something impossible. 130:
     interrupted. After 1 and 130 the same command goes on from there.
     """
+    return ended(lambda: _compare(config, station_factory))
+
+
+def ended(work: Callable[[], None]) -> int:
+    """Do the work, say why it ended if it did not end well, and return the exit code; see `run`."""
     try:
         with sigterm_like_ctrl_c():
-            return _compare(config, station_factory)
+            work()
     except KeyboardInterrupt:
         _complain("interrupted; the same command goes on from here")
         return INTERRUPTED
@@ -75,34 +80,49 @@ def run(config: CompareConfig, *, station_factory: str = OUR_STATION) -> int:
     except OSError as error:
         _complain(f"can't write the results: {error}")
         return WORK_FAILED
+    return DONE
 
 
-def _compare(config: CompareConfig, station_factory: str) -> int:
-    # Tasks, cameras and the shift are refused before any server is started.
+def _compare(config: CompareConfig, station_factory: str) -> None:
+    check_possible(config, station_factory)
+    with StudyFolder(config.output) as folder:
+        run_in(folder, config, station_factory)
+
+
+def check_possible(config: CompareConfig, station_factory: str) -> None:
+    """Before any server is started. Raises UsageError: tasks, cameras, the shift or the folder."""
     prepare_drake(config.evaluation("127.0.0.1:1", None, None), station_factory)
     check_writable(config.output)
-    with StudyFolder(config.output) as folder, served_contenders(config) as contenders:
+
+
+def run_in(folder: StudyFolder, config: CompareConfig, station_factory: str) -> None:
+    """Run a study, or go on with it, in a folder that is ours, until it is decided.
+
+    A study that may grow keeps the policies that it has and this config does not name: they get no
+    more rollouts, and their verdicts stand.
+
+    Raises:
+        UsageError, LedgerError: something impossible is asked for, or lies in the folder.
+        EvaluationStoppedError: it can't go on.
+        KeyboardInterrupt: interrupted, between two records.
+        OSError: results can't be written.
+    """
+    with served_contenders(config) as contenders, contextlib.ExitStack() as stack:
         met = [_meet(config, contender, station_factory) for contender in contenders]
-        design = _design(config, met)
+        design = _design(config, met, folder.design())
         folder.agree(design)
-        with contextlib.ExitStack() as stack:
-            folders = {
-                each.policy.name: stack.enter_context(
-                    OutputFolder(
-                        config.output,
-                        each.plan.design,
-                        budget_is_given=True,
-                        num_workers=config.workers,
-                    )
+        folders = {
+            each.policy.name: stack.enter_context(
+                OutputFolder(
+                    config.output,
+                    each.plan.design,
+                    budget_is_given=True,
+                    num_workers=config.workers,
                 )
-                for each in met
-            }
-            study = Study(design)
-            for own in folders.values():
-                for record in own.records:
-                    add(study, record, own.path)
-            _run(config, study, met, folders)
-    return DONE
+            )
+            for each in met
+        }
+        _run(config, read_study(config.output), met, folders)
 
 
 def _run(
@@ -150,7 +170,7 @@ def _run(
             interruption=interruption,
             max_attempts=config.max_attempts,
         )
-    if not study.standing().is_finished:
+    if given_up and not study.standing().is_finished:
         raise EvaluationStoppedError(
             f"{len(given_up)} rollouts ended in errors, see above, and comparisons wait for them; "
             f"the same command tries them again ({progress_line(study)})"
@@ -168,7 +188,7 @@ def _meet(config: CompareConfig, contender: Contender, station_factory: str) -> 
     return _Met(policy=policy, plan=prepare_drake(evaluation, station_factory)(policy))
 
 
-def _design(config: CompareConfig, met: Sequence[_Met]) -> StudyDesign:
+def _design(config: CompareConfig, met: Sequence[_Met], known: StudyDesign | None) -> StudyDesign:
     names = [each.policy.name for each in met]
     if len(set(names)) < len(names):
         raise UsageError(
@@ -178,16 +198,20 @@ def _design(config: CompareConfig, met: Sequence[_Met]) -> StudyDesign:
     plan = met[0].plan.design
     station = {name: value for name, value in plan.station.items() if name != "contract"}
     serving = {name for each in met for name in each.policy.serving}
+    policies = {
+        each.policy.name: StudyPolicy(
+            name=each.policy.name,
+            digest=each.policy.digest,
+            serving=dict(each.policy.serving),
+        )
+        for each in met
+    }
+    if known is not None and config.correction == "arrival":
+        # In their order, first; that of the others is the order in which they are named.
+        policies = {policy.name: policy for policy in known.policies} | policies
     try:
         return StudyDesign(
-            policies=tuple(
-                StudyPolicy(
-                    name=each.policy.name,
-                    digest=each.policy.digest,
-                    serving=dict(each.policy.serving),
-                )
-                for each in met
-            ),
+            policies=tuple(policies.values()),
             tasks=plan.tasks,
             max_episodes=config.max_episodes,
             first_seed=evaluation_seed(0),

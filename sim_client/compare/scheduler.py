@@ -29,18 +29,21 @@ def run_study(
 ) -> frozenset[RolloutKey]:
     """Run rollouts until the study is finished; those that were given up after `max_attempts`.
 
+    Policies without a folder among `folders` can't be run; what waits for them goes on waiting.
+
     Each record is on the disk before it decides anything. What is still running when the study is
     finished is dropped without a record: its outcome could change nothing. Raises
     KeyboardInterrupt when interrupted, between two records, and EvaluationStoppedError where going
     on would only make more errors.
     """
+    absent = {policy.name for policy in study.design.policies} - folders.keys()
     running: dict[EpisodeRequest, RolloutKey] = {}
     attempts: Counter[RolloutKey] = Counter()
     given_up: set[RolloutKey] = set()
     errors_in_a_row: list[RolloutRecord] = []
     while not study.standing().is_finished:
         while executor.has_room:
-            key = next_rollout(study, busy=running.values(), given_up=given_up)
+            key = next_rollout(study, busy=running.values(), given_up=given_up, absent=absent)
             if key is None:
                 break
             request = request_of(key)

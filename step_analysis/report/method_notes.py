@@ -9,6 +9,8 @@ _CORRECTIONS = {
     "bonferroni": "divided by the number of pairs (Bonferroni)",
     "holm": "shared by Holm's step-down procedure",
     "benjamini-hochberg": "shared by Benjamini and Hochberg's procedure",
+    "arrival": "spent on policies in order of arrival, alpha / (k (k - 1)) for all comparisons of "
+    "the k-th with those before it",
 }
 
 

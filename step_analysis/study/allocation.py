@@ -1,13 +1,18 @@
 """Which rollout comes next: those that an open comparison waits for, episode by episode."""
 
 from collections.abc import Collection
+from itertools import product
 
 from step_analysis.rollouts import RolloutKey
 from step_analysis.study.study import Study
 
 
 def next_rollout(
-    study: Study, *, busy: Collection[RolloutKey] = (), given_up: Collection[RolloutKey] = ()
+    study: Study,
+    *,
+    busy: Collection[RolloutKey] = (),
+    given_up: Collection[RolloutKey] = (),
+    absent: Collection[str] = (),
 ) -> RolloutKey | None:
     """The episode to run next, or None where all that are asked for are running or done.
 
@@ -19,11 +24,13 @@ def next_rollout(
         busy: running now.
         given_up: those that no further attempt is made at in this run. A comparison that would
             have to read one of them gets no more rollouts, as they could not be read either.
+        absent: policies that can't be run now; their comparisons get no more rollouts.
     """
     standing, tape, first = study.standing(), study.tape, study.design.first_episode
     wanted = standing.wanted
-    if given_up:
+    if given_up or absent:
         stuck = {(key.policy, key.task) for key in given_up}
+        stuck.update(product(absent, study.design.tasks))
         free = [each.cells for each in standing.open if stuck.isdisjoint(each.cells)]
         wanted = frozenset().union(*free)
     unavailable: dict[tuple[str, str], set[int]] = {}

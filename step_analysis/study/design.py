@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
 from typing import Any, Literal, Self, get_args
 
-from step_analysis.multiplicity import Correction
+from step_analysis.multiplicity import StudyCorrection
 from step_analysis.rollouts import EvaluationDesign, check_name
 from step_analysis.strict_json import FormatError, check_keys, check_version, parse_object, shown
 
@@ -20,7 +20,7 @@ Scope = Literal["tasks", "overall", "both"]
 _CHOICES = {
     "test": get_args(StudyTest),
     "measure": get_args(Measure),
-    "correction": get_args(Correction),
+    "correction": get_args(StudyCorrection),
     "question": get_args(Question),
     "scope": get_args(Scope),
 }
@@ -40,7 +40,8 @@ class StudyPolicy:
 class StudyDesign:
     """Everything that the verdict depends on besides the outcomes.
 
-    Policies and tasks are kept in the order of their names.
+    Policies and tasks are kept in the order of their names; with the correction "arrival", policies
+    in the order in which they came, and the design may grow by more of them.
 
     Raises:
         FormatError: a field has the wrong type or a value out of range, two policies are one, or
@@ -58,7 +59,7 @@ class StudyDesign:
     """Bound on the chance of any wrong verdict of the whole study, in either direction."""
     test: StudyTest = "paired"
     measure: Measure = "success"
-    correction: Correction = "bonferroni"
+    correction: StudyCorrection = "bonferroni"
     question: Question = "ranking"
     """"ranking": every pair is to be decided. "best": who is beaten leaves the panel."""
     scope: Scope = "both"
@@ -67,7 +68,9 @@ class StudyDesign:
     software: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "policies", tuple(sorted(self.policies, key=lambda p: p.name)))
+        if self.correction != "arrival":
+            policies = tuple(sorted(self.policies, key=lambda policy: policy.name))
+            object.__setattr__(self, "policies", policies)
         self._check_policies()
         # An evaluation of one of them has the same rules for these fields.
         first = self.policies[0]
@@ -136,6 +139,23 @@ class StudyDesign:
         """The names of each two policies."""
         return tuple(combinations((policy.name for policy in self.policies), 2))
 
+    def level(self, arms: tuple[str, str]) -> float:
+        """The alpha a side of a comparison of two policies, with the correction "arrival".
+
+        The k-th policy to come is compared with the k - 1 before it, at alpha / (k (k - 1)) for all
+        of these comparisons together. Over k = 2, 3, ... that adds up to alpha, however many come.
+        """
+        names = [policy.name for policy in self.policies]
+        k = 1 + max(names.index(arm) for arm in arms)
+        return self.alpha / 2.0 / (k * (k - 1)) / ((k - 1) * len(self.panels))
+
+    def grows_from(self, earlier: "StudyDesign") -> bool:
+        """Whether it is the earlier one with more policies, whose verdicts then all stand."""
+        begun = self.policies[: len(earlier.policies)]
+        return self.correction == "arrival" and not replace(self, policies=begun).differences(
+            earlier
+        )
+
     @property
     def num_comparisons(self) -> int:
         """How many verdicts share alpha."""
@@ -182,6 +202,12 @@ class StudyDesign:
         for name in _FIELDS:
             if name == "policies":
                 lines += _policy_differences(self.policies, other.policies)
+                orders = [[p.name for p in each.policies] for each in (self, other)]
+                if not lines and orders[0] != orders[1]:
+                    lines.append(
+                        f"policies: order of arrival {', '.join(orders[0])} here, "
+                        f"{', '.join(orders[1])} there"
+                    )
             elif isinstance(here[name], Mapping):
                 for key in sorted({*here[name], *there[name]}):
                     first, second = here[name].get(key), there[name].get(key)

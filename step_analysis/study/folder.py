@@ -65,8 +65,13 @@ class StudyFolder:
             os.close(self._lock)
             self._lock = None
 
+    def design(self) -> StudyDesign | None:
+        """The one that is locked here already. Raises as `read_study_design`."""
+        path = self.path / STUDY_FILE_NAME
+        return read_study_design(path) if path.exists() else None
+
     def agree(self, design: StudyDesign) -> None:
-        """Lock the design in the folder, or see that the one there is the same.
+        """Lock the design in the folder, or see that the one there is the same or grows into it.
 
         Raises:
             LedgerError: another study is there, or rollouts that are none of this study's, or a
@@ -74,9 +79,10 @@ class StudyFolder:
             OSError: the design can't be written.
         """
         path = self.path / STUDY_FILE_NAME
-        if path.exists():
-            differences = read_study_design(path).differences(design)
-            if differences:
+        known = self.design()
+        if known is not None:
+            differences = known.differences(design)
+            if differences and not design.grows_from(known):
                 raise LedgerError(
                     f"{self.path} holds another study, and a changed design is a new study: use "
                     "another --output, or ask for the same (here: that study, there: this "
@@ -88,7 +94,7 @@ class StudyFolder:
                     f"{folder} holds rollouts of {shown(policy)}, which is no policy of the study "
                     f"in {self.path}; move it elsewhere"
                 )
-        if not path.exists():
+        if known is None or known.differences(design):
             write_atomically(path, design.to_json())
 
 

@@ -100,12 +100,15 @@ class Study:
 
     def _ranking(self) -> Iterable[ComparisonStanding]:
         """Every comparison reads until it is decided or its budget is spent."""
-        decisions, level = decide(self.comparisons, self.design.alpha / 2.0, self.design.correction)
+        design = self.design
+        if design.correction == "arrival":
+            for comparison in self.comparisons:
+                level = design.level(comparison.arms)
+                yield _ranked(comparison, comparison.verdict(level).decision, level)
+            return
+        decisions, level = decide(self.comparisons, design.alpha / 2.0, design.correction)
         for comparison, decision in zip(self.comparisons, decisions, strict=True):
-            if decision:
-                yield _decided(comparison, decision, level)
-            else:
-                yield _undecided(comparison, comparison.num_readable, level)
+            yield _ranked(comparison, decision, level)
 
     def _best(self) -> Iterable[ComparisonStanding]:
         """Successive elimination in each panel, episode by episode.
@@ -135,6 +138,12 @@ class Study:
                 contested = [each for each in contested if each not in ends]
             for each in panel:
                 yield ends.get(each) or _undecided(each, round_, level)
+
+
+def _ranked(comparison: PairComparison, decision: Decision, level: float) -> ComparisonStanding:
+    if decision:
+        return _decided(comparison, decision, level)
+    return _undecided(comparison, comparison.num_readable, level)
 
 
 def _decided(comparison: PairComparison, decision: Decision, level: float) -> ComparisonStanding:

@@ -52,6 +52,8 @@ def guarantee(study: Study) -> str:
     over = f" over {num} comparisons" if num > 1 else ""
     if design.correction == "benjamini-hochberg":
         return f"At most {design.alpha:g} of the verdicts are expected to be wrong{over}."
+    if design.correction == "arrival":
+        over += ", and stays so however many policies still come"
     return f"The chance of any wrong verdict was at most {design.alpha:g}{over}."
 
 

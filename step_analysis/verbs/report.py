@@ -109,11 +109,8 @@ class Report:
 
     def _report_study(self, path: Path, arguments: Sequence[str]) -> None:
         """Of a study: its own verdicts by its own test, whose alpha was fixed beforehand."""
-        from step_analysis.doctor.examination import examine
-        from step_analysis.report.study_content import study_content
+        from step_analysis.report.study_report import study_report
         from step_analysis.report.writing import write_report
-        from step_analysis.study.folder import read_study
-        from step_analysis.study.reporting import study_comparison
 
         changed = [
             name
@@ -125,23 +122,15 @@ class Report:
                 f"--{changed[0]}: {path} is a study, whose design was locked in study.json before "
                 "its first episode; report its policies' folders to look at them otherwise"
             )
-        study = read_study(path)
-        rollouts = self._rollouts()
-        comparison = study_comparison(study, rollouts)
-        findings = examine(comparison.policies, left_out=rollouts.left_out)
-        if self.strict:
-            _refuse(findings)
-        content = study_content(
-            study,
-            comparison,
-            num_rollouts_run=sum(
-                len(task.counted) for policy in rollouts.policies for task in policy.tasks.values()
-            ),
+        content, comparison = study_report(
+            path,
+            self._rollouts(),
             title=self.title,
             confidence=self.confidence,
             arguments=arguments,
-            findings=findings,
         )
+        if self.strict:
+            _refuse(content.findings)
         page = write_report(self.output, content, comparison)
         print(f"Report: {page}")
         print(f"Verdict: {content.headline}")

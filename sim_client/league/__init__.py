@@ -1,0 +1,1 @@
+"""A folder of checkpoints as a ranking that grows with them."""
