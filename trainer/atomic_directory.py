@@ -32,14 +32,19 @@ def atomic_directory(path: Path, *, may_be_empty: bool = False) -> Iterator[Path
         # mkdtemp makes a folder for this user alone; a checkpoint is for whoever may read it.
         partial.chmod(0o755)
         yield partial
-        for file in partial.rglob("*"):
-            sync(file)
-        sync(partial)
-        partial.rename(path)
-        sync(path.parent)
+        publish_directory(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def publish_directory(partial: Path, path: Path) -> None:
+    """Give a whole directory its name, on the disk for good."""
+    for file in partial.rglob("*"):
+        sync(file)
+    sync(partial)
+    partial.rename(path)
+    sync(path.parent)
 
 
 def remove_partial_directories(parent: Path) -> None:

@@ -16,6 +16,7 @@ WeightsFormat = Literal["float32", "float16", "bfloat16"]
 NormalizationScope = Literal["global", "per_timestep"]
 NormalizationMethod = Literal["quantiles", "min_max", "std"]
 Schedule = Literal["cosine", "constant_decay"]
+ShardingKind = Literal["none", "gradients", "full"]
 
 
 class ConfigurationError(ValueError):
@@ -292,6 +293,30 @@ class EmaConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardingConfig:
+    """How several ranks hold one network; a process that trains alone holds all of it.
+
+    Attributes:
+        kind: none: each rank holds the whole network. full: each holds its part of the weights,
+            gradients, averages and moments (FSDP2), and a block's weights are whole only while it
+            is computed, forward and again backward. gradients: weights stay whole from the
+            forward to the backward pass, which costs memory and saves an exchange.
+        cpu_offload: Whether a rank's part lies in the CPU's memory, and is stepped there.
+    """
+
+    kind: ShardingKind = "none"
+    cpu_offload: bool = False
+
+    def __post_init__(self) -> None:
+        _require(
+            not self.cpu_offload or self.kind != "none",
+            "sharding.cpu_offload",
+            "false where the kind of sharding is none",
+            self.cpu_offload,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServingConfig:
     """How a checkpoint asks to be run.
 
@@ -340,6 +365,8 @@ class RunFields(Protocol):
     def optimizer(self) -> OptimizerConfig: ...
     @property
     def ema(self) -> EmaConfig: ...
+    @property
+    def sharding(self) -> ShardingConfig: ...
     @property
     def total_steps(self) -> int: ...
     @property
@@ -429,16 +456,19 @@ class PolicyConfig:
         device: auto, cpu, cuda or cuda:N.
         precision: Of activations; auto takes bfloat16 where the hardware multiplies in it.
         num_threads: CPU threads; None takes two where there are two.
+        compile: Whether blocks go through torch.compile, which takes a minute and then pays.
+        checkpoint_activations: Whether blocks are computed twice to save memory.
         normalization: How poses and widths become numbers of order one.
         augmentation: Noise on what the policy sees.
         loader: How frames come to the network.
         optimizer: AdamW and its learning rate.
         ema: The average of the weights that a checkpoint holds.
+        sharding: How several ranks hold the network.
         serving: How a checkpoint asks to be run.
     """
 
     kind: ClassVar[str]
-    may_change: ClassVar[tuple[str, ...]] = ("data", "loader")
+    may_change: ClassVar[tuple[str, ...]] = ("data", "loader", "sharding")
 
     data: str = ""
     name: str = "policy"
@@ -456,11 +486,14 @@ class PolicyConfig:
     device: str = "auto"
     precision: Precision = "auto"
     num_threads: int | None = None
+    compile: bool = False
+    checkpoint_activations: bool = False
     normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
 
     def __post_init__(self) -> None:

@@ -30,6 +30,9 @@ _ADDED: dict[str, Any] = {
     "optimizer.spike_factor": None,
     "optimizer.multipliers": (),
     "model.bidirectional_prefix": False,
+    "compile": False,
+    "checkpoint_activations": False,
+    "sharding": {"kind": "none", "cpu_offload": False},
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
 }
 

@@ -1,7 +1,8 @@
 """The processes that train one network together, as torchrun starts them.
 
-Each rank holds the whole network and learns from its rows of every batch. What the ranks compute is
-added up once an optimizer step, so all of them take the same step, and only the first one writes.
+Each rank learns from its rows of every batch. What the ranks compute is added up for each optimizer
+step, so all of them take the same step, and only the first one writes. Each holds the whole
+network, or a part of it (`trainer.sharding`); then all write their parts of what a resume needs.
 
 A process that torchrun did not start is a world of its own, in which nothing here costs anything.
 """
@@ -13,10 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -47,6 +50,7 @@ class RanksDifferError(RankLostError):
 class World:
     """All ranks call the same methods in the same order. rank: this process's, of `size`.
 
+    mesh: all ranks in a row; None where there is but one. saving: a group for another thread.
     What needs the others raises RankLostError where one of them is dead or late.
     """
 
@@ -57,8 +61,11 @@ class World:
         *,
         store: Store | None = None,
         waiting: dist.ProcessGroup | int | None = None,
+        saving: Any = None,
+        mesh: DeviceMesh | None = None,
     ) -> None:
         self.rank, self.size = rank, size
+        self.saving, self.mesh = saving, mesh
         self._store, self._waiting = store, waiting
         self._num_meetings = 0
 
@@ -140,6 +147,17 @@ class World:
         self._meet(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._waiting))
         return tensor.tolist()
 
+    @contextmanager
+    def exchanging(self) -> Iterator[None]:
+        """Around what others' code has the ranks exchange, among other things that may fail."""
+        try:
+            yield
+        except RuntimeError as error:
+            # gloo has no error of its own, but names its files.
+            if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+                raise
+            raise self._lost(error) from error
+
     def _meet(self, exchange: Callable[[], object]) -> None:
         assert self._store is not None
         self._num_meetings += 1
@@ -148,11 +166,14 @@ class World:
             self._store.set(_meetings_of(self.rank), str(self._num_meetings))
             exchange()
         except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            raise RankLostError(
-                f"rank {self.rank} of {self.size}: {self._missing()} ({reason}); the same command "
-                "goes on from the last save"
-            ) from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> RankLostError:
+        reason = str(error).partition("\n")[0]
+        return RankLostError(
+            f"rank {self.rank} of {self.size}: {self._missing()} ({reason}); the same command "
+            "goes on from the last save"
+        )
 
     def _missing(self) -> str:
         """Who has not come to the exchange that failed."""
@@ -214,11 +235,20 @@ def joined_world(device: str) -> Iterator[World]:
             backend, store=store, rank=rank, world_size=size, timeout=step_timeout
         )
         waiting = dist.new_group(backend="gloo", timeout=wait_timeout)
+        saving = dist.new_group(backend="gloo", timeout=wait_timeout)
+        mesh = init_device_mesh("cpu" if backend == "gloo" else "cuda", (size,))
     except (dist.DistError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise RankLostError(f"rank {rank} of {size}: cannot join the others: {reason}") from error
     before = _current
-    _current = World(rank, size, store=PrefixStore("meetings", store), waiting=waiting)
+    _current = World(
+        rank,
+        size,
+        store=PrefixStore("meetings", store),
+        waiting=waiting,
+        saving=saving,
+        mesh=mesh,
+    )
     failure: Exception | None = None
     world = _current
     try:

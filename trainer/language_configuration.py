@@ -10,6 +10,7 @@ from trainer.configuration import (
     EmaConfig,
     OptimizerConfig,
     Precision,
+    ShardingConfig,
     WeightsFormat,
     kept_steps,
     require_one_budget,
@@ -54,11 +55,12 @@ class TextTrainConfig(ABC):
         checkpoint_activations: Whether blocks are computed twice to save memory.
         optimizer: AdamW and its learning rate.
         ema: The average of the weights, if one is wanted.
+        sharding: How several ranks hold the network.
     """
 
     kind: ClassVar[str]
     # Its content is compared.
-    may_change: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    may_change: ClassVar[tuple[str, ...]] = ("tokenizer", "sharding")
     # Of dialogues.
     learnt: ClassVar[Learnt]
     # Where the language model's shape is.
@@ -87,6 +89,7 @@ class TextTrainConfig(ABC):
     checkpoint_activations: bool = False
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=lambda: EmaConfig(max_decay=0.0))
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
 
     def __post_init__(self) -> None:
         require_positive(self, "batch_size", "validation_sequences", "sample_tokens")

@@ -14,10 +14,12 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig, RunFields
 from trainer.distributed import current_world
 from trainer.models.parameter_groups import parameter_groups
+from trainer.sharding import gathered, hollow_copy, local, shard
 from trainer.spike_guard import SpikeGuard
 
 _NETWORK, _EMA, _OPTIMIZER, _GUARD = "network/", "ema/", "optimizer/", "spike_guard/"
@@ -100,6 +102,9 @@ class Learner(ABC, Generic[_Network, _Batch]):
     What a kind of training adds is `parts`: a batch's loss, in parts. Parameters that ask for no
     gradient stay as they are.
 
+    Where ranks hold a part of the network each, so do averages and moments, and `ema` and
+    `averaged` are there within `gathered` alone, on the first rank.
+
     num_threads: on a CPU a batch is cut in so many parts, each computed by one thread, and their
     gradients are added in order. Threads inside of torch's operations wait for each other
     hundreds of times a step, spinning, and lose tenfold where a core is taken; these meet once.
@@ -114,23 +119,65 @@ class Learner(ABC, Generic[_Network, _Batch]):
         num_threads: int = 1,
     ) -> None:
         self.config = config
-        self.num_threads = num_threads if device.type == "cpu" else 1
+        self.world = current_world()
+        self.is_sharded = config.sharding.kind != "none" and self.world.size > 1
+        # Of ranks that hold parts, each exchange has to come in its order.
+        self.num_threads = num_threads if device.type == "cpu" and not self.is_sharded else 1
         self._workers = ThreadPoolExecutor(
             max_workers=self.num_threads, initializer=torch.set_num_threads, initargs=(1,)
         )
         self.device = device
-        self.world = current_world()
-        self.network = network.to(device)
+        self.network = network
+        # For weights that are gathered: what plans, speaks and is measured.
+        self._whole: _Network | None = None
+        if self.is_sharded:
+            assert self.world.mesh is not None
+            self._whole = hollow_copy(network).to(device)
+            shard(self.root, config.sharding, config.precision, self.world.mesh)
+        else:
+            self.network.to(device)
         factor = config.optimizer.spike_factor
         self.guard = None if factor is None else SpikeGuard(factor)
         self.averages = config.ema.max_decay > 0
         self.optimizer = _build_optimizer(self.network, config.optimizer)
         self._trained = [p for p in self.network.parameters() if p.requires_grad]
         # Without averages these are the weights themselves, under their names; frozen ones are.
-        self.ema = {
+        self._own_ema = {
             name: p.detach().clone() if self._is_averaged(p) else p.detach()
             for name, p in self.network.named_parameters()
         }
+        self._gathered_ema: dict[str, Tensor] | None = None
+
+    @property
+    def root(self) -> nn.Module:
+        """The module whose forward pass a loss is."""
+        return self.network
+
+    @property
+    def ema(self) -> Mapping[str, Tensor]:
+        """The averages, or the weights where there are none, by name."""
+        if not self.is_sharded:
+            return self._own_ema
+        assert self._gathered_ema is not None
+        return self._gathered_ema
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """All ranks enter; on the first one `ema` and `averaged` are whole until the block ends."""
+        if not self.is_sharded:
+            yield
+            return
+        whole: dict[str, Tensor] = {}
+        with self.world.exchanging():
+            for name, tensor in self._own_ema.items():
+                one = gathered(tensor, self.device)
+                if self.world.is_first:
+                    whole[name] = one
+        self._gathered_ema = whole
+        try:
+            yield
+        finally:
+            self._gathered_ema = None
 
     def _is_averaged(self, parameter: nn.Parameter) -> bool:
         return self.averages and parameter.requires_grad
@@ -138,12 +185,6 @@ class Learner(ABC, Generic[_Network, _Batch]):
     def _averaged_parameters(self) -> dict[str, nn.Parameter]:
         """Those whose average is a tensor of its own."""
         return {n: p for n, p in self.network.named_parameters() if self._is_averaged(p)}
-
-    def restart_averages(self) -> None:
-        """From the weights as they are: others than those of the beginning were put there."""
-        with torch.no_grad():
-            for name, parameter in self._averaged_parameters().items():
-                self.ema[name].copy_(parameter)
 
     @abstractmethod
     def parts(self, batch: _Batch, generator: torch.Generator) -> Sequence[Callable[[], Tensor]]:
@@ -159,7 +200,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["multiplier"]
         loss = self._set_gradients(batch, generator)
-        norm = nn.utils.clip_grad_norm_(self._trained, self.config.optimizer.max_gradient_norm)
+        norm = self._clip_gradients(self.config.optimizer.max_gradient_norm)
         result = StepResult(loss=loss.item(), gradient_norm=norm.item(), learning_rate=rate)
         if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
             raise TrainingDivergedError(
@@ -174,12 +215,14 @@ class Learner(ABC, Generic[_Network, _Batch]):
             decay = ema_decay_at(step + 1, self.config.ema)
             with torch.no_grad():
                 for name, parameter in self._averaged_parameters().items():
-                    self.ema[name].lerp_(parameter, 1 - decay)
+                    local(self._own_ema[name]).lerp_(local(parameter), 1 - decay)
         return result
 
     def _set_gradients(self, batch: _Batch, generator: torch.Generator) -> Tensor:
         """Sets every trained parameter's gradient and returns the loss, of the whole batch."""
         parts = self.parts(batch, generator)
+        if self.is_sharded:
+            return self._set_sharded_gradients(parts)
         sums: list[Tensor] = []
         for start in range(0, len(parts), self.num_threads):
             together = parts[start : start + self.num_threads]
@@ -195,6 +238,45 @@ class Learner(ABC, Generic[_Network, _Batch]):
         for parameter, gradient in zip(self._trained, gradients, strict=True):
             parameter.grad = gradient
         return loss
+
+    def _set_sharded_gradients(self, parts: Sequence[Callable[[], Tensor]]) -> Tensor:
+        """One part after the other, each exchanged by itself: no rank has a whole gradient."""
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.device)
+        with self.world.exchanging():
+            for part in parts:
+                loss = part()
+                # What is left is the mean over ranks, and the loss is their sum.
+                (loss * self.world.size).backward()
+                total += loss.detach()
+        whole: list[Tensor] = []
+        for parameter in self._trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if not isinstance(parameter, DTensor):
+                whole.append(parameter.grad.div_(self.world.size))
+        self.world.sum([total, *whole])
+        return total
+
+    def _clip_gradients(self, max_norm: float) -> Tensor:
+        """Of all together, in place; returns their norm as it was."""
+        if not self.is_sharded:
+            return nn.utils.clip_grad_norm_(self._trained, max_norm)
+        square = torch.zeros((), device=self.device)
+        for parameter in self._trained:
+            assert parameter.grad is not None
+            own = local(parameter.grad).square().sum()
+            # What each rank has whole counts once.
+            count = 1 if isinstance(parameter, DTensor) else self.world.size
+            square += own.to(self.device) / count
+        self.world.sum([square])
+        norm = square.sqrt()
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        for parameter in self._trained:
+            assert parameter.grad is not None
+            gradient = local(parameter.grad)
+            gradient.mul_(factor.to(gradient.device))
+        return norm
 
     def _differentiate(self, part: Callable[[], Tensor]) -> tuple[Tensor, ...]:
         loss = part()
@@ -218,6 +300,9 @@ class Learner(ABC, Generic[_Network, _Batch]):
     @contextmanager
     def averaged(self) -> Iterator[_Network]:
         """The network with the averages in its weights' place, bit by bit undone afterwards."""
+        trained = self.network
+        if self._whole is not None:
+            self.network = self._whole
         parameters = dict(self.network.named_parameters())
         own = {name: parameter.data for name, parameter in parameters.items()}
         try:
@@ -227,22 +312,40 @@ class Learner(ABC, Generic[_Network, _Batch]):
         finally:
             for name, parameter in parameters.items():
                 parameter.data = own[name]
+            self.network = trained
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as named tensors."""
         state = {_NETWORK + name: p.detach() for name, p in self.network.named_parameters()}
-        state |= {_EMA + name: self.ema[name] for name in self._averaged_parameters()}
+        state |= {_EMA + name: self._own_ema[name] for name in self._averaged_parameters()}
         if self.guard is not None:
             state |= {_GUARD + name: tensor for name, tensor in self.guard.state().items()}
+        names = self._names_by_place()
         moments: dict[int, dict[str, Any]] = self.optimizer.state_dict()["state"]
-        for index, tensors in moments.items():
-            state |= {f"{_OPTIMIZER}{index}/{key}": tensor for key, tensor in tensors.items()}
+        for place, tensors in moments.items():
+            state |= {
+                f"{_OPTIMIZER}{names[place]}/{key}": tensor for key, tensor in tensors.items()
+            }
         return state
+
+    def _names_by_place(self) -> list[str]:
+        """Of parameters, in the optimizer's order."""
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        return [names[p] for group in self.optimizer.param_groups for p in group["params"]]
+
+    def layout(self) -> dict[str, Tensor]:
+        """Of a state, tensors of which each rank holds a part, cut as they have to be."""
+        layout: dict[str, Tensor] = {}
+        for name, parameter in self.network.named_parameters():
+            if isinstance(parameter, DTensor):
+                moments = (f"{_OPTIMIZER}{name}/{key}" for key in ("exp_avg", "exp_avg_sq"))
+                layout |= dict.fromkeys((_NETWORK + name, _EMA + name, *moments), parameter)
+        return layout
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """What `state` gave. Raises ValueError where it is another network's."""
         averaged = self._averaged_parameters()
-        expected = {_NETWORK + name for name in self.ema} | {_EMA + name for name in averaged}
+        expected = {_NETWORK + name for name in self._own_ema} | {_EMA + name for name in averaged}
         if self.guard is not None:
             expected |= {_GUARD + name for name in self.guard.state()}
         given = {name for name in state if not name.startswith(_OPTIMIZER)}
@@ -252,14 +355,17 @@ class Learner(ABC, Generic[_Network, _Batch]):
             for name, parameter in self.network.named_parameters():
                 parameter.copy_(state[_NETWORK + name])
                 if name in averaged:
-                    self.ema[name].copy_(state[_EMA + name])
+                    self._own_ema[name].copy_(state[_EMA + name])
         if self.guard is not None:
             self.guard.load_state({n: state[_GUARD + n] for n in self.guard.state()})
+        places = {name: place for place, name in enumerate(self._names_by_place())}
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in state.items():
             if name.startswith(_OPTIMIZER):
-                index, key = name.removeprefix(_OPTIMIZER).split("/")
-                moments.setdefault(int(index), {})[key] = tensor
+                owner, _, key = name.removeprefix(_OPTIMIZER).rpartition("/")
+                # States were once by place; of another network's, ValueError.
+                place = places[owner] if owner in places else int(owner)
+                moments.setdefault(place, {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 

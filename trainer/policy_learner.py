@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.configuration import TrainConfig
 from trainer.data.batches import Batch
@@ -72,6 +72,9 @@ class PolicyLearner(ChunkLearner[PolicyNetwork]):
     ) -> None:
         super().__init__(network, config, device, num_threads=num_threads)
         self.repeats = config.model.flow_head.flow_times_per_image
+        network.checkpoint_activations(config.checkpoint_activations)
+        if config.compile:
+            network.compile_parts()
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.rand(count, generator=generator, device=self.device)
@@ -100,6 +103,13 @@ class VisionLanguageActionLearner(ChunkLearner[VisionLanguagePolicy]):
     ) -> None:
         super().__init__(network, config, device, num_threads=num_threads)
         self.repeats, self._time = config.model.repeats, config.model.time
+        network.model.checkpoint_activations(config.checkpoint_activations)
+        if config.compile:
+            network.compile_parts()
+
+    @property
+    def root(self) -> nn.Module:
+        return self.network.model
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         return sample_times(self._time, count, generator, self.device)

@@ -2,7 +2,8 @@
 
 config.json                        the resolved configuration
 checkpoints/step_000400/           as asked for; `final` links to the last
-training_state/step_000400/        weights, averages and moments of the newest save
+training_state/step_000400/        weights, averages and moments of the newest save, in a file, or
+                                   in one of each rank that holds a part
 tokenizer.json, corpus/            of a language model: its text as tokens
 tensorboard/
 .lock                              held by the process that trains in it
@@ -19,16 +20,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors
-import safetensors.torch
 from torch import Tensor
 
-from trainer.atomic_directory import atomic_directory, remove_partial_directories
+from trainer.atomic_directory import (
+    atomic_directory,
+    publish_directory,
+    remove_partial_directories,
+)
 from trainer.atomic_file import atomic_file, remove_partial_files
 from trainer.configuration import ConfigurationError
 from trainer.configuration_json import config_differences, config_from_json, config_to_json
+from trainer.distributed import World
 from trainer.run_configuration import RunConfig
+from trainer.state_files import read_tensors, write_parts, write_whole
 
-_TENSORS, _FACTS = "state.safetensors", "state.json"
+_FACTS = "state.json"
 _CONFIG, _LOCK = "config.json", ".lock"
 
 
@@ -165,41 +171,84 @@ class RunDirectory:
         link.symlink_to(step_name(step), target_is_directory=True)
         link.replace(self.final_checkpoint)
 
-    def save_state(self, state: TrainingState) -> None:
-        """The newest whole one is what a resume reads; older ones are removed after it."""
+    def save_state(self, state: TrainingState, world: World | None = None) -> None:
+        """The newest whole one is what a resume reads; older ones are removed after it.
+
+        world: of ranks that hold a part each, which write together; the last word is the first's.
+        """
         path = self._states / step_name(state.step)
-        if not path.exists():
-            facts = {
-                "step": state.step,
-                "data_digest": state.data_digest,
-                "training_s": state.training_s,
-            }
+        if world is None:
             with atomic_directory(path) as directory:
-                tensors = {n: t.cpu().contiguous() for n, t in state.tensors.items()}
-                safetensors.torch.save_file(tensors, directory / _TENSORS)
-                (directory / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+                write_whole(state.tensors, directory)
+                _write_facts(state, directory)
+        else:
+            partial = path.with_name(f".{path.name}.partial")
+            write_parts(state.tensors, partial, world.saving)
+            if not world.is_first:
+                return
+            _write_facts(state, partial)
+            publish_directory(partial, path)
         for older in self._states.glob("step_*"):
             if older != path:
                 shutil.rmtree(older)
+
+    def remove_partial_states(self) -> None:
+        """Of a save that failed."""
+        remove_partial_directories(self._states)
+
+    def has_state_of(self, step: int) -> bool:
+        return (self._states / step_name(step)).exists()
 
     def has_state(self) -> bool:
         """Whether there is something to go on from."""
         return any(self._states.glob("step_*"))
 
-    def load_state(self) -> TrainingState | None:
-        """The newest save, or None where there is none. Raises RunError if it is damaged."""
+    def load_state(self, layout: Mapping[str, Tensor] | None = None) -> TrainingState | None:
+        """The newest save, or None where there is none. Raises RunError if it is damaged.
+
+        layout: see `read_tensors`; without it every tensor is whole.
+        """
         saved = sorted(self._states.glob("step_*"), key=lambda path: (len(path.name), path.name))
         if not saved:
             return None
         try:
             facts = json.loads((saved[-1] / _FACTS).read_text())
+            _require_files(saved[-1], facts.get("files", {}))
             return TrainingState(
                 step=int(facts["step"]),
                 data_digest=str(facts["data_digest"]),
                 training_s=float(facts["training_s"]),
-                tensors=safetensors.torch.load_file(saved[-1] / _TENSORS),
+                tensors=read_tensors(saved[-1], {} if layout is None else layout),
             )
-        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            safetensors.SafetensorError,
+        ) as error:
             raise RunError(
                 f"{saved[-1]}: damaged training state ({error}); remove it to start the run again"
             ) from error
+
+
+def _write_facts(state: TrainingState, folder: Path) -> None:
+    """Last, of files that are whole."""
+    facts = {
+        "step": state.step,
+        "data_digest": state.data_digest,
+        "training_s": state.training_s,
+        "files": {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
+    }
+    (folder / _FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _require_files(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Where one of several is lost, the others look whole."""
+    for name, size in sizes.items():
+        file = folder / Path(name).name
+        found = file.stat().st_size if file.is_file() else 0
+        if found != size:
+            raise ValueError(f"{name}: expected {size} bytes, got {found}")

@@ -27,6 +27,7 @@ from trainer.run_directory import RunDirectory, RunError, TrainingState
 from trainer.stages.beginnings import differing_fields, shaped_like_its_beginning
 from trainer.stages.catalog import open_stage
 from trainer.stages.stage import Measurement, Stage, StepReport
+from trainer.state_saver import StateSaver
 from trainer.throughput import Pace, memory_gib, peak_flops
 
 _Config = TypeVar("_Config", bound=RunConfig)
@@ -158,6 +159,7 @@ class _Session:
     step: int
     training_s: float
     pace: Pace
+    saver: StateSaver
     # Taken at the start: what is committed meanwhile is not what runs here.
     code: dict[str, Any] = field(default_factory=describe_code)
 
@@ -165,7 +167,7 @@ class _Session:
     def prepare(
         config: RunConfig, run: RunDirectory, stage: Stage[Any, Any], world: World
     ) -> _Session:
-        state = run.load_state()
+        state = run.load_state(stage.learner.layout())
         if state is not None:
             if state.data_digest != stage.data_digest:
                 raise RunError(
@@ -182,6 +184,7 @@ class _Session:
             step=0 if state is None else state.step,
             training_s=0.0 if state is None else state.training_s,
             pace=Pace(None if peak is None else peak * world.size),
+            saver=StateSaver(run, world, is_sharded=stage.learner.is_sharded),
         )
 
     def run_to_end(self, scalars: SummaryWriter | None) -> None:
@@ -190,6 +193,7 @@ class _Session:
         hidden = None if scalars else True
         with (
             _stop_on_signals() as stop,
+            self.saver.finishing(),
             tqdm(total=total, initial=self.step, unit="step", disable=hidden) as progress,
         ):
             if scalars:
@@ -203,13 +207,17 @@ class _Session:
                 self.training_s += elapsed_s
                 self.pace.add(report.counts, report.flops, elapsed_s)
                 progress.update()
-                if scalars:
-                    self._report(scalars, progress, report)
-                if self.step in self.config.kept_steps:
-                    self._write_checkpoint()
+                kept = self.step in self.config.kept_steps
+                measured = kept or self.step % self.config.validation_every == 0
+                with self.stage.learner.gathered() if measured else nullcontext():
+                    if scalars:
+                        self._report(scalars, progress, report, measured=measured)
+                    if kept:
+                        self._write_checkpoint()
                 # Whichever rank was told, all stop after the same step, and leave together.
                 if self.world.any(stop.is_set()) and self.step < total:
                     self._save_state()
+                    self.saver.wait()
                     self.world.wait()
                     raise TrainingInterruptedError(
                         f"stopped after optimizer step {self.step} of {total}; the same command "
@@ -217,12 +225,12 @@ class _Session:
                     )
                 if self.step % self.config.save_state_every == 0 or self.step == total:
                     self._save_state()
-        if not self.world.is_first:
-            return
         # A run that was killed between its last save and its last checkpoint lacks the latter.
-        if not self.run.checkpoint(total).exists():
-            self._write_checkpoint()
-        self.run.link_final(total)
+        if self.world.any(self.world.is_first and not self.run.checkpoint(total).exists()):
+            with self.stage.learner.gathered():
+                self._write_checkpoint()
+        if self.world.is_first:
+            self.run.link_final(total)
 
     def _announce(self, progress: tqdm) -> None:
         learner = self.stage.learner
@@ -236,15 +244,15 @@ class _Session:
             file=sys.stderr,
         )
 
-    def _report(self, scalars: SummaryWriter, progress: tqdm, report: StepReport) -> None:
+    def _report(
+        self, scalars: SummaryWriter, progress: tqdm, report: StepReport, *, measured: bool
+    ) -> None:
         if report.result.skipped:
             progress.write(
                 f"step {self.step}: left out, its gradient norm {report.result.gradient_norm:.3g} "
                 f"is over {self.config.optimizer.spike_factor} times the usual",
                 file=sys.stderr,
             )
-        measured = self.step % self.config.validation_every == 0
-        measured |= self.step in self.config.kept_steps
         told = measured or self.step % _LINES_EVERY == 0
         if not (told or self.step % _SCALARS_EVERY == 0):
             return
@@ -287,15 +295,15 @@ class _Session:
                 scalars.add_image(f"samples/{name}", picture, self.step, dataformats="HWC")
 
     def _save_state(self) -> None:
-        self.world.require_same(dict(self.stage.learner.network.named_parameters()))
-        if not self.world.is_first:
-            return
-        self.run.save_state(
+        learner = self.stage.learner
+        if not learner.is_sharded:
+            self.world.require_same(dict(learner.network.named_parameters()))
+        self.saver.save(
             TrainingState(
                 step=self.step,
                 data_digest=self.stage.data_digest,
                 training_s=self.training_s,
-                tensors=self.stage.learner.state(),
+                tensors=learner.state(),
             )
         )
 

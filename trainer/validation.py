@@ -5,13 +5,12 @@ Axes: N window.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from trainer.data.batches import chunk_window
 from trainer.data.frame_workers import EpisodeFrames
@@ -85,8 +84,8 @@ class Validator:
         shape = (count, transform.chunk_length, transform.num_numbers)
         self._noise = np.random.default_rng(_NOISE_SEED).standard_normal(shape)
 
-    def plan(self, network: ChunkPolicy, weights: Mapping[str, Tensor]) -> OpenLoopPlans:
-        """With `weights` in the network's place, in float32, as it will be served."""
+    def plan(self, network: ChunkPolicy) -> OpenLoopPlans:
+        """In float32, as it will be served."""
         device = next(network.parameters()).device
         arguments = (
             {name: images_to_input(images.to(device)) for name, images in self._images.items()},
@@ -96,7 +95,7 @@ class Validator:
             None if self._prompt is None else self._prompt.to(device),
         )
         with torch.no_grad():
-            chunk = functional_call(network, dict(weights), arguments)
+            chunk = network(*arguments)
         poses, widths_m = self._transform.decode_actions(
             self._anchor_poses, chunk.cpu().double().numpy()
         )

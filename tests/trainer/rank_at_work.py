@@ -1,8 +1,8 @@
 """One rank of a test, started by torchrun: trains what its plan lists, and notes how that went.
 
 A plan is JSON lines: a run's arguments, and what becomes of one rank in a step: a signal after it,
-"spoil", a loss in it that is no number, or "drift", weights that are its own from there on; or, of
-all ranks, "unshared", a stage that knows nothing of them.
+"spoil", a loss in it that is no number, "drift", weights that are its own from there on, or
+"die_saving", its end as it saves; or, of all ranks, "unshared", a stage that knows nothing of them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from trainer import run_directory
 from trainer.command_line import main
 from trainer.learner import Learner
 from trainer.stages.policy import PolicyStage
+from trainer.state_files import write_parts
 
 
 def work(plan: Path) -> int:
@@ -43,6 +45,13 @@ def work(plan: Path) -> int:
                 signal.raise_signal(signal.Signals[run["act"]])
             return result
 
+        def save_or_die(tensors, folder, group, run=run):
+            due = (rank, folder.name) == (run["rank"], f".step_{run['step']:06d}.partial")
+            if due and run["act"] == "die_saving":
+                signal.raise_signal(signal.SIGKILL)
+            write_parts(tensors, folder, group)
+
+        run_directory.write_parts = save_or_die
         Learner.step = step_and_act  # type: ignore[method-assign]
         PolicyStage.knows_ranks = run["act"] != "unshared"
         exit_code = main(["train", *run["arguments"]])

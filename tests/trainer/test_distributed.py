@@ -2,190 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from trainer.configuration import ConfigurationError, OptimizerConfig, TrainConfig
-from trainer.configuration_json import config_to_json
+from trainer.configuration import ConfigurationError, EmaConfig, ShardingConfig, TrainConfig
 from trainer.distributed import joined_world
+from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
-from trainer.learner import Learner
-from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.vision.configuration import VisionTransformerConfig
-from trainer.recipes import tiny_vla
-from trainer.run_configuration import RunConfig
-from trainer.training_loop import train
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
-from trainer.vision_language_configuration import VisionLanguageShape, VisionLanguageTrainConfig
+from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
-_WORKER = Path(__file__).with_name("rank_at_work.py")
+_spec = importlib.util.spec_from_file_location("ranks", Path(__file__).with_name("ranks.py"))
+assert _spec is not None
+assert _spec.loader is not None
+ranks = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = ranks
+_spec.loader.exec_module(ranks)
 
-
-def run(config: RunConfig, output: Path, act: str = "", step: int = 0) -> dict[str, Any]:
-    """A line of a plan. act: what becomes of rank 1 in a step."""
-    file = output.with_suffix(".json")
-    file.write_text(config_to_json(config))
-    arguments = [str(file), "--output", str(output)]
-    return {"arguments": arguments, "act": act, "rank": 1, "step": step}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Notes:
-    """returncode: torchrun's. by_rank: of each rank, how each run went."""
-
-    returncode: int
-    stderr: str
-    by_rank: list[list[dict[str, Any]]]
-
-
-def torchrun(plan: Sequence[dict[str, Any]], folder: Path, **environment: str) -> Notes:
-    path = folder / "plan.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in plan))
-    # By c10d a free port is taken; the machine's name need not be known to anyone.
-    options = ["--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    options += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    own = {
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-        "ASSAY_STEP_TIMEOUT_S": "40",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *options, str(_WORKER), str(path)],
-        env={**os.environ, **own, **environment},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    notes = [folder / f"notes_{rank}.jsonl" for rank in range(2)]
-    return Notes(
-        returncode=done.returncode,
-        stderr=done.stderr,
-        by_rank=[
-            [json.loads(line) for line in each.read_text().splitlines()] if each.exists() else []
-            for each in notes
-        ],
-    )
-
-
-@pytest.fixture(scope="module")
-def language(tmp_path_factory: pytest.TempPathFactory) -> LanguageTrainConfig:
-    """Documents of unequal length, so that ranks have unequally many labels to learn."""
-    path = tmp_path_factory.mktemp("text") / "text.jsonl"
-    words = ("the mug stands", "a bowl falls on the shelf", "the lid", "turns beside the robot.")
-    texts = [" ".join(words[k % 4] for k in range(n, n * (n + 5) // 2)) for n in range(1, 20)]
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return LanguageTrainConfig(
-        data=str(path),
-        batch_size=8,
-        micro_batch_size=2,
-        num_steps=10,
-        validation_documents=2,
-        validation_every=5,
-        sample_tokens=2,
-        save_state_every=4,
-        device="cpu",
-        precision="float32",
-        num_threads=1,
-        model=LanguageConfig(
-            transformer=TransformerConfig(width=32, depth=1, num_heads=2),
-            vocabulary_size=300,
-            context_length=24,
-        ),
-        optimizer=OptimizerConfig(warmup_steps=2, learning_rate=5e-3),
-    )
-
-
-@pytest.fixture(scope="module")
-def policy(tiny_config: TrainConfig) -> TrainConfig:
-    return replace(tiny_config, num_steps=6)
-
-
-@pytest.fixture(scope="module")
-def instructed(tiny_config: TrainConfig) -> VisionLanguageActionTrainConfig:
-    return replace(
-        tiny_vla(),
-        data=tiny_config.data,
-        cameras=None,
-        chunk_length=8,
-        batch_size=4,
-        num_steps=3,
-        validation_episodes=0,
-        device="cpu",
-        precision="float32",
-        num_threads=1,
-    )
-
-
-@pytest.fixture(scope="module")
-def seeing(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageTrainConfig:
-    """Every third document shows nothing, so that ranks have unequally many pictures."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    lines = []
-    for number in range(24):
-        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-        shown = {"image": f"{number}.png", "question": "How bright?", "answer": "grey " * number}
-        lines.append(shown if number % 3 else {"text": "A page of words alone. " * number})
-    lines = [line for line in lines if line.get("text") != ""]
-    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return VisionLanguageTrainConfig(
-        data=str(folder),
-        batch_size=4,
-        micro_batch_size=1,
-        num_steps=4,
-        validation_documents=2,
-        validation_every=2,
-        sample_tokens=2,
-        device="cpu",
-        precision="float32",
-        num_threads=1,
-        model=VisionLanguageShape(
-            language=LanguageConfig(
-                transformer=TransformerConfig(width=32, depth=1, num_heads=2),
-                vocabulary_size=300,
-                context_length=48,
-            ),
-            vision=VisionTransformerConfig(
-                width=32,
-                depth=1,
-                num_heads=2,
-                feed_forward_width=64,
-                patch_size=8,
-                image_size=32,
-                shuffle_factor=2,
-            ),
-            image_size=32,
-        ),
-        optimizer=OptimizerConfig(warmup_steps=2, learning_rate=5e-3),
-    )
-
-
-def losses_alone(config: RunConfig, output: Path) -> list[float]:
-    seen: list[float] = []
-    take_step = Learner.step
-
-    def step_and_note(self: Learner, batch, step, generator):
-        result = take_step(self, batch, step, generator)
-        seen.append(result.loss)
-        return result
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Learner, "step", step_and_note)
-        train(config, output)
-    return seen
+language, policy = ranks.language, ranks.policy
+instructed, seeing = ranks.instructed, ranks.seeing
+run, torchrun, losses_alone, weights = (
+    ranks.run,
+    ranks.torchrun,
+    ranks.losses_alone,
+    ranks.weights,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +41,7 @@ class Together:
     """What two ranks made of a plan of runs. folder: their outputs."""
 
     folder: Path
-    notes: Notes
+    notes: Any
     names: Sequence[str]
 
     def of(self, name: str) -> list[dict[str, Any]]:
@@ -203,8 +51,16 @@ class Together:
 
 
 @pytest.fixture(scope="module")
+def sharded(language: LanguageTrainConfig) -> LanguageTrainConfig:
+    return replace(
+        language, ema=EmaConfig(max_decay=0.9), sharding=ShardingConfig(kind="full"), seed=1
+    )
+
+
+@pytest.fixture(scope="module")
 def together(
     language: LanguageTrainConfig,
+    sharded: LanguageTrainConfig,
     policy: TrainConfig,
     instructed: VisionLanguageActionTrainConfig,
     seeing: VisionLanguageTrainConfig,
@@ -212,6 +68,7 @@ def together(
 ) -> Together:
     """One torchrun for all of them, for it takes seconds to start."""
     folder = tmp_path_factory.mktemp("together")
+    losses_alone(sharded, folder / "sharded_joined", stop_after=6)
     plan = {
         "language": run(language, folder / "language"),
         "again": run(language, folder / "again"),
@@ -226,16 +83,17 @@ def together(
         "parts": run(replace(language, micro_batch_size=8), folder / "parts"),
         "diverged": run(language, folder / "diverged", "spoil", step=6),
         "drifting": run(language, folder / "drifting", "drift", step=6),
+        "sharded": run(sharded, folder / "sharded"),
+        "sharded_stopped": run(sharded, folder / "sharded_stopped", "SIGTERM", step=6),
+        "sharded_resumed": run(sharded, folder / "sharded_stopped"),
+        "sharded_left": run(sharded, folder / "sharded_left", "SIGTERM", step=6),
+        "sharded_joined": run(sharded, folder / "sharded_joined"),
         # The last one, for it ends them both.
         "killed": run(language, folder / "killed", "SIGKILL", step=5),
     }
     notes = torchrun(list(plan.values()), folder)
     assert [len(each) for each in notes.by_rank] == [len(plan), len(plan) - 1], notes.stderr
     return Together(folder=folder, notes=notes, names=list(plan))
-
-
-def weights(output: Path) -> bytes:
-    return (output / "checkpoints" / "final" / "model.safetensors").read_bytes()
 
 
 def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,8 +137,8 @@ def test_a_signal_to_one_rank_stops_both_and_a_resume_gives_the_same_bits(
 ) -> None:
     stopped, resumed = together.of("stopped"), together.of("resumed")
     assert [rank["exit_code"] for rank in stopped] == [130, 130]
-    # Of two runs that are stopped so.
-    assert together.notes.stderr.count("stopped after optimizer step 6 of 10") == 2
+    # Of four runs that are stopped so.
+    assert together.notes.stderr.count("stopped after optimizer step 6 of 10") == 4
     whole = together.of("language")[0]["losses"]
     for before, after in zip(stopped, resumed, strict=True):
         assert before["losses"] + after["losses"] == whole
@@ -293,6 +151,63 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     rest = losses_alone(language, together.folder / "moved")
     whole = together.of("language")[0]["losses"]
     assert together.of("moved")[0]["losses"] + rest == pytest.approx(whole, abs=1e-5, rel=0)
+
+
+@pytest.fixture(scope="module")
+def unsharded(
+    sharded: LanguageTrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[float], Path]:
+    """Losses and folder of a run that one process has made, which holds the whole network."""
+    output = tmp_path_factory.mktemp("unsharded") / "run"
+    return losses_alone(sharded, output), output
+
+
+def test_ranks_that_hold_a_part_each_learn_what_one_learns(
+    together: Together, unsharded: tuple[list[float], Path]
+) -> None:
+    losses, output = unsharded
+    for rank in together.of("sharded"):
+        assert rank["exit_code"] == 0
+        assert rank["losses"] == pytest.approx(losses, abs=1e-5, rel=0)
+    require_same_averages(together.folder / "sharded", output)
+
+
+def test_parts_saved_and_read_again_give_the_same_bits(together: Together) -> None:
+    stopped, resumed = together.of("sharded_stopped"), together.of("sharded_resumed")
+    assert [rank["exit_code"] for rank in (*stopped, *resumed)] == [130, 130, 0, 0]
+    assert stopped[0]["losses"] + resumed[0]["losses"] == together.of("sharded")[0]["losses"]
+    assert weights(together.folder / "sharded_stopped") == weights(together.folder / "sharded")
+
+
+def test_a_state_in_parts_goes_on_in_one_process(
+    together: Together, sharded: LanguageTrainConfig, unsharded: tuple[list[float], Path]
+) -> None:
+    losses, output = unsharded
+    state = together.folder / "sharded_left" / "training_state" / "step_000006"
+    assert len(list(state.glob("shard-*.safetensors"))) == 2
+    rest = losses_alone(sharded, together.folder / "sharded_left")
+    whole = together.of("sharded_left")[0]["losses"] + rest
+    assert whole == pytest.approx(losses, abs=1e-5, rel=0)
+    require_same_averages(together.folder / "sharded_left", output)
+
+
+def test_a_state_of_one_process_goes_on_in_parts(
+    together: Together, unsharded: tuple[list[float], Path]
+) -> None:
+    losses, output = unsharded
+    joined = together.of("sharded_joined")
+    assert [rank["exit_code"] for rank in joined] == [0, 0]
+    assert joined[0]["losses"] == pytest.approx(losses[6:], abs=1e-5, rel=0)
+    require_same_averages(together.folder / "sharded_joined", output)
+
+
+def require_same_averages(one: Path, other: Path) -> None:
+    """Of final checkpoints, whose files are of one format however they were trained."""
+    mine, theirs = (
+        read_language_checkpoint(each / "checkpoints" / "final").weights for each in (one, other)
+    )
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(mine[name], tensor, atol=1e-5, rtol=0)
 
 
 def test_ranks_whose_weights_differ_do_not_save(together: Together) -> None:

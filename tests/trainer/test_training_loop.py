@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from policy_interface.demonstration import (
     save_demonstration,
 )
 from policy_interface.types import CameraView, Observation, Pose, RobotState
+from trainer import run_directory
 from trainer.checkpoint import read_checkpoint
 from trainer.configuration import (
     AugmentationConfig,
@@ -126,6 +127,42 @@ def test_a_killed_run_goes_on_from_its_last_save_with_the_same_bits(
     train(config, output)
     assert not leftover.exists()
     assert_same_weights(output / "checkpoints" / "final", finished / "checkpoints" / "final")
+
+
+def test_a_save_that_fails_costs_what_was_done_since_the_one_before(
+    finished: Path, tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(tiny_config, save_state_every=4)
+    write_whole = run_directory.write_whole
+
+    def write_half(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+        if "step_000008" in folder.name:
+            (folder / "state.safetensors").write_bytes(b"half")
+            raise OSError("no space left on device")
+        write_whole(tensors, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_directory, "write_whole", write_half)
+        # At the save after it, when it has been copied and is being written.
+        with pytest.raises(OSError, match="no space left"):
+            train(config, tmp_path)
+    states = tmp_path / "training_state"
+    assert [path.name for path in states.iterdir()] == ["step_000004"]
+    train(config, tmp_path)
+    assert_same_weights(tmp_path / "checkpoints" / "final", finished / "checkpoints" / "final")
+
+
+def test_a_state_of_which_a_file_is_lost_is_an_error(tmp_path: Path) -> None:
+    run = RunDirectory(root=tmp_path)
+    tensors = {"step": torch.tensor(3)}
+    run.save_state(TrainingState(step=3, data_digest="", training_s=0.0, tensors=tensors))
+    state = run.load_state()
+    assert state is not None
+    assert state.tensors == tensors
+    facts = tmp_path / "training_state/step_000003/state.json"
+    facts.write_text(facts.read_text().replace('"state.safetensors"', '"part_of_another_rank"'))
+    with pytest.raises(RunError, match="part_of_another_rank: expected .* bytes, got 0"):
+        run.load_state()
 
 
 def test_the_stored_configuration_gives_the_same_run(finished: Path, tmp_path: Path) -> None:

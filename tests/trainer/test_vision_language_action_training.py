@@ -7,10 +7,12 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from policy_interface.contract import LEFT_ARM, RIGHT_ARM, ContractError
 from policy_interface.demonstration import (
@@ -29,6 +31,7 @@ from trainer.inference import Policy, load_policy
 from trainer.models.action.flow_matching import integrate
 from trainer.models.chunk_policy import integrate_flow
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.models.language.transformer import Block
 from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_learner import VisionLanguageActionLearner
@@ -125,6 +128,53 @@ def test_a_checkpoint_knows_its_words(
         torch.testing.assert_close(parameter, checkpoint.weights[name].float(), rtol=0, atol=0)
     stored = config_from_json((finished / "config.json").read_text())
     assert stored == config
+
+
+def test_blocks_computed_twice_give_the_same_weights(
+    config: VisionLanguageActionTrainConfig,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: set[int] = set()
+
+    def noted(block: Block, *arguments: object, **options: Any) -> object:
+        seen.add(id(block))
+        return checkpoint(block, *arguments, **options)
+
+    monkeypatch.setattr("trainer.models.language.transformer.checkpoint", noted)
+    again = train(replace(config, checkpoint_activations=True), tmp_path / "run")
+    # Of every tower.
+    shape = config.model
+    assert isinstance(shape, VisionLanguageActionShape)
+    assert isinstance(shape.language, LanguageConfig)
+    towers = (shape.language.transformer, shape.expert.transformer)
+    assert len(seen) == shape.vision.depth + sum(tower.depth for tower in towers)
+    expected = read_checkpoint(finished).weights
+    for name, weight in read_checkpoint(again).weights.items():
+        assert torch.equal(weight, expected[name]), name
+
+
+@pytest.mark.slow
+def test_compiled_blocks_give_almost_the_same_weights(
+    config: VisionLanguageActionTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, num_steps=2, checkpoint_steps=(), validation_episodes=0)
+    plain = train(config, tmp_path / "plain")
+    num_compiled = 0
+
+    def compile_block(block: Block) -> None:
+        nonlocal num_compiled
+        num_compiled += 1
+        # Traced as ever, and run without a C++ compiler, which would take a minute.
+        torch.nn.Module.compile(block, backend="aot_eager")
+
+    monkeypatch.setattr(Block, "compile", compile_block)
+    again = train(replace(config, compile=True), tmp_path / "run")
+    assert num_compiled == 5
+    expected = read_checkpoint(plain).weights
+    for name, weight in read_checkpoint(again).weights.items():
+        torch.testing.assert_close(weight, expected[name], atol=1e-4, rtol=0)
 
 
 def test_its_plans_are_drawn(finished: Path, tmp_path: Path) -> None:

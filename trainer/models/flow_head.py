@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from trainer.configuration import FlowHeadConfig
 
@@ -110,6 +111,15 @@ class _Block(nn.Module):
         return x_BSF.unflatten(-1, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
+def computed(module: nn.Module, *inputs: Any, forgotten: bool) -> Tensor:
+    """A module's output. forgotten: of its inside, which is computed again for a backward pass."""
+    if forgotten and torch.is_grad_enabled():
+        output = checkpoint(module, *inputs, use_reentrant=False)
+        assert isinstance(output, Tensor)
+        return output
+    return module(*inputs)
+
+
 class _Blocks(nn.ModuleList):
     """A list whose items are known to be blocks."""
 
@@ -124,6 +134,7 @@ class FlowHead(nn.Module):
         super().__init__()
         width = config.width
         self.chunk_length, self.action_size = chunk_length, action_size
+        self.checkpoints_activations = False
         self.timesteps_per_token = config.timesteps_per_token
         numbers_per_token = config.timesteps_per_token * action_size
         self.from_actions = nn.Linear(numbers_per_token, width)
@@ -155,7 +166,9 @@ class FlowHead(nn.Module):
         time_BD = self.from_time(_sinusoids(time_B * _TIME_SCALE, self.positions.shape[1]))
         modulating_BD = functional.silu(time_BD + conditioning.modulation)
         for block, keys_values in zip(self.blocks, conditioning.keys_values, strict=True):
-            x_BND = block(x_BND, modulating_BD, keys_values)
+            x_BND = computed(
+                block, x_BND, modulating_BD, keys_values, forgotten=self.checkpoints_activations
+            )
         return self.to_actions(self.norm(x_BND)).reshape(noisy_BTA.shape).float()
 
 

@@ -8,7 +8,7 @@ Axes: B sample, S token, D width, V vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -107,8 +107,12 @@ class HuggingFaceLanguageModel(nn.Module):
 
     def compile_blocks(self, **options: Any) -> None:
         """Compile each block in place."""
-        for block in self.model.base_model.layers:
+        for block in self.blocks():
             block.compile(**options)
+
+    def blocks(self) -> Iterable[nn.Module]:
+        """Its decoder layers: what to compile and to shard one by one."""
+        return self.model.base_model.layers
 
     def embed(self, token_BS: Tensor) -> Tensor:
         return self.embedding(token_BS)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainer.configuration import ConfigurationError, ModelConfig
 from trainer.models.chunk_policy import ChunkHead, ChunkPolicy, Scene
-from trainer.models.flow_head import FlowHead
+from trainer.models.flow_head import FlowHead, computed
 from trainer.models.vision_encoder import MIN_IMAGE_SIDE, VisionEncoder
 
 
@@ -37,6 +37,7 @@ class PolicyNetwork(ChunkPolicy):
                 )
         width = config.flow_head.width
         self.camera_names = tuple(cameras)
+        self._checkpoints_activations = False
         # A list, because a camera's name may hold dots, which a ModuleDict refuses.
         self.encoders = nn.ModuleList(VisionEncoder(config.vision, width) for _ in cameras)
         self.proprioception = nn.Sequential(
@@ -58,11 +59,16 @@ class PolicyNetwork(ChunkPolicy):
         """Conditioning tokens (B, K, D) alone."""
         del token_BS
         tokens = [
-            encoder(images[name])
+            computed(encoder, images[name], forgotten=self._checkpoints_activations)
             for name, encoder in zip(self.camera_names, self.encoders, strict=True)
         ]
         tokens.append(self.proprioception(proprioception_BP))
         return (torch.stack(tokens, dim=1) + self.kinds,)
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        """Keep what goes into encoders and blocks alone, and compute their inside twice."""
+        self._checkpoints_activations = enabled
+        self.head.checkpoints_activations = enabled
 
     def compile_parts(self) -> None:
         self.head.compile()

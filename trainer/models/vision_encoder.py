@@ -59,7 +59,9 @@ class _GroupNorm(nn.GroupNorm):
         super().__init__(channels // _CHANNELS_PER_GROUP, channels)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
-        return super().forward(input.float())
+        # Where ranks share a network its weights come as bfloat16.
+        weight, bias = self.weight.float(), self.bias.float()
+        return functional.group_norm(input.float(), self.num_groups, weight, bias, self.eps)
 
 
 class VisionEncoder(nn.Module):

@@ -57,7 +57,13 @@ class VisionLanguageConfig:
 
 
 class VisionLanguageModel(nn.Module):
-    """Tokens and images to what comes next, and to features that an action expert reads."""
+    """Tokens and images to what comes next, and to features that an action expert reads.
+
+    always_sees: whether a batch without images computes the ViT all the same, on a blank one that
+    changes nothing. Of several ranks that hold a part each, all have to compute what one does.
+    """
+
+    always_sees = False
 
     def __init__(self, config: VisionLanguageConfig) -> None:
         super().__init__()
@@ -101,7 +107,7 @@ class VisionLanguageModel(nn.Module):
         is_image_BS = token_BS == self.config.image_token
         if image_NCHW is None:
             _require_equal(is_image_BS, 0, "no images were given")
-            return embedded_BSD
+            return self._with_nothing_seen(embedded_BSD) if self.always_sees else embedded_BSD
         image_NTD = self.connector(self.vision(image_NCHW))
         num_images, per_image = image_NTD.shape[:2]
         _require_equal(
@@ -115,6 +121,13 @@ class VisionLanguageModel(nn.Module):
         return torch.where(
             is_image_BS[..., None], scattered_BSD.to(embedded_BSD.dtype), embedded_BSD
         )
+
+    def _with_nothing_seen(self, embedded_BSD: Tensor) -> Tensor:
+        """As it was, by way of the ViT and the connector, whose gradients are nought."""
+        size = self.config.vision.image_size
+        blank_1CHW = torch.zeros(1, 3, size, size, device=embedded_BSD.device)
+        seen_1TD = self.connector(self.vision(blank_1CHW))
+        return embedded_BSD + (0 * seen_1TD.sum()).to(embedded_BSD.dtype)
 
     def forward(
         self,

@@ -39,8 +39,8 @@ def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
 
 
 class PolicyStage(Stage[ChunkLearner[Any], Batch]):
-    """tokenizer: of a policy that is told what to do. pretrained: a model of Hugging Face's in it
-    has the weights of its folder."""
+    """tokenizer: of a policy that is told what to do. begin: gives a new network the weights that
+    the run begins with. pretrained: a model of Hugging Face's in it has those of its folder."""
 
     knows_ranks: ClassVar[bool] = True
 
@@ -50,6 +50,7 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
         recordings: RobotRecordings,
         tokenizer: TextTokenizer | None = None,
         *,
+        begin: Callable[[ChunkPolicy], None] | None = None,
         pretrained: bool = False,
     ) -> None:
         self._config, self._recordings, self._tokenizer = config, recordings, tokenizer
@@ -68,6 +69,8 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
             network = build_network(
                 config, recordings.contract, self._data.transform, prompts, pretrained=pretrained
             )
+        if begin is not None:
+            begin(network)
         self.learner = _learner(network, config, device)
         # Of the last measurement.
         self._plans: OpenLoopPlans | None = None
@@ -99,7 +102,8 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
     def measure(self) -> Measurement | None:
         if self._validator is None:
             return None
-        self._plans = self._validator.plan(self.learner.network, self.learner.ema)
+        with self.learner.averaged() as network:
+            self._plans = self._validator.plan(network)
         error = self._plans.executed_error()
         return Measurement(
             scalars=asdict(error),

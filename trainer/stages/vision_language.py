@@ -48,10 +48,9 @@ def open_vision_language_stage(
     pretrained = not has_begun and beginning is None
 
     def make() -> VisionLanguageStage:
-        stage = VisionLanguageStage(config, opening.prepare(), pretrained=pretrained)
-        if beginning is not None:
-            stage.begin_with(beginning)
-        return stage
+        return VisionLanguageStage(
+            config, opening.prepare(), beginning=beginning, pretrained=pretrained
+        )
 
     return make
 
@@ -60,9 +59,18 @@ class VisionLanguageStage(TextStage):
     learner: VisionLanguageLearner
 
     def __init__(
-        self, config: VisionLanguageTrainConfig, data: LanguageData, *, pretrained: bool = False
+        self,
+        config: VisionLanguageTrainConfig,
+        data: LanguageData,
+        *,
+        beginning: Beginning | None = None,
+        pretrained: bool = False,
     ) -> None:
-        """pretrained: a language model of Hugging Face's has the weights of its folder."""
+        """beginning: whose weights it has first. pretrained: a language model of Hugging Face's has
+        those of its folder.
+
+        Raises ConfigurationError for tensors that are not those of the network.
+        """
         super().__init__(config, data)
         self._config = config
         # Of the last measurement.
@@ -73,23 +81,11 @@ class VisionLanguageStage(TextStage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = VisionLanguageModel(shape)
+        if beginning is not None:
+            _begin_with(beginning, model, config)
         self.learner = VisionLanguageLearner(
             model, config, torch.device(config.device), num_threads=num_threads_of(config)
         )
-
-    def begin_with(self, beginning: Beginning) -> None:
-        """Raises ConfigurationError for tensors that are not those of the network."""
-        network, config = self.learner.network, self._config
-        only_speaks = isinstance(beginning.config, LanguageTrainConfig)
-        load_part(
-            network.language if only_speaks else network,
-            plain_weights(beginning),
-            source=config.init,
-            exceptions=config.init_except,
-        )
-        if only_speaks:
-            network.reset_observation_token()
-        self.learner.restart_averages()
 
     def describe(self) -> str:
         begun = f", begun with {self._config.init}" if self._config.init else ""
@@ -156,3 +152,17 @@ class VisionLanguageStage(TextStage):
             ),
             path,
         )
+
+
+def _begin_with(
+    beginning: Beginning, model: VisionLanguageModel, config: VisionLanguageTrainConfig
+) -> None:
+    only_speaks = isinstance(beginning.config, LanguageTrainConfig)
+    load_part(
+        model.language if only_speaks else model,
+        plain_weights(beginning),
+        source=config.init,
+        exceptions=config.init_except,
+    )
+    if only_speaks:
+        model.reset_observation_token()

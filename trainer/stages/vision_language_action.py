@@ -11,6 +11,7 @@ from trainer.data.formats.catalog import open_dataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
 from trainer.initialization import load_part
+from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.run_directory import RunDirectory, RunError
 from trainer.stages.beginnings import (
@@ -40,20 +41,19 @@ def open_vision_language_action_stage(
     if run.tokenizer.exists() and asked is not None:
         _require_the_runs(asked, run)
 
-    def make() -> PolicyStage:
-        tokenizer = _tokenizer(config, run, recordings, asked)
-        stage = PolicyStage(config, recordings, tokenizer, pretrained=pretrained)
+    def begin(network: ChunkPolicy) -> None:
+        assert isinstance(network, VisionLanguagePolicy)
         if beginning is not None:
-            network = stage.learner.network
-            assert isinstance(network, VisionLanguagePolicy)
             load_part(
                 network.model.backbone,
                 plain_weights(beginning),
                 source=config.init,
                 exceptions=config.init_except,
             )
-            stage.learner.restart_averages()
-        return stage
+
+    def make() -> PolicyStage:
+        tokenizer = _tokenizer(config, run, recordings, asked)
+        return PolicyStage(config, recordings, tokenizer, begin=begin, pretrained=pretrained)
 
     return make
 

@@ -10,6 +10,7 @@ Axes: N image, C channel, H height, W width (pixels), h and w (patches), D width
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 CHANNELS_PER_GROUP = 8
 _SMALLEST_CHANNELS = 32
@@ -64,7 +65,9 @@ class _GroupNorm(nn.GroupNorm):
         super().__init__(channels // CHANNELS_PER_GROUP, channels)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
-        return super().forward(input.float())
+        # Where ranks share a network its weights come as bfloat16.
+        weight, bias = self.weight.float(), self.bias.float()
+        return functional.group_norm(input.float(), self.num_groups, weight, bias, self.eps)
 
 
 def _num_channels(width: int, *, halvings: int) -> int:

@@ -1,0 +1,94 @@
+"""Two ranks that hold a part of a network each: each stage, each way, and one that dies saving."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.configuration import ConfigurationError, ShardingConfig, TrainConfig
+from trainer.language_configuration import LanguageTrainConfig
+from trainer.run_configuration import RunConfig
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+from trainer.vision_language_configuration import VisionLanguageTrainConfig
+
+_spec = importlib.util.spec_from_file_location("ranks", Path(__file__).with_name("ranks.py"))
+assert _spec is not None
+assert _spec.loader is not None
+ranks = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = ranks
+_spec.loader.exec_module(ranks)
+
+language, policy = ranks.language, ranks.policy
+instructed, seeing = ranks.instructed, ranks.seeing
+
+_FULL = ShardingConfig(kind="full")
+
+
+def test_only_what_is_cut_can_lie_in_the_cpus_memory() -> None:
+    with pytest.raises(ConfigurationError, match="sharding.cpu_offload: expected false where"):
+        ShardingConfig(cpu_offload=True)
+
+
+@pytest.mark.slow
+def test_every_stage_learns_in_parts_what_one_process_learns(
+    language: LanguageTrainConfig,
+    seeing: VisionLanguageTrainConfig,
+    policy: TrainConfig,
+    instructed: VisionLanguageActionTrainConfig,
+    tmp_path: Path,
+) -> None:
+    deep = replace(
+        language,
+        model=replace(language.model, transformer=replace(language.model.transformer, depth=2)),
+    )
+    rounded = replace(instructed, precision="bfloat16")
+    # What each is compared with, and how far its losses may be from there: weights are gathered as
+    # bfloat16, which rounds a few sums that one process takes in float32.
+    cases: dict[str, tuple[RunConfig, RunConfig, float]] = {
+        "seeing": (seeing, replace(seeing, sharding=_FULL), 1e-5),
+        "policy": (policy, replace(policy, sharding=_FULL, checkpoint_activations=True), 1e-5),
+        "instructed": (
+            instructed,
+            replace(instructed, sharding=_FULL, checkpoint_activations=True),
+            1e-5,
+        ),
+        "offloaded": (
+            deep,
+            replace(
+                deep,
+                sharding=ShardingConfig(kind="gradients", cpu_offload=True),
+                checkpoint_activations=True,
+            ),
+            1e-5,
+        ),
+        "bfloat16": (rounded, replace(rounded, sharding=_FULL), 0.03),
+    }
+    plan = [ranks.run(config, tmp_path / name) for name, (_, config, _) in cases.items()]
+    notes = ranks.torchrun(plan, tmp_path, timeout_s=300)
+    assert [len(each) for each in notes.by_rank] == [len(plan)] * 2, notes.stderr
+    for number, (name, (other, _, tolerance)) in enumerate(cases.items()):
+        alone = ranks.losses_alone(other, tmp_path / f"{name}_alone")
+        for each in notes.by_rank:
+            assert each[number]["exit_code"] == 0, name
+            assert each[number]["losses"] == pytest.approx(alone, abs=tolerance, rel=0), name
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_as_it_saves_costs_what_was_done_since_the_save_before(
+    language: LanguageTrainConfig, tmp_path: Path
+) -> None:
+    config = replace(language, sharding=_FULL)
+    killed: dict[str, Any] = ranks.run(config, tmp_path / "run", "die_saving", step=8)
+    notes = ranks.torchrun([killed], tmp_path)
+    assert "trainer: rank 0 of 2: " in notes.stderr
+    states = tmp_path / "run" / "training_state"
+    assert [path.name for path in states.iterdir() if path.name[0] != "."] == ["step_000004"]
+    rest = ranks.losses_alone(config, tmp_path / "run")
+    whole = ranks.losses_alone(config, tmp_path / "whole")
+    assert rest == pytest.approx(whole[4:], abs=1e-5, rel=0)
+    assert [path.name for path in states.iterdir()] == ["step_000010"]
