@@ -51,7 +51,7 @@ class Notes:
 
 
 def torchrun(
-    plan: Sequence[dict[str, Any]], folder: Path, *, timeout_s: float = 90, **environment: str
+    plan: Sequence[dict[str, Any]], folder: Path, *, timeout_s: float = 300, **environment: str
 ) -> Notes:
     path = folder / "plan.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in plan))
