@@ -3,6 +3,11 @@
 A line is written with one call and synced before the runner goes on, so a kill at any moment
 loses at most the attempt being written. What a kill or a full disk leaves of a last line has no
 newline: readers ignore it, and the next writer cuts it off. Standard library only.
+
+Several processes may write one ledger, in containers of their own too, if they all open it as
+shared: each holds the ledger for as long as it lives, and takes its turn to read what the others
+have written and to append. All locks are flock's: the operating system's, which end with the
+process however it ends.
 """
 
 import contextlib
@@ -10,7 +15,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +32,8 @@ STUDY_FILE_NAME = "study.json"
 # `is_being_written` holds the lock for the microseconds of asking; a writer stays.
 _NUM_LOCK_TRIES = 5
 _LOCK_PAUSE_S = 0.02
+# A turn takes as long as the disk needs for a line or two; a slow one may be busy with films.
+_TURN_TIMEOUT_S = 120.0
 
 
 class LedgerError(Exception):
@@ -34,17 +41,21 @@ class LedgerError(Exception):
 
 
 class Ledger:
-    """A ledger open for writing, by one process at a time.
+    """A ledger open for writing: by one process, or by several that all share it.
 
-        with Ledger(folder / LEDGER_FILE_NAME) as ledger:
-            ledger.append(record)
+    with Ledger(folder / LEDGER_FILE_NAME) as ledger:
+        ledger.append(record)
 
-    The lock is the operating system's and ends with the process, however it ends.
+    with Ledger(folder / LEDGER_FILE_NAME, shared=True) as ledger, ledger.turn() as news:
+        ...  # news: what others have appended since our last turn
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, shared: bool = False) -> None:
         self.path = Path(path)
+        self._shared = shared
         self._descriptor: int | None = None
+        self._turns: int | None = None
+        self._has_turn = False
         self._size = 0
         self._records: list[RolloutRecord] = []
         self._finished: dict[RolloutKey, RolloutRecord] = {}
@@ -54,28 +65,20 @@ class Ledger:
         """Lock the file, creating it if needed, cut off a torn last line, and read the rest.
 
         Raises:
-            LedgerError: another process is writing, or a line is corrupt.
+            LedgerError: another process writes it and does not share it, or a line is corrupt.
             OSError: the folder is missing or not writable.
         """
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._size, self._records, self._finished, self._attempts = 0, [], {}, {}
+        self._descriptor = _open(self.path)
         try:
-            self._lock(descriptor)
-            content = _read_all(descriptor)
-            whole = content[: content.rfind(b"\n") + 1]
-            self._records = _parse(whole, self.path)
-            if len(whole) < len(content):
-                os.ftruncate(descriptor, len(whole))
-                os.fsync(descriptor)
-            sync_folder(self.path.parent)
+            self._hold(fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX)
+            if self._shared:
+                self._turns = _open(self.path.with_name(f".{self.path.name}.turn"))
+            with self.turn():
+                sync_folder(self.path.parent)
         except BaseException:
-            os.close(descriptor)
+            self.__exit__(None, None, None)
             raise
-        self._descriptor = descriptor
-        self._size = len(whole)
-        self._finished = {r.key: r for r in self._records if r.outcome.counts}
-        self._attempts = {}
-        for record in self._records:
-            self._note_attempt(record)
         return self
 
     def __exit__(
@@ -84,14 +87,52 @@ class Ledger:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        for descriptor in (self._descriptor, self._turns):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._descriptor = self._turns = None
 
-    def _lock(self, descriptor: int) -> None:
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[Sequence[RolloutRecord]]:
+        """While entered, nobody else appends; what others have appended since our last turn.
+
+        Raises:
+            LedgerError: a line of theirs is corrupt, or another process keeps its turn.
+            OSError: the file can't be read.
+        """
+        if self._turns is not None:
+            self._await_turn(self._turns)
+        self._has_turn = True
+        try:
+            yield self._read_new()
+        finally:
+            self._has_turn = False
+            if self._turns is not None:
+                fcntl.flock(self._turns, fcntl.LOCK_UN)
+
+    def is_ours_alone(self) -> bool:
+        """Whether no other process holds this ledger. Within our turn nobody can begin to use it.
+
+        Raises:
+            LedgerError: another process has taken it for itself in the meantime.
+        """
+        if not self._shared:
+            return True
+        descriptor = self._open_descriptor()
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            # The system may drop the lock that it could not change.
+            self._hold(fcntl.LOCK_SH)
+        return True
+
+    def _hold(self, kind: int) -> None:
+        descriptor = self._open_descriptor()
         for tries_left in reversed(range(_NUM_LOCK_TRIES)):
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not tries_left:
                     raise LedgerError(
@@ -102,9 +143,39 @@ class Ledger:
             else:
                 return
 
+    def _await_turn(self, turns: int) -> None:
+        assert not self._has_turn, "a turn within a turn would wait for itself"
+        deadline_s = time.monotonic() + _TURN_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(turns, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline_s:
+                    raise LedgerError(
+                        f"{self.path}: another process has kept its turn to write for "
+                        f"{_TURN_TIMEOUT_S:g} s; is it stopped?"
+                    ) from None
+                time.sleep(_LOCK_PAUSE_S)
+            else:
+                return
+
+    def _read_new(self) -> Sequence[RolloutRecord]:
+        """Read from where we were to the end, and cut off a line that its writer left torn."""
+        descriptor = self._open_descriptor()
+        content = _read_from(descriptor, self._size)
+        whole = content[: content.rfind(b"\n") + 1]
+        records = _parse(whole, self.path, self._records)
+        if len(whole) < len(content):
+            os.ftruncate(descriptor, self._size + len(whole))
+            os.fsync(descriptor)
+        self._size += len(whole)
+        for record in records:
+            self._note(record)
+        return records
+
     @property
     def records(self) -> Sequence[RolloutRecord]:
-        """All records so far, in the order of writing."""
+        """All records, in the order of writing: those of others as of our last turn."""
         return tuple(self._records)
 
     def finished_keys(self) -> frozenset[RolloutKey]:
@@ -116,14 +187,14 @@ class Ledger:
         return self._attempts.get(key, 0) + 1
 
     def append(self, record: RolloutRecord) -> None:
-        """Write one record and wait until it is on the disk.
+        """Write one record and wait until it is on the disk; of a shared ledger, within a turn.
 
         Raises:
             LedgerError: the key has a counted record already, or the ledger is not open.
             OSError: the disk is full or broken; the ledger then ends with its last whole record.
         """
-        if self._descriptor is None:
-            raise LedgerError(f"{self.path}: not open; use it in a with statement")
+        descriptor = self._open_descriptor()
+        assert self._has_turn or not self._shared, "a shared ledger is appended to within a turn"
         finished = self._finished.get(record.key)
         if record.outcome.counts and finished is not None:
             raise LedgerError(
@@ -132,23 +203,28 @@ class Ledger:
             )
         line = record.to_json().encode("ascii") + b"\n"
         try:
-            written = os.write(self._descriptor, line)
+            written = os.write(descriptor, line)
             if written != len(line):
                 raise OSError(errno.ENOSPC, "no room for a whole record", str(self.path))
-            os.fsync(self._descriptor)
+            os.fsync(descriptor)
         except OSError:
             # Readers ignore a torn tail anyway; cutting it keeps a later append from joining it.
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
+                os.ftruncate(descriptor, self._size)
             raise
         self._size += len(line)
+        self._note(record)
+
+    def _note(self, record: RolloutRecord) -> None:
         self._records.append(record)
-        self._note_attempt(record)
+        self._attempts[record.key] = max(self._attempts.get(record.key, 0), record.attempt)
         if record.outcome.counts:
             self._finished[record.key] = record
 
-    def _note_attempt(self, record: RolloutRecord) -> None:
-        self._attempts[record.key] = max(self._attempts.get(record.key, 0), record.attempt)
+    def _open_descriptor(self) -> int:
+        if self._descriptor is None:
+            raise LedgerError(f"{self.path}: not open; use it in a with statement")
+        return self._descriptor
 
 
 def read_ledger(path: Path | str) -> list[RolloutRecord]:
@@ -171,12 +247,27 @@ def is_being_written(path: Path | str) -> bool:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # Shared, so that several may ask at once; given back at once, for who comes to write.
+        # Given back at once, for who comes to write. Two that ask in the same microseconds see
+        # each other, and take that for a writer until they look again.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        # NFS locks for writing only what is open for writing, and of us it is not.
+        if error.errno != errno.EBADF:
+            raise
+        return _is_held_by_one(descriptor)
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_held_by_one(descriptor: int) -> bool:
+    """Whether a process holds the ledger that does not share it."""
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)
     return False
 
 
@@ -236,18 +327,25 @@ def read_design(path: Path | str) -> EvaluationDesign:
         raise LedgerError(f"{path}: {error}") from None
 
 
-def _read_all(descriptor: int) -> bytes:
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+
+def _read_from(descriptor: int, offset: int) -> bytes:
     blocks = []
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    while block := os.read(descriptor, 1 << 20):
+    while block := os.pread(descriptor, 1 << 20, offset):
         blocks.append(block)
+        offset += len(block)
     return b"".join(blocks)
 
 
-def _parse(content: bytes, path: Path) -> list[RolloutRecord]:
+def _parse(content: bytes, path: Path, before: Sequence[RolloutRecord] = ()) -> list[RolloutRecord]:
+    """The records of whole lines, which follow those that were read `before`."""
     records: list[RolloutRecord] = []
-    counted_on_line: dict[RolloutKey, int] = {}
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+    counted_on_line = {
+        record.key: number for number, record in enumerate(before, start=1) if record.outcome.counts
+    }
+    for number, line in enumerate(content.split(b"\n")[:-1], start=len(before) + 1):
         try:
             record = RolloutRecord.from_json(line)
         except FormatError as error:

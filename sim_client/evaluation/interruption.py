@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import signal
 import socket
 import threading
@@ -40,6 +41,10 @@ class Interruption:
             signal.signal(number, handler)
         self.readable.close()
         self._writer.close()
+
+    def wait(self, timeout_s: float) -> None:
+        """Until the interruption, but no longer than that."""
+        select.select([self.readable], [], [], timeout_s)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True

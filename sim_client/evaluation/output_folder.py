@@ -2,6 +2,7 @@
 
 evaluation.json                          what the evaluation set out to do
 ledger.jsonl                             one line an attempt; the only source of truth
+.claims/<Task>-<index>                   locked by the process that runs the episode
 <Task>/rollouts/<timestamp>/results.json the same for LBM Eval's and VLA Foundry's tools
 <Task>/rollouts/<timestamp>/<task>/demonstration_<index>/
                                          an episode's own files, where those tools look for them
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sim_client.evaluation.claims import Claims
 from sim_client.evaluation.config import evaluation_seed
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
 from sim_client.evaluation.errors import UsageError
@@ -68,7 +70,11 @@ def episode_folder(results_folder: Path, key: RolloutKey) -> Path:
 
 
 class OutputFolder:
-    """An evaluation's folder, open for writing by one process at a time."""
+    """An evaluation's folder, open for writing: by one process, or by several that share it.
+
+    Those that share it, each with workers of its own, in containers or not, run every episode
+    once between them: `claim` it, then `record` what became of it.
+    """
 
     def __init__(
         self,
@@ -77,22 +83,25 @@ class OutputFolder:
         *,
         budget_is_given: bool,
         num_workers: int,
+        shared: bool = False,
     ) -> None:
         """budget_is_given: whether the design's max_sample_size was asked for explicitly; if not,
-        an earlier run's stands."""
+        an earlier run's stands. shared: whether other processes may work on it, too."""
         self.path = root / folder_name(design.policy)
         self.design = design
         self._root = root
         self._budget_is_given = budget_is_given
         self._num_workers = num_workers
-        self._ledger = Ledger(self.path / LEDGER_FILE_NAME)
+        self._ledger = Ledger(self.path / LEDGER_FILE_NAME, shared=shared)
+        self._claims = Claims(self.path)
+        self._news: list[RolloutRecord] = []
         self._timestamp = ""
 
     def __enter__(self) -> Self:
-        """Lock the folder, and begin or resume the evaluation in it.
+        """Lock the folder, and begin, join or resume the evaluation in it.
 
         Raises:
-            UsageError: another evaluation is there, running or of another design; says which.
+            UsageError: another evaluation is there, of another design or not shared; says which.
             OSError: the folder can't be written to.
         """
         self.path.mkdir(parents=True, exist_ok=True)
@@ -101,13 +110,14 @@ class OutputFolder:
         except LedgerError as error:
             raise UsageError(str(error)) from error
         try:
-            self.design = self._agreed_design()
-            self._timestamp = self._earlier_timestamp() or datetime.now(UTC).strftime(
-                _TIMESTAMP_FORMAT
-            )
-            for task in self.design.tasks:
-                self._results_folder(task).mkdir(parents=True, exist_ok=True)
-                self.write_results(task)
+            with self._ledger.turn():
+                self.design = self._agreed_design()
+                self._timestamp = self._earlier_timestamp() or datetime.now(UTC).strftime(
+                    _TIMESTAMP_FORMAT
+                )
+                for task in self.design.tasks:
+                    self._results_folder(task).mkdir(parents=True, exist_ok=True)
+                    self.write_results(task)
         except BaseException:
             self._ledger.__exit__(None, None, None)
             raise
@@ -119,11 +129,44 @@ class OutputFolder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._claims.give_all_back()
         self._ledger.__exit__(kind, error, traceback)
 
     @property
     def records(self) -> Sequence[RolloutRecord]:
         return self._ledger.records
+
+    def news(self) -> list[RolloutRecord]:
+        """What other processes have recorded since we were last asked."""
+        with self._ledger.turn() as news:
+            news = [*self._news, *news]
+        self._news = []
+        return news
+
+    def claim(self, key: RolloutKey) -> bool:
+        """Whether to run the episode now: it has no verdict, and no other process runs it.
+
+        Ours until its attempt is recorded, or this process ends.
+        """
+        if not self._claims.take(key):
+            return False
+        # Whoever had it before us may have recorded its verdict just now.
+        self._read_news()
+        if key in self._ledger.finished_keys():
+            self._claims.give_back(key, for_good=True)
+            return False
+        return True
+
+    def is_finished(self, key: RolloutKey) -> bool:
+        """Whether it has a verdict, as far as we have heard."""
+        return key in self._ledger.finished_keys()
+
+    def key(self, request: EpisodeRequest) -> RolloutKey:
+        return RolloutKey(self.design.policy, request.task, request.scenario_index)
+
+    def _read_news(self) -> None:
+        with self._ledger.turn() as news:
+            self._news += news
 
     def unfinished(self) -> list[RolloutKey]:
         """The episodes of the design that have no verdict yet, in order."""
@@ -134,28 +177,31 @@ class OutputFolder:
 
     def record(self, request: EpisodeRequest, report: EpisodeReport) -> RolloutRecord:
         """Put one attempt on the disk: in the ledger, then in its task's results.json."""
-        key = RolloutKey(self.design.policy, request.task, request.scenario_index)
-        record = RolloutRecord(
-            policy=key.policy,
-            task=key.task,
-            scenario_index=key.scenario_index,
-            seed=request.seed,
-            outcome=report.outcome,
-            duration_s=report.duration_s,
-            num_control_steps=report.num_control_steps,
-            message=report.message,
-            attempt=self._ledger.next_attempt(key),
-            started_at=report.started_at,
-            wall_s=report.wall_s,
-            detail=report.detail,
-            progress=report.progress,
-            instruction=report.instruction,
-            first_inference_s=report.first_inference_s,
-            policy_latency=report.policy_latency,
-            state_digest=report.state_digest,
-        )
-        self._ledger.append(record)
-        self.write_results(request.task)
+        key = self.key(request)
+        with self._ledger.turn() as news:
+            self._news += news
+            record = RolloutRecord(
+                policy=key.policy,
+                task=key.task,
+                scenario_index=key.scenario_index,
+                seed=request.seed,
+                outcome=report.outcome,
+                duration_s=report.duration_s,
+                num_control_steps=report.num_control_steps,
+                message=report.message,
+                attempt=self._ledger.next_attempt(key),
+                started_at=report.started_at,
+                wall_s=report.wall_s,
+                detail=report.detail,
+                progress=report.progress,
+                instruction=report.instruction,
+                first_inference_s=report.first_inference_s,
+                policy_latency=report.policy_latency,
+                state_digest=report.state_digest,
+            )
+            self._ledger.append(record)
+            self.write_results(request.task)
+        self._claims.give_back(key, for_good=record.outcome.counts)
         return record
 
     def write_results(self, task: str) -> None:
@@ -222,6 +268,12 @@ class OutputFolder:
         if wanted.num_episodes > begun.num_episodes:
             as_begun = replace(wanted, num_episodes=begun.num_episodes)
             if as_begun == begun:
+                if not self._ledger.is_ours_alone():
+                    raise UsageError(
+                        f"{self.path}: another process runs the {begun.num_episodes} episodes a "
+                        f"task that it was begun with; wait for it, then go on to "
+                        f"{wanted.num_episodes}"
+                    )
                 write_design(path, wanted)
                 return wanted
         raise UsageError(

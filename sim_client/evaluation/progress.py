@@ -31,6 +31,14 @@ class Progress(ProgressBar):
             what = f"{record.task} episode {record.scenario_index}"
             self.say(told_of_error(what, record.message, will_retry=will_retry))
             return
+        self._advance(record)
+
+    def note_of_another_process(self, record: RolloutRecord) -> None:
+        """Count what another process has recorded; of its errors that one tells."""
+        if record.outcome.counts:
+            self._advance(record)
+
+    def _advance(self, record: RolloutRecord) -> None:
         self._count(record)
         done = sum(self._decided.values())
         is_told = done == self._total or done % max(1, self._total // _NUM_PLAIN_LINES) == 0

@@ -76,6 +76,7 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
         plan.design,
         budget_is_given=config.max_sample_size is not None,
         num_workers=config.workers,
+        shared=True,
     )
     with folder:
         unfinished = folder.unfinished()

@@ -9,6 +9,7 @@ import pytest
 from step_analysis.ledger import (
     Ledger,
     LedgerError,
+    is_being_written,
     latest_outcomes,
     merge_ledgers,
     read_design,
@@ -126,6 +127,57 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(path):
     assert (output, errors, holder.returncode) == ("0\n1\n", "", 0)
     with Ledger(path) as ledger:
         assert len(ledger.records) == 2
+
+
+def test_several_writers_who_share_it_hear_of_each_other_and_append_in_turn(path, make_record):
+    with Ledger(path, shared=True) as first, Ledger(path, shared=True) as second:
+        with first.turn():
+            assert not first.is_ours_alone()
+            first.append(make_record(scenario_index=0, outcome=Outcome.ERROR))
+        with second.turn() as news:
+            assert [record.scenario_index for record in news] == [0]
+            assert second.next_attempt(make_record(scenario_index=0).key) == 2
+            second.append(make_record(scenario_index=0, attempt=2))
+        with first.turn() as news:
+            assert [record.attempt for record in news] == [2]
+            with pytest.raises(LedgerError, match="exactly once"):
+                first.append(make_record(scenario_index=0, outcome=Outcome.FAILURE))
+        with second.turn() as news:
+            assert not news
+        assert first.records == second.records == tuple(read_ledger(path))
+    with Ledger(path, shared=True) as ledger, ledger.turn():
+        assert ledger.is_ours_alone()
+        assert len(ledger.records) == 2
+
+
+def test_who_shares_it_and_who_does_not_keep_each_other_out(path):
+    with (
+        Ledger(path, shared=True),
+        pytest.raises(LedgerError, match="another process is writing this ledger"),
+        Ledger(path),
+    ):
+        pass
+    with (
+        Ledger(path),
+        pytest.raises(LedgerError, match="another process is writing this ledger"),
+        Ledger(path, shared=True),
+    ):
+        pass
+    with Ledger(path, shared=True), Ledger(path, shared=True):
+        assert is_being_written(path)
+    assert not is_being_written(path)
+
+
+def test_a_line_that_a_killed_sharer_left_torn_is_cut_off_at_the_next_turn(path, make_record):
+    with Ledger(path, shared=True) as ledger:
+        with ledger.turn():
+            ledger.append(make_record(scenario_index=0))
+        with path.open("ab") as dead_sharer:
+            dead_sharer.write(make_record(scenario_index=1).to_json().encode()[:40])
+        with ledger.turn() as news:
+            assert not news
+            ledger.append(make_record(scenario_index=2))
+    assert [record.scenario_index for record in read_ledger(path)] == [0, 2]
 
 
 def test_no_acknowledged_record_is_lost_when_the_writer_is_killed(path):

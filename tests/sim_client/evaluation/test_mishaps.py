@@ -295,7 +295,7 @@ def test_ctrl_c_leaves_everything_consistent(
     assert [key.scenario_index for key in results.pending] == [2, 3]
 
 
-def test_two_evaluations_cannot_share_a_folder(
+def test_two_processes_share_the_episodes_of_one_folder(
     served: Any,
     start_evaluation: Any,
     evaluate: Any,
@@ -304,12 +304,73 @@ def test_two_evaluations_cannot_share_a_folder(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     gate = make_gate(0)
-    served.before_step = gate
-    process = start_evaluation("0:1", workers=1)
+
+    def before_step(step: Any) -> None:
+        # Held until everything else is done, which the other process alone can do.
+        if step.scenario_index == 3:
+            gate.open()
+        gate(step)
+
+    served.before_step = before_step
+    process = start_evaluation("0:4", workers=1)
     gate.wait_until_reached()
-    assert evaluate("0:1", time_limit_s=None) == 2
-    assert "another process is writing this ledger" in capsys.readouterr().err
-    gate.open()
+    assert evaluate("0:4", time_limit_s=None, latency_ms=100.0) == 2
+    assert "holds another evaluation" in capsys.readouterr().err
+    assert evaluate("0:4", time_limit_s=None) == 0
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert verdicts(rollouts) == {0: 1}
+    assert sorted(served.reset_indices) == [0, 1, 2, 3]
+    assert verdicts(rollouts) == dict.fromkeys(range(4), 1)
+    (results,) = read_results_tree(rollouts)
+    assert [record.scenario_index for record in results.records] == [0, 1, 2, 3]
+    assert not list((rollouts / "hold" / ".claims").iterdir())
+
+
+def test_what_a_killed_process_ran_another_one_runs_again_with_the_same_seed(
+    served: Any, start_evaluation: Any, evaluate: Any, make_gate: Any, rollouts: Path
+) -> None:
+    gate = make_gate(0)
+    victims: list[Process] = []
+
+    def before_step(step: Any) -> None:
+        if (step.scenario_index, step.number) == (2, 1):
+            victims.pop().kill()
+            gate.open()
+        gate(step)
+
+    served.before_step = before_step
+    victims.append(start_evaluation("0:3", workers=1))
+    gate.wait_until_reached()
+    assert evaluate("0:3", time_limit_s=None) == 0
+    assert sorted(served.reset_indices) == [0, 0, 1, 2]
+    # A process that is gone has recorded nothing: that is no error of the episode's.
+    assert [record.attempt for record in ledger_of(rollouts)] == [1, 1, 1]
+    assert verdicts(rollouts) == {0: 1, 1: 1, 2: 1}
+    assert {record.seed - record.scenario_index for record in ledger_of(rollouts)} == {100_000_100}
+
+
+@pytest.mark.slow
+def test_attempts_of_all_processes_count_together(
+    served: Any,
+    start_evaluation: Any,
+    evaluate: Any,
+    make_gate: Any,
+    script: Script,
+    rollouts: Path,
+) -> None:
+    script({0: "always raise"})
+    gate = make_gate(0)
+
+    def before_step(step: Any) -> None:
+        if step.scenario_index == 1:
+            gate.open()
+        gate(step)
+
+    served.before_step = before_step
+    process = start_evaluation("0:2", workers=1)
+    gate.wait_until_reached()
+    assert evaluate("0:2", time_limit_s=None) == 1
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    errors = [record for record in ledger_of(rollouts) if record.outcome is Outcome.ERROR]
+    assert [record.attempt for record in errors] == [1, 2, 3]
