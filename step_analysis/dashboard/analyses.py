@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from step_analysis.comparison import Comparison, compare, count_outcomes
 from step_analysis.dashboard.query import Query
 from step_analysis.dashboard.snapshot import Snapshot
+from step_analysis.dashboard.study_verdicts import foreign, study_verdicts
 from step_analysis.doctor.examination import examine
 from step_analysis.findings import Finding, most_severe_first
 from step_analysis.loading import PolicyRollouts
 from step_analysis.report.content import ReportContent, build_content
+from step_analysis.strict_json import FormatError
 
 _NUM_KEPT = 64
 _PATIENCE_S = 0.25
@@ -61,7 +63,7 @@ class Analyses:
         with self._lock:
             future = self._known.get(key)
             if future is None:
-                future = self._executor.submit(self._tested, policies, snapshot, query)
+                future = self._executor.submit(self._tested, policies, snapshot, query, condition)
                 future.add_done_callback(lambda _: self._on_done())
                 self._known[key] = future
                 self._forget(older_than=snapshot.version)
@@ -111,8 +113,25 @@ class Analyses:
                 del self._known[key]
 
     def _tested(
-        self, policies: tuple[PolicyRollouts, ...], snapshot: Snapshot, query: Query
+        self,
+        policies: tuple[PolicyRollouts, ...],
+        snapshot: Snapshot,
+        query: Query,
+        condition: str,
     ) -> Analysis:
+        findings = [*snapshot.faults, *examine(policies, left_out=snapshot.left_out)]
+        if snapshot.study_design is not None and query.leaves_the_tests:
+            try:
+                comparison, content = study_verdicts(
+                    snapshot.study_design,
+                    snapshot.conditions[condition],
+                    policies,
+                    query,
+                    most_severe_first(findings),
+                )
+                return Analysis(comparison=comparison, content=content, has_verdicts=True)
+            except FormatError as error:
+                findings.append(foreign(snapshot.root, error))
         comparison = compare(
             policies,
             query.alpha,
@@ -120,7 +139,6 @@ class Analyses:
             sides=query.sides,
             correction=query.correction,
         )
-        findings = [*snapshot.faults, *examine(policies, left_out=snapshot.left_out)]
         content = _content(comparison, query, findings)
         return Analysis(comparison=comparison, content=content, has_verdicts=True)
 

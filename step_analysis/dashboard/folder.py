@@ -8,7 +8,12 @@ from pathlib import Path
 
 from step_analysis.dashboard.snapshot import NOMINAL, Snapshot, condition_of
 from step_analysis.findings import Finding, Severity
-from step_analysis.ledger import DESIGN_FILE_NAME, LedgerError, is_being_written
+from step_analysis.ledger import (
+    DESIGN_FILE_NAME,
+    STUDY_FILE_NAME,
+    LedgerError,
+    is_being_written,
+)
 from step_analysis.ledger_follower import LedgerFollower
 from step_analysis.loading import gather
 from step_analysis.reading.discovery import Discovery, LeftOut
@@ -17,6 +22,8 @@ from step_analysis.reading.ledger_file import ledger_sources
 from step_analysis.reading.rename import RENAME_FILE_NAME, Renaming, read_renaming
 from step_analysis.reading.source import PolicySource, SourceFormat
 from step_analysis.rollouts import Outcome, RolloutRecord
+from step_analysis.study.design import StudyDesign
+from step_analysis.study.folder import read_study_design
 
 _PUBLISH_EVERY_S = 1.0
 """During a long first reading, what is there so far is shown as often."""
@@ -68,6 +75,7 @@ class ResultsFolder:
             renaming = self._read_renaming()
         except (LedgerError, OSError) as error:
             faults.append(_fault(self.root / RENAME_FILE_NAME, str(error)))
+        study_design = self._read_study(faults)
         files: list[tuple[Path, SourceFormat]]
         try:
             files = discovery.files_below(self.root)
@@ -85,9 +93,9 @@ class ResultsFolder:
         for number, (path, source_format) in enumerate(files, start=1):
             self._read(path, source_format, discovery, results)
             if time.monotonic() - shown_at > _PUBLISH_EVERY_S and number < len(files):
-                self._publish(discovery.left_out, faults, len(files), number)
+                self._publish(discovery.left_out, faults, study_design, len(files), number)
                 shown_at = time.monotonic()
-        self._publish(discovery.left_out, faults, len(files), len(files))
+        self._publish(discovery.left_out, faults, study_design, len(files), len(files))
 
     def _read_renaming(self) -> Renaming:
         stamp = _stamp(self.root / RENAME_FILE_NAME)
@@ -121,8 +129,23 @@ class ResultsFolder:
         except (LedgerError, OSError, RecursionError) as error:
             known.sources, known.fault = (), str(error)
 
+    def _read_study(self, faults: list[Finding]) -> StudyDesign | None:
+        path = self.root / STUDY_FILE_NAME
+        if not path.is_file():
+            return None
+        try:
+            return read_study_design(path)
+        except (LedgerError, OSError) as error:
+            faults.append(_fault(path, str(error)))
+            return None
+
     def _publish(
-        self, left_out: Iterable[LeftOut], faults: Iterable[Finding], num_files: int, num_read: int
+        self,
+        left_out: Iterable[LeftOut],
+        faults: Iterable[Finding],
+        study_design: StudyDesign | None,
+        num_files: int,
+        num_read: int,
     ) -> None:
         read = {p: known for p, known in self._known.items() if known.stamps}
         left_out = tuple(left_out)
@@ -132,7 +155,7 @@ class ResultsFolder:
             *((path, known.stamps, known.is_written) for path, known in sorted(read.items())),
             (*all_faults,),
             left_out,
-            (num_files, num_read),
+            (study_design, num_files, num_read),
         )
         if shown == self._shown:
             return
@@ -145,6 +168,7 @@ class ResultsFolder:
                 [known for _, known in sorted(read.items())],
                 faults=tuple(all_faults),
                 left_out=left_out,
+                study_design=study_design,
                 num_files=num_files,
                 num_read=num_read,
             )
@@ -158,6 +182,7 @@ def _snapshot(
     *,
     faults: tuple[Finding, ...],
     left_out: tuple[LeftOut, ...],
+    study_design: StudyDesign | None,
     num_files: int,
     num_read: int,
 ) -> Snapshot:
@@ -184,6 +209,7 @@ def _snapshot(
         running=frozenset(running),
         faults=faults,
         left_out=left_out,
+        study_design=study_design,
         num_files=num_files,
         num_files_read=num_read,
         is_complete=num_read == num_files,

@@ -10,10 +10,10 @@ from step_analysis.dashboard.query import Query
 from step_analysis.dashboard.snapshot import Snapshot
 from step_analysis.dashboard.views import VIEWS
 from step_analysis.dashboard.views.material import Material, select
-from step_analysis.ledger import STUDY_FILE_NAME
 from step_analysis.methods import Method, Sides
 from step_analysis.report.page import script_safe
 from step_analysis.report.palette import policy_role
+from step_analysis.study.wording import TEST_NAMES
 
 EVENTS_PATH = "/events"
 
@@ -190,10 +190,17 @@ def _notices(material: Material) -> str:
     missing += [name for name in query.task if name not in tasks]
     if missing and snapshot.is_complete:
         notices.append(f"Not in this folder: {', '.join(missing)}.")
-    if (snapshot.root / STUDY_FILE_NAME).is_file():
+    design = snapshot.study_design
+    if design is not None and query.leaves_the_tests:
         notices.append(
-            "This folder is a study, whose test and alpha were locked beforehand: step-analysis "
-            "report tells the verdict. What is tested here is this page's own choice."
+            f"This folder is a study: the verdicts are its own, by {TEST_NAMES[design.test]}, with "
+            f"alpha {design.alpha:g} and the budget of {design.max_episodes} episodes that were "
+            "locked beforehand. Rollouts beyond a decision are in no rate."
+        )
+    elif design is not None:
+        notices.append(
+            "This folder is a study, whose test and alpha were locked beforehand. What is tested "
+            "here is this page's own choice; without it the study's verdicts are shown."
         )
     if snapshot.faults:
         files = "1 file" if len(snapshot.faults) == 1 else f"{len(snapshot.faults)} files"

@@ -14,6 +14,7 @@ from step_analysis.strict_json import shown
 MAX_NAMES = 200
 _MAX_LENGTH = 400
 _MAX_PAGE = 100_000
+_OF_TESTS = ("alpha", "method", "sides", "correction")
 SHOWN_EPISODES = ("failures", "only-first-fails", "only-second-fails", "both-fail", "all")
 
 
@@ -44,6 +45,11 @@ class Query:
     episodes: str = "failures"
     """Which episodes a gallery shows."""
     page: int = 1
+
+    @property
+    def leaves_the_tests(self) -> bool:
+        """Whether it asks for no test of its own: the verdicts of a study are then its own."""
+        return all(getattr(self, name) == getattr(Query(), name) for name in _OF_TESTS)
 
     @classmethod
     def parse(cls, pairs: Iterable[tuple[str, str]]) -> Self:

@@ -9,6 +9,7 @@ from step_analysis.findings import Finding
 from step_analysis.loading import PolicyRollouts
 from step_analysis.reading.discovery import LeftOut
 from step_analysis.rollouts import EvaluationDesign, RolloutRecord
+from step_analysis.study.design import StudyDesign
 
 NOMINAL = "nominal"
 """The condition of rollouts without a distribution shift and without added latency."""
@@ -29,6 +30,8 @@ class Snapshot:
     faults: tuple[Finding, ...] = ()
     """Files that can't be read."""
     left_out: tuple[LeftOut, ...] = ()
+    study_design: StudyDesign | None = None
+    """What was locked beforehand, where the folder is a study's."""
     num_files: int = 0
     num_files_read: int = 0
     is_complete: bool = False

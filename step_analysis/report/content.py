@@ -166,7 +166,9 @@ class ReportContent:
         for panel in self.task_panels:
             for row in panel.rates:
                 rates[row.policy].append(row.rate or 0.0)
-        return tuple(sorted(rates, key=lambda name: (-sum(rates[name]) / len(rates[name]), name)))
+        # A study that has just begun has policies without an episode that counts.
+        means = {name: sum(own) / max(len(own), 1) for name, own in rates.items()}
+        return tuple(sorted(means, key=lambda name: (-means[name], name)))
 
 
 def build_content(

@@ -30,7 +30,7 @@ def study_report(
         OSError: a file can't be read.
     """
     study = read_study(path)
-    comparison = study_comparison(study, rollouts)
+    comparison = study_comparison(study, rollouts.policies)
     content = study_content(
         study,
         comparison,

@@ -17,7 +17,7 @@ coin that favours arm 0 only lowers it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.special import gammaln, xlog1py, xlogy
@@ -93,11 +93,22 @@ class SequentialMcNemarTest:
     def leads_to_stop(
         self, arm0: Sequence[int] | np.ndarray, arm1: Sequence[int] | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
+        """See `PairwiseTest`; where the discordant pairs are fewer than the lead that they need,
+        the one that decides if all are for one arm, as many as it takes."""
         outcomes0, outcomes1 = outcome_arrays(arm0, arm1, self.n_max)
         needed = self._stop_lead(outcomes0, outcomes1)
-        m = np.cumsum(outcomes0 != outcomes1)
-        lead = np.where(needed <= m, needed.astype(float), np.nan)
+        t, m = np.arange(1, len(needed) + 1), np.cumsum(outcomes0 != outcomes1)
+        alone = self._stop_alone[t]
+        lead = np.where((alone > m) & (alone <= t), alone.astype(float), np.nan)
+        lead = np.where(needed <= m, needed, lead)
         return lead, lead
+
+    @cached_property
+    def _stop_alone(self) -> np.ndarray:
+        """For each t the fewest discordant pairs that decide where all are for one arm."""
+        pairs = np.arange(self.n_max + 1)
+        stops = self.boundary.stop_lead <= pairs
+        return np.where(stops.any(axis=1), stops.argmax(axis=1), self.n_max + 1)
 
     def _stop_lead(self, outcomes0: np.ndarray, outcomes1: np.ndarray) -> np.ndarray:
         m = np.add.accumulate(outcomes0 ^ outcomes1)

@@ -12,7 +12,7 @@ import numpy as np
 from step_analysis.compact_letters import compact_letters
 from step_analysis.comparison import Comparison, PairResult, Panel, count_of
 from step_analysis.intervals import Interval
-from step_analysis.loading import PolicyRollouts, Rollouts
+from step_analysis.loading import PolicyRollouts
 from step_analysis.rollouts import RolloutRecord
 from step_analysis.sequential.confidence_sequence import (
     ConfidenceSequence,
@@ -56,10 +56,14 @@ def cut_off(study: Study, policies: Sequence[PolicyRollouts]) -> tuple[PolicyRol
     return tuple(kept)
 
 
-def study_comparison(study: Study, rollouts: Rollouts) -> Comparison:
-    """The study's own verdicts on its own tests, in the form of a comparison."""
+def study_comparison(study: Study, policies: Sequence[PolicyRollouts]) -> Comparison:
+    """The study's own verdicts on its own tests, in the form of a comparison.
+
+    Args:
+        policies: those of the study that are shown, with their rollouts.
+    """
     design = study.design
-    policies = cut_off(study, rollouts.policies)
+    policies = cut_off(study, policies)
     panels = [_panel(study, policies, (task,)) for task in design.tasks]
     has_overall = len(design.tasks) > 1 and design.tasks in design.panels
     aggregate = _panel(study, policies, design.tasks) if has_overall else None

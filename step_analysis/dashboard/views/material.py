@@ -41,7 +41,9 @@ class Material:
     def by_rate(self) -> tuple[PolicyRollouts, ...]:
         """The policies, the best first."""
         place = {name: n for n, name in enumerate(self.known.content.policies_by_rate)}
-        return tuple(sorted(self.policies, key=lambda policy: place[policy.policy]))
+        # A study that has just begun has nothing yet that a verdict of some policy rests on.
+        last = len(place)
+        return tuple(sorted(self.policies, key=lambda policy: place.get(policy.policy, last)))
 
     def pair(self) -> tuple[PolicyRollouts, PolicyRollouts | None]:
         """The two policies that the address names, or the best and the next; one if there is

@@ -175,6 +175,12 @@ def write_evaluation() -> WriteEvaluation:
 
 
 @pytest.fixture(scope="session")
+def example_study() -> Path:
+    """The folder of a study that was really run."""
+    return Path(__file__).parents[3] / "docs" / "examples" / "early_late"
+
+
+@pytest.fixture(scope="session")
 def write_policies() -> WritePolicies:
     """write_policies(root, 3): evaluations of policies that differ, on three tasks."""
     return _write_policies

@@ -1,6 +1,7 @@
 """What the dashboard answers, over HTTP."""
 
 import csv
+import html
 import io
 import json
 import shutil
@@ -42,16 +43,50 @@ def served(root: Path, serve: Any) -> Iterator[Any]:
         yield dashboard
 
 
-def test_a_study_is_told_apart_from_evaluations_that_have_no_locked_design(
-    tmp_path: Path, write_evaluation: Callable[..., Path], serve: Any
+def test_a_study_shows_its_own_verdicts_by_its_locked_design(
+    serve: Any, example_study: Path
 ) -> None:
-    write_evaluation(tmp_path / "a", "a", {"PickCup": "11"})
-    for is_study in (False, True):
-        if is_study:
-            (tmp_path / "study.json").write_text("{}")
-        with serve(tmp_path) as dashboard:
-            told = "step-analysis report tells the verdict" in dashboard.get("/overview").text
-        assert told == is_study
+    with serve(example_study) as dashboard:
+        dashboard.wait(dashboard.has_verdicts)
+        page = dashboard.get("/overview").text
+        assert "the verdicts are its own, by the sequential McNemar test" in page
+        assert "final is better than step_000150 on PickAndPlaceBox (13 against 3 of 13)" in page
+        # 27 rollouts were run: the 14th of one policy is in no rate.
+        rows = dashboard.get("/data/overview.json").json()["tables"]["rates"]
+        assert [(row["policy"], row["successes"], row["counted"]) for row in rows] == [
+            ("final", 13, 13),
+            ("step_000150", 3, 13),
+        ]
+        for view in VIEWS:
+            assert dashboard.get(f"/{view}").status == 200
+        other = "/overview?alpha=0.1"
+        assert "this page's own choice" in html.unescape(dashboard.get(other).text)
+
+
+def test_a_study_that_has_just_begun_or_is_not_its_own_is_shown_all_the_same(
+    serve: Any, example_study: Path, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    shutil.copytree(example_study, begun)
+    ledger = begun / "final" / "ledger.jsonl"
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:2]))
+    (begun / "step_000150" / "ledger.jsonl").unlink()
+    foreign = tmp_path / "foreign"
+    shutil.copytree(example_study, foreign)
+    design = json.loads((foreign / "study.json").read_text())
+    (foreign / "study.json").write_text(json.dumps(design | {"first_seed": 7}))
+    broken = tmp_path / "broken"
+    shutil.copytree(example_study, broken)
+    (broken / "study.json").write_text("{}")
+    for root, told in (
+        (begun, "the verdicts are its own"),
+        (foreign, "every policy of this study meets seed"),
+        (broken, "1 file can't be read"),
+    ):
+        with serve(root) as dashboard:
+            dashboard.wait(dashboard.has_verdicts)
+            assert told in html.unescape(dashboard.get("/overview").text)
+            assert {dashboard.get(f"/{view}").status for view in VIEWS} == {200}
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -121,6 +121,28 @@ def test_a_verdict_stands_whatever_comes_after_and_the_leads_show_it(pairs):
         assert test.run(x[: verdict.time], y[: verdict.time]) == verdict
 
 
+def test_the_lead_that_decides_is_told_before_as_many_pairs_differ():
+    """A study that was decided after 13 episodes, each difference for one arm."""
+    test = SequentialMcNemarTest(200, 0.025)
+    x = np.array([0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0])
+    y = np.ones(13, int)
+    for_arm1, for_arm0 = test.leads_to_stop(x, y)
+    assert test.run(x, y).decision == 1
+    told = np.isfinite(for_arm1)
+    assert 2 <= told.sum() < 13
+    lead = np.cumsum(y - x)
+    at = np.flatnonzero(told & (lead < for_arm1))
+    assert len(at) >= 1
+    # All pairs that differ for one arm, as many as it takes: the last of them decides.
+    for t in (at + 1).tolist():
+        fewest = int(for_arm1[t - 1])
+        alone = np.r_[np.zeros(t - fewest, int), np.ones(fewest, int)]
+        assert test.run(np.zeros(t, int), alone).decision == 1
+        fewer = np.r_[np.zeros(t - fewest + 1, int), np.ones(fewest - 1, int)]
+        assert test.run(np.zeros(t, int), fewer).decision == 0
+    assert (for_arm0[told] == for_arm1[told]).all()
+
+
 def test_impossible_probabilities_are_refused():
     with pytest.raises(ValueError, match="add up to at most 1"):
         paired_characteristics(paired_boundary(5, 0.05), 0.6, 0.6)

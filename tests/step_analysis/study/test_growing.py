@@ -85,7 +85,7 @@ def test_a_folder_takes_more_policies_and_no_other_change(make_design, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "num_leagues", [30, pytest.param(2000, marks=pytest.mark.slow)], ids=["few", "many"]
+    "num_leagues", [30, pytest.param(1000, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_where_nothing_differs_a_league_is_wrong_at_most_as_often_as_it_says(
     make_design, record_of, num_leagues
