@@ -27,6 +27,7 @@ from policy_server.targets import TargetError, TargetOptions, parse_named_target
 logger = logging.getLogger(__name__)
 
 _OK, _FAILED, _INTERRUPTED = 0, 1, 130
+_STANDARD_INPUT = 0
 
 _BAD_USAGE_ERRORS = (AddressError, InvalidPolicyError, OptionError, SecurityError, TargetError)
 
@@ -102,6 +103,10 @@ class Serve:
     """How the log on standard error is written."""
     drain_s: float = 10.0
     """Seconds that steps under way have to finish after Ctrl-C or SIGTERM."""
+
+    while_input_open: bool = False
+    """End, as by SIGTERM, when standard input ends: for a program that starts this one through a
+    pipe, and may be killed."""
 
     def run(self) -> int:
         """Serve until stopped; the exit code."""
@@ -199,6 +204,8 @@ async def _serve_started(
     verb: Serve, server: PolicyServer, builds: dict[str | None, Callable[[], Policy]]
 ) -> tuple[int, bool]:
     signals = _Signals()
+    if verb.while_input_open:
+        signals.obey_end_of_input()
     loading = asyncio.create_task(server.load(builds))
     stop = asyncio.create_task(signals.wait())
     await asyncio.wait([loading, stop], return_when=asyncio.FIRST_COMPLETED)
@@ -284,6 +291,21 @@ class _Signals:
             self._loop.add_signal_handler(number, self._codes.put_nowait, code)
         # Until there is something to load anew, a hangup asks for nothing.
         self.on_hangup(lambda: None)
+
+    def obey_end_of_input(self) -> None:
+        """The end of standard input is like SIGTERM. Raises OptionError where none can be seen."""
+
+        def read() -> None:
+            if not os.read(_STANDARD_INPUT, 4096):
+                self._loop.remove_reader(_STANDARD_INPUT)
+                self._codes.put_nowait(_OK)
+
+        try:
+            self._loop.add_reader(_STANDARD_INPUT, read)
+        except OSError as error:
+            raise OptionError(
+                f"--while-input-open: standard input must be a pipe: {error.strerror}"
+            ) from error
 
     def on_hangup(self, action: Callable[[], None]) -> None:
         self._loop.add_signal_handler(signal.SIGHUP, action)

@@ -44,6 +44,9 @@ class CompareConfig:
     """How the comparisons, over pairs and tasks, share alpha; Benjamini-Hochberg bounds the
     expected share of wrong verdicts instead. With arrival the same study may be asked again with
     more policies: each gets a share of alpha that leaves some for all that may come."""
+    fail_if_worse: bool = False
+    """For a CI: exit with 3 where the policy named last, the new one, is shown to be worse than
+    another in any comparison."""
     names: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[,NAME]")] = ()
     """Names of the policies in the results, in their order; by default the folder's, or the one
     that the server states."""

@@ -34,13 +34,15 @@ def own_server(checkpoints: Sequence[Path], *, options: Sequence[str], log: Path
         EvaluationStoppedError: it ended before it was ready; with its own last words.
     """
     targets = [f"{served_name(place)}={path}" for place, path in enumerate(checkpoints)]
-    command = [_program(), "serve", *targets, "--address", "127.0.0.1:0", *options]
+    command = [_program(), "serve", *targets, "--address", "127.0.0.1:0", "--while-input-open"]
+    command += options
     with log.open("ab") as log_file:
         begin = log_file.tell()
-        # In a session of its own: Ctrl-C is for the comparison, which then ends the server.
+        # In a session of its own: Ctrl-C is for the comparison, which then ends the server. If we
+        # are killed, the other end of its input is closed, and it ends by itself.
         server = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log_file,
             start_new_session=True,
@@ -62,8 +64,9 @@ def own_server(checkpoints: Sequence[Path], *, options: Sequence[str], log: Path
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-        if server.stdout is not None:
-            server.stdout.close()
+        for pipe in (server.stdin, server.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def served_name(place: int) -> str:

@@ -37,7 +37,9 @@ from step_analysis.strict_json import FormatError
 from step_analysis.study.design import StudyDesign, StudyPolicy
 from step_analysis.study.folder import StudyFolder, read_study
 from step_analysis.study.study import Study
-from step_analysis.study.wording import headline, progress_line, verdict_lines
+from step_analysis.study.wording import headline, pair_sentence, progress_line, verdict_lines
+
+WORSE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +58,18 @@ class _Met:
 def run(config: CompareConfig, *, station_factory: str = OUR_STATION) -> int:
     """Compare, tell the user the verdict, and return the process's exit code.
 
-    0: the study is finished. 1: it could not go on. 2: asked for something impossible. 130:
-    interrupted. After 1 and 130 the same command goes on from there.
+    0: the study is finished. 1: it could not go on. 2: asked for something impossible. 3: with
+    `fail_if_worse`, the policy named last is shown to be worse than another. 130: interrupted.
+    After 1 and 130 the same command goes on from there.
     """
     return ended(lambda: _compare(config, station_factory))
 
 
-def ended(work: Callable[[], None]) -> int:
+def ended(work: Callable[[], int]) -> int:
     """Do the work, say why it ended if it did not end well, and return the exit code; see `run`."""
     try:
         with sigterm_like_ctrl_c():
-            work()
+            return work()
     except KeyboardInterrupt:
         _complain("interrupted; the same command goes on from here")
         return INTERRUPTED
@@ -80,13 +83,18 @@ def ended(work: Callable[[], None]) -> int:
     except OSError as error:
         _complain(f"can't write the results: {error}")
         return WORK_FAILED
-    return DONE
 
 
-def _compare(config: CompareConfig, station_factory: str) -> None:
+def _compare(config: CompareConfig, station_factory: str) -> int:
     check_possible(config, station_factory)
     with StudyFolder(config.output) as folder:
-        run_in(folder, config, station_factory)
+        study, names = run_in(folder, config, station_factory)
+    if config.fail_if_worse:
+        for each in study.standing().comparisons:
+            if each.loser == names[-1]:
+                _complain(f"--fail-if-worse: {pair_sentence(study, each)}")
+                return WORSE
+    return DONE
 
 
 def check_possible(config: CompareConfig, station_factory: str) -> None:
@@ -95,8 +103,12 @@ def check_possible(config: CompareConfig, station_factory: str) -> None:
     check_writable(config.output)
 
 
-def run_in(folder: StudyFolder, config: CompareConfig, station_factory: str) -> None:
+def run_in(
+    folder: StudyFolder, config: CompareConfig, station_factory: str
+) -> tuple[Study, tuple[str, ...]]:
     """Run a study, or go on with it, in a folder that is ours, until it is decided.
+
+    Returns it and the names of the policies as the config has them.
 
     A study that may grow keeps the policies that it has and this config does not name: they get no
     more rollouts, and their verdicts stand.
@@ -122,7 +134,9 @@ def run_in(folder: StudyFolder, config: CompareConfig, station_factory: str) -> 
             )
             for each in met
         }
-        _run(config, read_study(config.output), met, folders)
+        study = read_study(config.output)
+        _run(config, study, met, folders)
+    return study, tuple(each.policy.name for each in met)
 
 
 def _run(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sim_client.compare.runner import check_possible, ended, run_in
 from sim_client.evaluation.errors import UsageError
+from sim_client.evaluation.runner import DONE
 from sim_client.evaluation.station import OUR_STATION
 from sim_client.league.arrivals import Arrivals, Checkpoint
 from sim_client.league.config import LeagueConfig
@@ -40,7 +41,7 @@ def run(
     return ended(lambda: _play(config, station_factory, pause))
 
 
-def _play(config: LeagueConfig, station_factory: str, pause: Callable[[float], None]) -> None:
+def _play(config: LeagueConfig, station_factory: str, pause: Callable[[float], None]) -> int:
     if not config.folder.is_dir():
         raise UsageError(f"{config.folder}: no such folder")
     arrivals = Arrivals(config.folder, besides=config.output)
@@ -75,7 +76,7 @@ def _play(config: LeagueConfig, station_factory: str, pause: Callable[[float], N
                     )
                 _write_standing(config.output, folder.path)
                 print(ranking_table(read_study(folder.path)), flush=True)
-                return
+                return DONE
             say_once(f"watching {config.folder} every {config.interval_s:g} s; Ctrl-C ends it")
             pause(config.interval_s)
 

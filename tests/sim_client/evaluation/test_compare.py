@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -99,6 +100,15 @@ def test_stops_when_the_test_has_decided_and_says_who_is_better(
         f"{verdict.time}): the sequential McNemar test decided after {verdict.time} of up to 30 "
     )
     assert f"rests on {2 * verdict.time} of the 60 rollouts" in out
+
+
+def test_a_new_policy_that_is_worse_fails_where_that_is_asked_for(
+    compare: Compare, served: Any, other: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(fail_if_worse=True) == 3
+    assert "--fail-if-worse: hold is better than other" in capsys.readouterr().err
+    # The same study the other way round: the new one is better.
+    assert compare(other.address, served.address, fail_if_worse=True) == 0
 
 
 def _verdict(study: Path) -> tuple[Any, ...]:
@@ -345,10 +355,38 @@ def test_a_checkpoint_is_served_for_as_long_as_the_comparison_lasts(
     assert compare(str(checkpoint), other.address, server_options="--max-batch-size 4") == 0
     pid, *arguments = json.loads(told.read_text())
     assert arguments[:2] == ["serve", f"policy0={checkpoint}"]
-    assert arguments[2:] == ["--address", "127.0.0.1:0", "--max-batch-size", "4"]
+    assert arguments[2:4] == ["--address", "127.0.0.1:0"]
+    assert arguments[4:] == ["--while-input-open", "--max-batch-size", "4"]
     assert not psutil.pid_exists(pid)
     (verdict,) = read_study(study).standing().comparisons
     assert (verdict.winner, verdict.loser) == ("final", "other")
+
+
+@pytest.mark.slow
+def test_a_server_of_our_own_ends_when_we_are_killed(tmp_path: Path) -> None:
+    """The program itself, by a policy without weights."""
+    starter = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import pathlib, sys, threading\n"
+            "from sim_client.compare.own_server import own_server\n"
+            f"with own_server(['hold'], options=[], log=pathlib.Path({str(tmp_path / 'log')!r})):\n"
+            "    print('ready', flush=True)\n"
+            "    threading.Event().wait()\n",
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert starter.stdout is not None
+    with starter.stdout:
+        assert starter.stdout.readline() == b"ready\n"
+        (server,) = psutil.Process(starter.pid).children()
+        starter.kill()
+        starter.wait()
+        gone, alive = psutil.wait_procs([server], timeout=60)
+        for process in alive:
+            process.kill()
+    assert gone == [server]
 
 
 @pytest.mark.parametrize(
