@@ -8,6 +8,8 @@ it asks. The event loop's thread writes; any thread may read.
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, get_args
 
@@ -47,10 +49,13 @@ class ServerMetrics:
         }
         self._passes = DurationHistogram()
         self._batch_sizes = [0] * (max_batch_size + 1)
+        self._batch_seconds = [0.0] * (max_batch_size + 1)
         self._refusals: dict[tuple[str, str], int] = {}
         self._episode_ends: dict[str, int] = dict.fromkeys(get_args(EndReason), 0)
         self._reloads: dict[str, int] = {}
         self._gauges: Mapping[str, Callable[[], int]] = {}
+        self._loop_clock: int | None = None
+        self._loop_begun_s = 0.0
         self.registry = CollectorRegistry()
         self.registry.register(_Exposition(self))
         ProcessCollector(registry=self.registry)
@@ -65,7 +70,9 @@ class ServerMetrics:
 
     def batch_done(self, size: int, duration_s: float) -> None:
         """A forward pass for `size` episodes ended, well or not."""
-        self._batch_sizes[min(size, self.max_batch_size)] += 1
+        size = min(size, self.max_batch_size)
+        self._batch_sizes[size] += 1
+        self._batch_seconds[size] += duration_s
         self._passes.add(duration_s)
 
     def refused(self, method: str, code_name: str) -> None:
@@ -93,7 +100,11 @@ class ServerMetrics:
         queue_depth: Callable[[], int],
         in_flight: Callable[[], int],
     ) -> None:
-        """Asked whenever somebody looks, from another thread."""
+        """Asked whenever somebody looks, from another thread. Called on the event loop's."""
+        if hasattr(time, "pthread_getcpuclockid"):
+            self._loop_clock = time.pthread_getcpuclockid(threading.get_ident())
+            # What loading the policy took in this thread is no step's.
+            self._loop_begun_s = time.clock_gettime(self._loop_clock)
         self._gauges = {
             "sessions": sessions,
             "queue_depth": queue_depth,
@@ -188,6 +199,22 @@ class ServerMetrics:
             {(name,): count for name, count in dict(self._reloads).items()},
         )
         yield from self._gauge_families()
+        loop_s = self._loop_cpu_s()
+        if loop_s is not None:
+            yield CounterMetricFamily(
+                "policy_server_event_loop_cpu_seconds",
+                "CPU time of the thread that answers calls, whatever threads the policy runs in.",
+                value=loop_s,
+            )
+
+    def _loop_cpu_s(self) -> float | None:
+        """None where the system does not tell, or the thread has ended."""
+        if self._loop_clock is None:
+            return None
+        try:
+            return time.clock_gettime(self._loop_clock) - self._loop_begun_s
+        except OSError:
+            return None
 
     def _batch_families(self) -> Iterable[Metric]:
         sizes = list(self._batch_sizes)
@@ -218,6 +245,20 @@ class ServerMetrics:
             num_plans / self.max_batch_size,
         )
         yield by_fill
+        # What `sim-client plan` computes with: how a pass's time grows with its batch.
+        seen = [size for size, count in enumerate(sizes) if count]
+        yield _counts(
+            "policy_server_batches",
+            "Forward passes, by how many episodes they planned for.",
+            ("size",),
+            {(str(size),): sizes[size] for size in seen},
+        )
+        yield _counts(
+            "policy_server_batch_seconds",
+            "Time that they took, by how many episodes they planned for.",
+            ("size",),
+            {(str(size),): self._batch_seconds[size] for size in seen},
+        )
 
     def _gauge_families(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(
@@ -259,7 +300,7 @@ def _buckets(histogram: DurationHistogram) -> tuple[list[tuple[str, float]], flo
 
 
 def _counts(
-    name: str, text: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], int]
+    name: str, text: str, labels: tuple[str, ...], counts: Mapping[tuple[str, ...], float]
 ) -> Metric:
     family = CounterMetricFamily(name, text, labels=labels)
     for values, count in counts.items():

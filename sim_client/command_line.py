@@ -131,6 +131,23 @@ def _league(arguments: Sequence[str]) -> int:
     return run(config)
 
 
+def _plan(arguments: Sequence[str]) -> int:
+    from sim_client.capacity.config import CapacityConfig
+
+    config = _parsed(
+        CapacityConfig,
+        "plan",
+        arguments,
+        example=(
+            "sim-client plan --measured rollouts --server-metrics 127.0.0.1:9464 "
+            "--cpu-hour 0.04 --gpu-hour 2.5 --episodes 2000 --within-h 8"
+        ),
+    )
+    from sim_client.capacity.run import run
+
+    return run(config)
+
+
 def _tasks(arguments: Sequence[str]) -> int:
     config = _parsed(TasksConfig, "tasks", arguments, example="sim-client tasks --json")
     if config.simulator == "lbm-eval":
@@ -177,6 +194,7 @@ VERBS: Mapping[str, Verb] = {
     "demos": Verb(summary="record demonstrations by a scripted expert", run=_demos),
     "evaluate": Verb(summary="evaluate a served policy closed loop", run=_evaluate),
     "league": Verb(summary="rank checkpoints as they arrive", run=_league),
+    "plan": Verb(summary="say how many simulators a policy server feeds", run=_plan),
     "replay": Verb(summary="simulate an evaluated episode again, and compare", run=_replay),
     "sweep": Verb(summary="success as a function of latency or shift", run=_sweep),
     "tasks": Verb(summary="list the tasks", run=_tasks),

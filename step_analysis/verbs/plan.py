@@ -131,6 +131,7 @@ class Plan:
                 print(
                     f"With these rates it can't be that; {discordance:.3f}, the nearest, is taken."
                 )
+        print(f"On how many simulators: sim-client plan --episodes {2 * overall.n_max}.")
         if self.plot is not None:
             print(f"Plot: {self.plot}")
 

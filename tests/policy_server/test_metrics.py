@@ -92,6 +92,24 @@ def test_the_server_counts_what_it_did(make_observation) -> None:
     assert "answered 12 steps of 2 episodes, refused 1 calls" in metrics.summary()
 
 
+def test_passes_are_counted_and_timed_by_the_size_of_their_batch() -> None:
+    metrics = ServerMetrics(max_batch_size=4)
+    for size, duration_s in ((1, 0.01), (4, 0.03), (4, 0.05)):
+        metrics.batch_done(size, duration_s)
+    page = _page(metrics)
+    of_size = {
+        name.removeprefix("policy_server_batch"): value
+        for name, value in page.items()
+        if "{size=" in name and "_created" not in name
+    }
+    assert of_size == {
+        "es_total{size=1}": 1,
+        "es_total{size=4}": 2,
+        "_seconds_total{size=1}": pytest.approx(0.01),
+        "_seconds_total{size=4}": pytest.approx(0.08),
+    }
+
+
 def _busy_metrics() -> ServerMetrics:
     metrics = ServerMetrics(max_batch_size=12)
     metrics.bind_gauges(sessions=lambda: 3, queue_depth=lambda: 2, in_flight=lambda: 1)

@@ -23,10 +23,11 @@ def test_it_tells_the_budget_and_the_expected_rollouts(capsys):
 
 def test_it_is_said_in_words(capsys):
     main(["plan", *RATES, "--tasks", "4", "--method", "barnard"])
-    alone, together, per_task = capsys.readouterr().out.splitlines()
+    alone, together, per_task, simulators = capsys.readouterr().out.splitlines()
     assert alone.startswith("On each task by itself: ")
     assert together.startswith("Over 4 tasks together: ")
     assert per_task.endswith("episodes of each task and policy.")
+    assert simulators.startswith("On how many simulators: sim-client plan --episodes ")
     main(["plan", *RATES, "--method", "barnard"])
     assert capsys.readouterr().out.startswith("On one task: ")
 
