@@ -55,7 +55,7 @@ def read_training(folder: Path, seconds: Path) -> Training:
         num_threads=config.num_threads or 1,
         seed=told["seed"],
         training_s=told["training_s"],
-        curve=[[step, round(value, 2)] for step, value in curve],
+        curve={str(step): round(value, 2) for step, value in curve},
         seconds=json.loads(seconds.read_text()) if seconds.exists() else {},
         git_sha=told["git_sha"] or "",
         versions=told["versions"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from latency import CONTROL_STEP_MS
@@ -42,7 +43,7 @@ class _Plot:
 
     def point(self, x: float, y: float) -> tuple[float, float]:
         across = _LEFT + x / self._x_max * (self._right - _LEFT)
-        return across, _TOP + _BODY * (1.0 - min(y, self._y_max) / self._y_max)
+        return across, _TOP + _BODY * (1.0 - y / self._y_max)
 
     def name(self, number: int, text: str) -> None:
         """In the legend. number: the line's, which sets its colour and its place."""
@@ -53,16 +54,18 @@ class _Plot:
 
 def learning_figure(trained: Mapping[str, Result]) -> Drawing:
     """Held-out action error by optimizer step, a line a policy."""
-    curves = {name: result.training.curve for name, result in trained.items() if result.training}
+    curves = {name: result.training.points for name, result in trained.items() if result.training}
     last_step = max(curve[-1][0] for curve in curves.values())
+    most_mm = max(error_mm for curve in curves.values() for _, error_mm in curve)
+    ticks_mm = range(0, 10 * math.ceil(most_mm / 10) + 1, 10)
     plot = _Plot(
         title="Held-out action error while training, mm",
         x_label="optimizer steps",
         x_ticks=[last_step * part / 4 for part in range(5)],
-        y_ticks={tick: f"{tick:.0f}" for tick in (0.0, 10.0, 20.0, 30.0, 40.0)},
+        y_ticks={float(tick): str(tick) for tick in ticks_mm},
     )
     for number, (name, curve) in enumerate(curves.items()):
-        points = [plot.point(step, error) for step, error in curve]
+        points = [plot.point(step, error_mm) for step, error_mm in curve]
         plot.drawing.line(points, policy_role(number), width=1.8)
         plot.drawing.dot(*points[-1], 3.0, policy_role(number))
         plot.name(number, f"{name}: {curve[-1][1]:.1f} mm")

@@ -50,10 +50,19 @@ class Training:
     num_threads: int
     seed: int
     training_s: float
-    curve: list[list[float]]
+    curve: Mapping[str, float]
     seconds: Mapping[str, Mapping[str, float]]
     git_sha: str
     versions: Mapping[str, str]
+
+    @property
+    def points(self) -> list[tuple[int, float]]:
+        """The curve, by ascending step."""
+        return sorted((int(step), error_mm) for step, error_mm in self.curve.items())
+
+    @property
+    def last_error_mm(self) -> float:
+        return self.points[-1][1]
 
 
 @dataclass(frozen=True, kw_only=True)

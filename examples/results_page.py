@@ -103,7 +103,7 @@ def _task_table(trained: Mapping[str, Result]) -> Iterator[str]:
             *_rate_cells(evaluated),
             "" if evaluated.success_s is None else f"{evaluated.success_s:.1f} s",
             f"{training.num_demonstrations}, {training.num_frames:,} frames",
-            f"{training.curve[-1][1]:.1f} mm",
+            f"{training.last_error_mm:.1f} mm",
         )
 
 
@@ -161,7 +161,7 @@ def _trial_table(trials: Sequence[Result]) -> Iterator[str]:
             f"{training.num_steps:,}",
             str(training.batch_size),
             f"{training.training_s / 60:.0f}",
-            f"{training.curve[-1][1]:.1f} mm",
+            f"{training.last_error_mm:.1f} mm",
             "" if evaluated is None else " of ".join(_counts(evaluated)),
         )
 
