@@ -33,9 +33,12 @@ class Policies:
     """What to train and where.
 
     episodes: held-out ones, START:END, on which nothing was ever chosen. threads: of a training.
+    Policies of another recipe than ours stand in a folder of their own beside it, on the same
+    demonstrations.
     """
 
     tasks: Sequence[str]
+    recipe: str
     num_demonstrations: int
     episodes: str
     workers: int
@@ -48,8 +51,10 @@ class Policies:
             self._task(stages, task, self.runs / task)
 
     def _task(self, stages: Stages, task: str, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        demonstrations, training = folder / "demonstrations", folder / "training"
+        demonstrations = folder / "demonstrations"
+        policy = folder if self.recipe == RECIPE else folder / self.recipe
+        policy.mkdir(parents=True, exist_ok=True)
+        training = policy / "training"
         with (
             stages.stage(f"{task}: {self.num_demonstrations} demonstrations"),
             timed(folder, "demonstrations"),
@@ -59,20 +64,20 @@ class Policies:
                 *("--cameras", ",".join(CAMERAS)),
                 *("--workers", self.workers, "--output", demonstrations),
             )
-        with stages.stage(f"{task}: training"), timed(folder, "training"):
+        with stages.stage(f"{task}: training"), timed(policy, "training"):
             call(
-                *("trainer", "train", RECIPE, "--data", demonstrations),
+                *("trainer", "train", self.recipe, "--data", demonstrations),
                 *("--num-threads", self.threads, "--output", training),
             )
         with (
             stages.stage(f"{task}: evaluating on the held-out episodes {self.episodes}"),
-            timed(folder, "evaluation"),
-            served(training / "checkpoints" / "final", log=folder / "server.log") as address,
+            timed(policy, "evaluation"),
+            served(training / "checkpoints" / "final", log=policy / "server.log") as address,
         ):
             call(
                 *("sim-client", "evaluate", "--tasks", task, "--episodes", self.episodes),
                 *("--address", address, "--workers", self.workers, "--policy-name", task),
-                *("--output", folder / "rollouts"),
+                *("--output", policy / "rollouts"),
             )
 
 
@@ -103,6 +108,7 @@ def main() -> int:
     parser.add_argument(
         "--tasks", default="all", help="names or sets, separated by commas: `sim-client tasks`"
     )
+    parser.add_argument("--recipe", default=RECIPE, help="`trainer list` names them")
     parser.add_argument("--demonstrations", type=int, default=150)
     parser.add_argument("--episodes", default="500:600", metavar="START:END")
     parser.add_argument("--workers", type=int, default=2, help="simulator processes")
@@ -115,6 +121,7 @@ def main() -> int:
         parser.error(f"--tasks: {error}")
     policies = Policies(
         tasks=tasks,
+        recipe=options.recipe,
         num_demonstrations=options.demonstrations,
         episodes=options.episodes,
         workers=options.workers,

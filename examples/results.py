@@ -19,6 +19,7 @@ from results_ledger import Result, Training, read_evaluations, write_result
 from results_page import GROUPS, draw
 from stages import PROJECT
 
+from sim_client.tasks.catalog import TASKS
 from step_analysis.atomic_file import write_atomically
 from trainer.plotting.runs import read_runs
 from trainer.run_directory import RunDirectory
@@ -29,8 +30,10 @@ LEDGERS = PROJECT / "docs" / "results"
 def collect(run: Path) -> Result:
     """What a folder of `examples/policies.py` holds, a training perhaps missing; or a training."""
     training = run if (run / "config.json").exists() else run / "training"
+    # A baseline's folder is named after its recipe, and lies in its task's.
+    recipe = run.name if run.parent.name in TASKS else ""
     return Result(
-        name=run.name,
+        name=f"{run.parent.name}-{recipe}" if recipe else run.name,
         training=read_training(training, run / SECONDS_FILE) if training.exists() else None,
         evaluations=list(read_evaluations(run)),
     )

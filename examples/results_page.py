@@ -16,7 +16,7 @@ from step_analysis.report.drawing import Drawing
 from step_analysis.report.svg import svg_file
 
 TEMPLATE = "page.template.md"
-GROUPS = ("one_task", "trials", "latency")
+GROUPS = ("one_task", "baselines", "latency", "trials")
 
 # Those on which nothing was ever chosen, and those on which settings were.
 HELD_OUT, VALIDATION = 500, 1000
@@ -39,6 +39,7 @@ def draw(ledgers: Path) -> dict[str, str]:
         "costs": _cost_table(trained),
         "learning": [],
         "films": _films(trained, ledgers.parent),
+        "baselines": _baseline_table(groups["baselines"], trained),
         "latency": [_NOTHING],
         "trials": _trial_table(groups["trials"]),
     }
@@ -121,6 +122,29 @@ def _minutes(training: Training) -> Iterator[str]:
     for stage in ("demonstrations", "training", "evaluation"):
         spent = training.seconds.get(stage)
         yield "" if spent is None else f"{spent['cpu_s'] / 60:.0f}"
+
+
+def _baseline_table(baselines: Sequence[Result], trained: Mapping[str, Result]) -> Iterator[str]:
+    """By task, ours among them."""
+    if not baselines:
+        yield _NOTHING
+        return
+    yield from _head("task", "recipe", "successes", "95 %", "letters", "training, thread-minutes")
+    tasks = dict.fromkeys(each.training.task for each in baselines if each.training)
+    for task in tasks:
+        rows: dict[str, tuple[Training, Evaluated]] = {}
+        for result in (*filter(None, [trained.get(task)]), *baselines):
+            training, evaluated = result.training, _held_out(result)
+            if training is not None and evaluated is not None and training.task == task:
+                rows[training.recipe] = (training, evaluated)
+        outcomes = {recipe: evaluated.successes for recipe, (_, evaluated) in rows.items()}
+        letters: Mapping[str, str] = {}
+        if len(rows) > 1:
+            alpha = _ALPHA / len(tasks)
+            letters = compare_policies(outcomes, method="mcnemar", alpha=alpha).letters
+        for recipe, (training, evaluated) in rows.items():
+            _, minutes, _ = _minutes(training)
+            yield _row(task, recipe, *_rate_cells(evaluated), letters.get(recipe, ""), minutes)
 
 
 def _films(trained: Mapping[str, Result], docs: Path) -> Iterator[str]:

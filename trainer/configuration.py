@@ -208,9 +208,63 @@ class FlowHeadConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiffusionHeadConfig:
+    """The convolutional diffusion policy's head: a U-Net over the chunk's time that tells noise.
+
+    Chi et al. 2023, arXiv:2303.04137. It is trained as a DDPM and sampled by DDIM.
+
+    Attributes:
+        channels: Of each level; every level after the first has half the timesteps.
+        kernel_size: Timesteps that a convolution sees; odd.
+        num_levels: Levels of noise in training.
+        levels_per_image: Of these, trained for each encoded image.
+    """
+
+    channels: tuple[int, ...] = (96, 192)
+    kernel_size: int = 5
+    num_levels: int = 100
+    levels_per_image: int = 4
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "kernel_size", "num_levels", "levels_per_image")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionHeadConfig:
+    """ACT's head without its latent style: a transformer that tells the chunk at once, by L1.
+
+    Zhao et al. 2023, arXiv:2304.13705.
+
+    Attributes:
+        width: Of a token.
+        decoder_depth: Transformer blocks.
+        num_heads: Attention heads.
+    """
+
+    width: int = 192
+    decoder_depth: int = 4
+    num_heads: int = 4
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "width", "decoder_depth", "num_heads")
+
+
+BaselineHeadConfig = DiffusionHeadConfig | RegressionHeadConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
+    """A policy of convolutions and a head.
+
+    Attributes:
+        vision: An encoder a camera; all cameras' tokens have flow_head.width.
+        flow_head: The head, unless a baseline takes its place.
+        baseline: Another head, to compare with.
+    """
+
     vision: VisionConfig = field(default_factory=VisionConfig)
     flow_head: FlowHeadConfig = field(default_factory=FlowHeadConfig)
+    baseline: BaselineHeadConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ _ADDED: dict[str, Any] = {
     "compile": False,
     "checkpoint_activations": False,
     "sharding": {"kind": "none", "cpu_offload": False},
+    "model.baseline": None,
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
 }
 
@@ -127,9 +128,11 @@ def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
 
 
 def _read_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
-    """Of `X | None`, or of several dataclasses: the one whose fields it has most of."""
+    """Of several dataclasses the one whose fields it has most of, or None where that may be."""
     if type(None) in members:
-        return None if value is None else _read(members[0], value, path)
+        members = tuple(kind for kind in members if kind is not type(None))
+        if value is None or len(members) == 1:
+            return None if value is None else _read(members[0], value, path)
     given = set(value) if isinstance(value, dict) else set()
     likest = max(members, key=lambda kind: len(given & {f.name for f in dataclasses.fields(kind)}))
     return _read(likest, value, path)

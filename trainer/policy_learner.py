@@ -1,4 +1,4 @@
-"""A policy's loss: flow matching on noise levels drawn for each window.
+"""A policy's loss: flow matching on noise levels drawn for each window, or a baseline's own.
 
 Axes: B sample, R flow times an image, T timestep, A numbers an action.
 """
@@ -19,7 +19,7 @@ from trainer.data.batches import Batch
 from trainer.learner import Learner
 from trainer.models.action.flow_matching import sample_times
 from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy
-from trainer.models.flow_head import flow_loss
+from trainer.models.flow_head import FlowHead, flow_loss
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_action import ActionBatch, Draws
 from trainer.models.vision_language_policy import VisionLanguagePolicy
@@ -71,10 +71,15 @@ class PolicyLearner(ChunkLearner[PolicyNetwork]):
         num_threads: int = 1,
     ) -> None:
         super().__init__(network, config, device, num_threads=num_threads)
-        self.repeats = config.model.flow_head.flow_times_per_image
         network.checkpoint_activations(config.checkpoint_activations)
         if config.compile:
             network.compile_parts()
+        head = network.head
+        self.repeats = (
+            config.model.flow_head.flow_times_per_image
+            if isinstance(head, FlowHead)
+            else head.repeats
+        )
 
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.rand(count, generator=generator, device=self.device)
@@ -82,9 +87,18 @@ class PolicyLearner(ChunkLearner[PolicyNetwork]):
     def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
         repeats = len(time_RB)
         scene = self.network.encode(batch.images, batch.proprioception)
+        head = self.network.head
+        if not isinstance(head, FlowHead):
+            return head.loss(
+                head.read(*scene),
+                batch.chunk,
+                batch.valid,
+                noise_RBTA=noise_RBTA,
+                time_RB=time_RB,
+            )
         return flow_loss(
-            self.network.head,
-            self.network.head.read(*scene).repeated(repeats),
+            head,
+            head.read(*scene).repeated(repeats),
             batch.chunk.repeat(repeats, 1, 1),
             batch.valid.repeat(repeats, 1),
             noise_BTA=noise_RBTA.flatten(0, 1),

@@ -9,10 +9,13 @@ from types import MappingProxyType
 
 from trainer.configuration import (
     ConfigurationError,
+    DiffusionHeadConfig,
     EmaConfig,
     FlowHeadConfig,
     ModelConfig,
     OptimizerConfig,
+    RegressionHeadConfig,
+    ServingConfig,
     TrainConfig,
     VisionConfig,
 )
@@ -74,6 +77,23 @@ def one_task() -> TrainConfig:
         validation_every=500,
         save_state_every=250,
         weights_format="float16",
+    )
+
+
+def one_task_diffusion() -> TrainConfig:
+    """A baseline for one_task: the convolutional diffusion policy's head, all else alike."""
+    return replace(
+        one_task(), name="one_task_diffusion", model=ModelConfig(baseline=DiffusionHeadConfig())
+    )
+
+
+def one_task_act() -> TrainConfig:
+    """A baseline for one_task: ACT's head and its L1 loss, all else alike."""
+    return replace(
+        one_task(),
+        name="one_task_act",
+        model=ModelConfig(baseline=RegressionHeadConfig()),
+        serving=ServingConfig(num_flow_steps=1),
     )
 
 
@@ -285,6 +305,8 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             pick_and_place_box,
             put_mug_on_saucer,
             one_task,
+            one_task_diffusion,
+            one_task_act,
             smoke,
             tiny_lm,
             tiny_vlm,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.configuration import ConfigurationError, ModelConfig
+from trainer.models.baseline_heads import build_baseline_head
 from trainer.models.chunk_policy import ChunkHead, ChunkPolicy, Scene
 from trainer.models.flow_head import FlowHead, computed
 from trainer.models.vision_encoder import MIN_IMAGE_SIDE, VisionEncoder
@@ -44,7 +45,17 @@ class PolicyNetwork(ChunkPolicy):
             nn.Linear(proprioception_size, width), nn.SiLU(), nn.Linear(width, width)
         )
         self.kinds = nn.Parameter(0.02 * torch.randn(len(cameras) + 1, width))
-        self.head = FlowHead(config.flow_head, chunk_length=chunk_length, action_size=action_size)
+        self.head = (
+            FlowHead(config.flow_head, chunk_length=chunk_length, action_size=action_size)
+            if config.baseline is None
+            else build_baseline_head(
+                config.baseline,
+                num_tokens=len(cameras) + 1,
+                token_width=width,
+                chunk_length=chunk_length,
+                action_size=action_size,
+            )
+        )
 
     @property
     def chunk_head(self) -> ChunkHead:
@@ -68,7 +79,8 @@ class PolicyNetwork(ChunkPolicy):
     def checkpoint_activations(self, enabled: bool = True) -> None:
         """Keep what goes into encoders and blocks alone, and compute their inside twice."""
         self._checkpoints_activations = enabled
-        self.head.checkpoints_activations = enabled
+        if isinstance(self.head, FlowHead):
+            self.head.checkpoints_activations = enabled
 
     def compile_parts(self) -> None:
         self.head.compile()
