@@ -89,15 +89,22 @@ class Checkpoint:
         config = self.config
         if config.kind not in _TOLD_KINDS:
             return None
+        tokenizer = self.build_tokenizer()
+        try:
+            if isinstance(config, FoundryPolicyConfig):
+                return FoundryPrompts(tokenizer, config.model)
+            assert isinstance(config, VisionLanguageActionTrainConfig)
+            return prompts_of(config, self.contract, tokenizer)
+        except DataError as error:
+            raise CheckpointError(str(error).replace(str(tokenizer.path), _TOKENIZER)) from error
+
+    def build_tokenizer(self) -> TextTokenizer:
+        """Of a policy that is told what to do. Raises CheckpointError for none."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / _TOKENIZER
             path.write_text(json.dumps(self.tokenizer))
             try:
-                tokenizer = TextTokenizer(path)
-                if isinstance(config, FoundryPolicyConfig):
-                    return FoundryPrompts(tokenizer, config.model)
-                assert isinstance(config, VisionLanguageActionTrainConfig)
-                return prompts_of(config, self.contract, tokenizer)
+                return TextTokenizer(path)
             except DataError as error:
                 raise CheckpointError(str(error).replace(str(path), _TOKENIZER)) from error
 

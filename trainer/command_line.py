@@ -19,7 +19,8 @@ Makes checkpoints: of robot policies from demonstrations, of language models fro
   trainer train RECIPE --data FOLDER --output RUN    train, or resume a training
   trainer list                                       say which recipes there are
   trainer show RECIPE                                print a recipe, resolved
-  trainer sample CHECKPOINT PROMPT                   let a language model go on from a prompt
+  trainer sample CHECKPOINT PROMPT                   let a language model go on, or a model answer
+  trainer ask CHECKPOINT --data SCENES               how often a model is right about pictures
   trainer inspect CHECKPOINT                         say what a checkpoint is
   trainer plot RUN [RUN ...] --output FOLDER         lay the curves of runs over one another
   trainer predict POLICY [...] --output FOLDER       draw policies' plans beside what a teacher did
@@ -41,6 +42,7 @@ _VERBS = (
     "list",
     "show",
     "sample",
+    "ask",
     "inspect",
     "plot",
     "predict",

@@ -34,6 +34,13 @@ _ADDED: dict[str, Any] = {
     "checkpoint_activations": False,
     "sharding": {"kind": "none", "cpu_offload": False},
     "model.baseline": None,
+    "also": {
+        "data": (),
+        "batch_size": 4,
+        "validation_documents": 32,
+        "validation_sequences": 64,
+        "num_answers": 2,
+    },
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -86,35 +86,45 @@ class TextLearner(Learner[_Model, _Batch]):
             loss = self.loss(batch, rows)
             return loss.loss * (loss.num_counted / batch.num_learnt)
 
-        return [partial(share, rows) for rows in self._rows(len(batch.token_BS))]
+        return [partial(share, rows) for rows in self._rows(batch)]
 
-    def _rows(self, num_sequences: int) -> list[slice]:
-        """Parts of a batch, such that no more than a micro-batch of them is computed at once."""
-        micro_batches = -(-num_sequences // self._at_once)
-        count = min(num_sequences, micro_batches * self.num_threads)
-        edges = [num_sequences * part // count for part in range(count + 1)]
-        return [slice(*pair) for pair in pairwise(edges)]
+    def _rows(self, batch: _Batch) -> list[slice]:
+        return parts_of_rows(len(batch.token_BS), self._at_once, self.num_threads)
 
     @abstractmethod
     def loss(self, batch: _Batch, rows: slice) -> CrossEntropy:
         """Of some of its sequences."""
 
-    @torch.no_grad()
     def cross_entropy(self, batch: _Batch) -> float:
         """Nats a token of a batch of any size, with the averaged weights."""
+        return mean_cross_entropy(self, partial(self.loss, batch), self._rows(batch))
 
-        def total(rows: slice) -> Tensor:
-            with torch.no_grad():
-                loss = self.loss(batch, rows)
-            return loss.cross_entropy * loss.num_counted
 
-        sums: list[Tensor] = []
-        with self.averaged():
-            rows = self._rows(len(batch.token_BS))
-            for start in range(0, len(rows), self.num_threads):
-                together = rows[start : start + self.num_threads]
-                sums += self.at_once([partial(total, one) for one in together])
-        return float(torch.stack(sums).sum()) / batch.num_learnt
+def parts_of_rows(num_sequences: int, at_once: int, num_threads: int) -> list[slice]:
+    """Parts of a batch, such that no more than `at_once` of its sequences are computed at once."""
+    micro_batches = -(-num_sequences // at_once)
+    count = min(num_sequences, micro_batches * num_threads)
+    edges = [num_sequences * part // count for part in range(count + 1)]
+    return [slice(*pair) for pair in pairwise(edges)]
+
+
+def mean_cross_entropy(
+    learner: Learner[Any, Any], loss: Callable[[slice], CrossEntropy], parts: Sequence[slice]
+) -> float:
+    """Nats a token of all parts together, with the averaged weights."""
+
+    @torch.no_grad()
+    def total(rows: slice) -> tuple[Tensor, Tensor]:
+        of_rows = loss(rows)
+        return of_rows.cross_entropy * of_rows.num_counted, of_rows.num_counted
+
+    sums: list[tuple[Tensor, Tensor]] = []
+    with learner.averaged():
+        for start in range(0, len(parts), learner.num_threads):
+            together = parts[start : start + learner.num_threads]
+            sums += learner.at_once([partial(total, one) for one in together])
+    nats, counted = (torch.stack(list(each)).sum() for each in zip(*sums, strict=True))
+    return float(nats) / float(counted)
 
 
 class LanguageLearner(TextLearner[LanguageModel, TextBatch]):

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -37,12 +37,16 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """gradient_norm: before clipping. skipped: its gradient was too long to take the step."""
+    """gradient_norm: before clipping. skipped: its gradient was too long to take the step.
+
+    losses: what the loss is made of, by name and without weights, where there are several.
+    """
 
     loss: float
     gradient_norm: float
     learning_rate: float
     skipped: bool = False
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 def learning_rate_at(step: int, total_steps: int, config: OptimizerConfig) -> float:
@@ -280,6 +284,9 @@ class Learner(ABC, Generic[_Network, _Batch]):
 
     def _differentiate(self, part: Callable[[], Tensor]) -> tuple[Tensor, ...]:
         loss = part()
+        if not loss.requires_grad:
+            # Words alone, of which a frozen language model learns nothing.
+            return loss.detach(), *(torch.zeros_like(each) for each in self._trained)
         return loss.detach(), *torch.autograd.grad(loss, self._trained, materialize_grads=True)
 
     def at_once(self, calls: Sequence[Callable[[], _Result]]) -> list[_Result]:

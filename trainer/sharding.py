@@ -30,6 +30,7 @@ from trainer.models.hugging_face_language import HuggingFaceLanguageModel
 from trainer.models.language.transformer import Block
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language import VisionLanguageModel
+from trainer.models.vision_language_action import VisionLanguageAction
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -74,6 +75,9 @@ def shard(
     if isinstance(network, PolicyNetwork):
         # By this its loss begins; what is gathered then serves its head, too.
         register_fsdp_forward_method(network, "encode")
+    if isinstance(network, VisionLanguageAction):
+        # By this a loss of words begins.
+        register_fsdp_forward_method(network, "say")
 
 
 def local(tensor: Tensor) -> Tensor:

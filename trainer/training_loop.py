@@ -277,6 +277,7 @@ class _Session:
         result, guard = report.result, self.stage.learner.guard
         return {
             "loss": result.loss,
+            **{f"loss_{name}": loss for name, loss in result.losses.items()},
             "gradient_norm": result.gradient_norm,
             "learning_rate": result.learning_rate,
             **self.pace.take(),
@@ -327,8 +328,13 @@ class _Session:
 
 
 def _in_words(facts: Mapping[str, float]) -> str:
-    """`loss 2.345, |g| 0.81, 12,300 tokens/s, mfu 41%, 1.2 GiB`."""
-    words = [f"loss {facts['loss']:.3f}", f"|g| {facts['gradient_norm']:.2f}"]
+    """`loss 2.345, |g| 0.81, 12,300 tokens/s, mfu 41%, 1.2 GiB`; after the loss, its parts."""
+    words = [
+        f"{name.removeprefix('loss_')} {value:.3f}"
+        for name, value in facts.items()
+        if name.startswith("loss")
+    ]
+    words.append(f"|g| {facts['gradient_norm']:.2f}")
     words += [
         f"{value:,.0f} {name.removesuffix('_per_s')}/s"
         for name, value in facts.items()

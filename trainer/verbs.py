@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import torch
 import tyro
+from tqdm import tqdm
 
 from policy_interface.printable import printable
 from policy_interface.usage import UsageError, parse_or_say_why
+from trainer.asking import questions_of, scores
 from trainer.checkpoint import Checkpoint, read_checkpoint
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.configuration import ConfigurationError, PolicyConfig, TrainConfig
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
+from trainer.data.text.sources import open_source
 from trainer.distributed import RankLostError, is_told_by_first_rank
 from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
@@ -28,16 +32,12 @@ from trainer.models.language.generation import GenerationConfig
 from trainer.recipes import RECIPES, find_recipe, summary
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunError
+from trainer.speaker import SPEAKING_KINDS, Speaker, read_speaker
 from trainer.stages.beginnings import shaped_like_its_beginning
 from trainer.stages.language_data import Vocabulary
 from trainer.training_loop import TrainingInterruptedError, resolve, train
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
-from trainer.vision_language_answers import answer
-from trainer.vision_language_checkpoint import (
-    VisionLanguageCheckpoint,
-    build_vision_language_model,
-    read_vision_language_checkpoint,
-)
+from trainer.vision_language_checkpoint import read_vision_language_checkpoint
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
 _Arguments = TypeVar("_Arguments")
@@ -127,11 +127,11 @@ class InspectArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleArguments:
-    """Let a language model go on from a prompt, or a vision-language model answer.
+    """Let a language model go on from a prompt, or a vision-language model or a policy answer.
 
     Attributes:
         checkpoint: Its folder, such as runs/lm/checkpoints/final.
-        prompt: A document's beginning; a question to a vision-language model.
+        prompt: A document's beginning; a question to a vision-language model or a policy.
         image: A JPEG or PNG file that the question is about.
         max_new_tokens: Tokens that are said, at most.
         temperature: Divides the logits; 0 takes the likeliest token.
@@ -152,6 +152,27 @@ class SampleArguments:
     num_samples: int = 1
     seed: int = 0
     device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskArguments:
+    """Ask a model all that some data ask about pictures, and say how often it is right.
+
+    Attributes:
+        checkpoint: Of a vision-language model, or of a policy that has one of ours.
+        data: Dialogues, questions or captions about pictures, as a training takes them.
+        most_documents: Of the data, the first ones, at most.
+        max_new_tokens: Tokens of an answer, at most.
+        device: cpu, cuda or cuda:N.
+        json: Print JSON.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    data: str
+    most_documents: int | None = None
+    max_new_tokens: int = 48
+    device: str = "cpu"
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
 
 
 def run_verb(verb: str, arguments: Sequence[str]) -> None:
@@ -284,37 +305,59 @@ def _sample(arguments: Sequence[str]) -> None:
 def _speaker(arguments: SampleArguments) -> Callable[[GenerationConfig], str]:
     """What the model says to the prompt."""
     path = arguments.checkpoint
-    if checkpoint_kind(path) == VisionLanguageTrainConfig.kind:
-        return _answering(read_vision_language_checkpoint(path), arguments)
+    if checkpoint_kind(path) in SPEAKING_KINDS:
+        speaker = _moved_speaker(path, "sample", arguments.device)
+        images = [] if arguments.image is None else [arguments.image.read_bytes()]
+        return lambda drawn: speaker.answer(arguments.prompt, images, drawn)
     checkpoint = read_language_checkpoint(path)
     if arguments.image is not None:
         raise VerbError(f"sample: --image: {path} is a language model, which sees nothing", 2)
     vocabulary = Vocabulary.of(checkpoint.build_tokenizer())
-    model = _moved(checkpoint.build_model(), arguments.device)
+    model = _moved(checkpoint.build_model(), "sample", arguments.device)
     prompt = arguments.prompt
     return lambda drawn: prompt + continuation(model, vocabulary, prompt, drawn)
 
 
-def _moved(model: _Module, device: str) -> _Module:
+def _moved(model: _Module, verb: str, device: str) -> _Module:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise VerbError(f"sample: --device {device}: {reason}", 2) from error
+        raise VerbError(f"{verb}: --device {device}: {reason}", 2) from error
 
 
-def _answering(
-    checkpoint: VisionLanguageCheckpoint, arguments: SampleArguments
-) -> Callable[[GenerationConfig], str]:
-    """What a vision-language model says to the prompt."""
-    shape = checkpoint.config.model
-    model = _moved(build_vision_language_model(checkpoint), arguments.device)
-    vocabulary = Vocabulary.of(checkpoint.build_tokenizer(), shape.tokens_per_image, shape.chat)
-    images = [] if arguments.image is None else [arguments.image.read_bytes()]
+def _moved_speaker(path: Path, verb: str, device: str) -> Speaker:
+    speaker = read_speaker(path)
+    return replace(speaker, model=_moved(speaker.model, verb, device))
 
-    return lambda drawn: answer(
-        model, vocabulary, arguments.prompt, images, image_size=shape.image_size, drawn=drawn
+
+def _ask(arguments: Sequence[str]) -> None:
+    parsed = _parse(
+        AskArguments,
+        arguments,
+        program="trainer ask",
+        description="Ask a model all that some data ask about pictures, and say how often it is "
+        "right.\n\nexample: trainer ask runs/vla/checkpoints/final --data scenes_held_out",
+        default=None,
     )
+    speaker = _moved_speaker(parsed.checkpoint, "ask", parsed.device)
+    drawn = GenerationConfig(max_new_tokens=parsed.max_new_tokens, temperature=0.0)
+    documents = islice(open_source(parsed.data), parsed.most_documents)
+    shown = tqdm(questions_of(documents), desc="asked", unit="question", disable=None, leave=False)
+    found = scores(shown, lambda one: speaker.answer(one.text, one.images, drawn))
+    if not found:
+        raise VerbError(f"ask: {parsed.data}: expected questions about pictures, got none", 2)
+    if parsed.json:
+        facts = {"checkpoint": str(parsed.checkpoint), "data": parsed.data}
+        print(json.dumps({**facts, "kinds": [asdict(one) for one in found]}, indent=2))
+        return
+    width = max(len("question"), *(len(one.kind) for one in found))
+    print(f"{'question':<{width}}  asked  right         numbers off by")
+    for one in found:
+        off = "" if one.median_off is None else f"{one.median_off:.1f} (median)"
+        rate = one.num_right / one.num_questions
+        row = f"{one.kind:<{width}}  {one.num_questions:5}  {one.num_right:5} {rate:6.1%}  {off}"
+        print(printable(row.rstrip()))
 
 
 def _inspect(arguments: Sequence[str]) -> None:
@@ -444,5 +487,12 @@ def _parse(
 
 
 _VERBS: Mapping[str, Callable[[Sequence[str]], None]] = MappingProxyType(
-    {"train": _train, "list": _list, "show": _show, "sample": _sample, "inspect": _inspect}
+    {
+        "train": _train,
+        "list": _list,
+        "show": _show,
+        "sample": _sample,
+        "ask": _ask,
+        "inspect": _inspect,
+    }
 )

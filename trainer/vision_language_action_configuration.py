@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
+from trainer.co_training_configuration import AlsoConfig
 from trainer.configuration import PolicyConfig
 from trainer.data.text.chat_format import ChatFormat
 from trainer.hugging_face_configuration import (
@@ -236,7 +237,8 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
         init: Checkpoint of a vision-language model to begin with; without one all begins at random.
         init_except: Its tensors, by name or by beginning, that may be missing or unexpected.
         tokenizer: A tokenizer.json; without one it is that of the checkpoint to begin with, or a
-            byte-level BPE is trained on the instructions.
+            byte-level BPE is trained on the instructions, and on the other data that are learnt.
+        also: Pictures with words, and text, that are learnt in the same steps.
         model: The network.
     """
 
@@ -247,6 +249,7 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
     init: str = ""
     init_except: tuple[str, ...] = ()
     tokenizer: str = ""
+    also: AlsoConfig = field(default_factory=AlsoConfig)
     model: VisionLanguageActionShape | HuggingFaceActionShape = field(
         default_factory=_smallest_shape
     )
@@ -258,4 +261,10 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
             "init",
             "none for a vision-language model of Hugging Face's, which begins with its folder",
             self.init,
+        )
+        require(
+            not self.also.data or isinstance(self.model, VisionLanguageActionShape),
+            "also.data",
+            "none for a vision-language model of Hugging Face's, which learns no words here",
+            self.also.data,
         )

@@ -5,7 +5,7 @@ Axes: B sequence, S position, N picture, C H W.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from trainer.data.text.packing import PackedSequence
 from trainer.language_learner import TextBatch, TextLearner
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.cross_entropy import CrossEntropy
+from trainer.models.language.language_model import LanguageOutput
 from trainer.models.policy_network import images_to_input
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
@@ -82,12 +83,19 @@ class VisionLanguageLearner(TextLearner[VisionLanguageModel, PicturedBatch]):
 
     def loss(self, batch: PicturedBatch, rows: slice) -> CrossEntropy:
         with self.autocast():
-            output = self.network(
-                VisionLanguageInput(token_BS=batch.token_BS[rows], images=batch.images_of(rows)),
-                label_BS=batch.label_BS[rows],
-                document_BS=batch.document_BS[rows],
-                position_BS=batch.position_BS[rows],
-                is_prefix_BS=batch.is_prefix_BS[rows],
-            )
-        assert output.loss is not None
-        return output.loss
+            return pictured_loss(self.network, batch, rows)
+
+
+def pictured_loss(
+    model: Callable[..., LanguageOutput], batch: PicturedBatch, rows: slice
+) -> CrossEntropy:
+    """Of some of its sequences. model: see `VisionLanguageModel.forward`."""
+    output = model(
+        VisionLanguageInput(token_BS=batch.token_BS[rows], images=batch.images_of(rows)),
+        label_BS=batch.label_BS[rows],
+        document_BS=batch.document_BS[rows],
+        position_BS=batch.position_BS[rows],
+        is_prefix_BS=batch.is_prefix_BS[rows],
+    )
+    assert output.loss is not None
+    return output.loss

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.co_training_configuration import AlsoConfig
 from trainer.configuration import ConfigurationError, EmaConfig, ShardingConfig, TrainConfig
 from trainer.distributed import joined_world
 from trainer.language_checkpoint import read_language_checkpoint
@@ -125,6 +126,26 @@ def test_two_ranks_learn_what_one_learns(
         assert rank["exit_code"] == 0
         assert rank["losses"] == pytest.approx(alone, abs=1e-5, rel=0)
     assert together.of(name)[0] == together.of(name)[1]
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_of_other_data_what_one_learns(
+    instructed: VisionLanguageActionTrainConfig, seeing: VisionLanguageTrainConfig, tmp_path: Path
+) -> None:
+    """Three sequences a step beside the demonstrations, of which one rank has two."""
+    also = AlsoConfig(data=(f"{seeing.data}=0.5:3",), validation_documents=2)
+    config = replace(instructed, also=also)
+    alone = losses_alone(config, tmp_path / "alone")
+    few = replace(config, also=replace(also, data=(f"{seeing.data}=0.5:1",)))
+    cut = replace(config, sharding=ShardingConfig(kind="full"))
+    plan = [run(config, tmp_path / "together"), run(few, tmp_path / "few")]
+    notes = torchrun([*plan, run(cut, tmp_path / "cut")], tmp_path)
+    for whole, refused, in_parts in notes.by_rank:
+        for one in (whole, in_parts):
+            assert one["exit_code"] == 0
+            assert one["losses"] == pytest.approx(alone, abs=1e-5, rel=0)
+        assert refused == {"exit_code": 2, "losses": []}
+    assert notes.stderr.count("also.data: expected at least 2 sequences") == 1
 
 
 def test_two_ranks_give_the_same_bits_again(together: Together) -> None:

@@ -6,7 +6,7 @@ Axes: B sample, R draw, T timestep, A numbers an action, P proprioceptive step, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from trainer.models.action.observation_token_expert import ObservationTokenExper
 from trainer.models.backbone import BackboneFeatures, VisionLanguageInput
 from trainer.models.hugging_face import HuggingFaceBackbone, HuggingFaceConfig
 from trainer.models.language.configuration import LanguageConfig
+from trainer.models.language.language_model import LanguageOutput
 from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
 
 
@@ -120,6 +121,10 @@ class VisionLanguageAction(nn.Module):
             with_observation_token=self.expert.reads_observation_token,
             with_keys_values=self.expert.reads_keys_values,
         )
+
+    def say(self, inputs: VisionLanguageInput, **options: Any) -> LanguageOutput:
+        """What follows in words, of the backbone: see `VisionLanguageModel.forward`."""
+        return self.backbone(inputs, **options)
 
     def draw(self, batch: ActionBatch, generator: torch.Generator) -> Draws:
         """`repeats` draws for each sample."""

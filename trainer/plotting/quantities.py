@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TRAINING, HELD_OUT, PACE = "Training", "Held out", "Pace"
 SECTIONS = (TRAINING, HELD_OUT, PACE)
@@ -66,6 +66,10 @@ def quantity_of(name: str) -> Quantity:
     if name in _KNOWN:
         return _KNOWN[name]
     group, _, rest = name.rpartition("/")
+    if rest.startswith("loss_"):
+        # Of one of several data.
+        whole = _KNOWN[f"{group}/loss"] if f"{group}/loss" in _KNOWN else _KNOWN["train/loss"]
+        return replace(whole, title=f"Loss of {rest.removeprefix('loss_')}")
     unit = ""
     for ending, of_ending in _UNITS_BY_ENDING.items():
         if rest.endswith(ending) and rest != ending:

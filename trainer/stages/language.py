@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
-from trainer.data.sampling import Mixture, Source
 from trainer.data.text.packing import PackedSequence
 from trainer.language_checkpoint import LanguageCheckpoint, write_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig, TextTrainConfig
@@ -23,6 +21,7 @@ from trainer.models.language.language_model import LanguageModel
 from trainer.run_directory import RunDirectory
 from trainer.stages.language_data import LanguageData, TextOpening
 from trainer.stages.stage import Measurement, Stage, StepReport
+from trainer.stages.text_batches import TextBatches
 from trainer.throughput import training_flops_per_token
 
 
@@ -41,9 +40,7 @@ class TextStage(Stage[Any, Any]):
     def __init__(self, config: TextTrainConfig, data: LanguageData) -> None:
         self._config, self._data = config, data
         self.data_digest = data.digest
-        source = Source(name=config.data, num_samples=len(data.training))
-        self._order = Mixture([source], config.seed)
-        self._held_out_batch: Any = None
+        self._batches = TextBatches(config, data, self._batch)
         self._measured: dict[str, float] | None = None
 
     @abstractmethod
@@ -68,13 +65,8 @@ class TextStage(Stage[Any, Any]):
         )
 
     def batches(self, start: int, stop: int) -> Iterator[Any]:
-        world, device = self.learner.world, self.learner.device
         for step in range(start, stop):
-            samples = self._order.batch(step, self._config.batch_size, world.rank, world.size)
-            sequences = [self._data.training.sequence(int(index)) for index in samples.index]
-            share = self._batch(sequences)
-            num_tokens, num_learnt = world.total([share.num_tokens, share.num_learnt], device)
-            yield replace(share, num_tokens=num_tokens, num_learnt=num_learnt)
+            yield self._batches.batch(step, self.learner.world, self.learner.device)
 
     def step(self, batch: Any, step: int) -> StepReport:
         # Nothing in a step is random: order and initial weights alone are.
@@ -87,7 +79,7 @@ class TextStage(Stage[Any, Any]):
 
     def measure(self) -> Measurement | None:
         texts = self._said()
-        held_out = self._held_out()
+        held_out = self._batches.held_out()
         if held_out is None:
             return Measurement(scalars={}, told="nothing held out", texts=texts)
         loss = self.learner.cross_entropy(held_out)
@@ -97,13 +89,6 @@ class TextStage(Stage[Any, Any]):
             told=f"held-out loss {loss:.3f}, perplexity {math.exp(loss):.2f}",
             texts=texts,
         )
-
-    def _held_out(self) -> Any:
-        packed = self._data.held_out
-        if packed is not None and self._held_out_batch is None:
-            count = min(len(packed), self._config.validation_sequences)
-            self._held_out_batch = self._batch([packed.sequence(n) for n in range(count)])
-        return self._held_out_batch
 
     def _provenance(self) -> dict[str, Any]:
         data = self._data

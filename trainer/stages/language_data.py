@@ -181,6 +181,11 @@ class TextOpening:
             )
         return TextOpening(config=config, run=run, source=source, tokenizer=tokenizer)
 
+    def texts(self) -> Iterator[str]:
+        """What is learnt from, as text. Raises DataError for data that are tokens already."""
+        self.run.corpus.mkdir(exist_ok=True)
+        return _texts(self._chosen("training"))
+
     def prepare(self) -> LanguageData:
         """Make what is missing beside the run, and open it. Raises DataError."""
         config, run = self.config, self.run
@@ -221,8 +226,7 @@ class TextOpening:
         path = self.run.tokenizer
         if not path.exists():
             if self.tokenizer is None:
-                texts = _texts(self._chosen("training"))
-                return train_tokenizer(texts, self.config.language.vocabulary_size, path)
+                return train_tokenizer(self.texts(), self.config.language.vocabulary_size, path)
             with atomic_file(path) as file:
                 content = json.dumps(self.tokenizer.content(), ensure_ascii=False)
                 file.write(content.encode())

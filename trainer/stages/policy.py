@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from trainer.checkpoint import Checkpoint, build_network, prompts_of, write_checkpoint
+from trainer.co_training_learner import CoTrainingLearner
 from trainer.configuration import PolicyConfig, TrainConfig
 from trainer.data.batches import Batch, TrainingData
 from trainer.data.formats.catalog import open_dataset
@@ -144,7 +145,8 @@ def _learner(network: ChunkPolicy, config: PolicyConfig, device: torch.device) -
     num_threads = num_threads_of(config)
     if isinstance(config, VisionLanguageActionTrainConfig):
         assert isinstance(network, VisionLanguagePolicy)
-        return VisionLanguageActionLearner(network, config, device, num_threads=num_threads)
+        kind = CoTrainingLearner if config.also.data else VisionLanguageActionLearner
+        return kind(network, config, device, num_threads=num_threads)
     assert isinstance(network, PolicyNetwork)
     assert isinstance(config, TrainConfig)
     return PolicyLearner(network, config, device, num_threads=num_threads)

@@ -10,17 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.data.text.documents import Document
 from trainer.data.text.packing import PackedSequence
 from trainer.initialization import load_part
 from trainer.language_checkpoint import LanguageCheckpoint, write_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import num_threads_of
 from trainer.models.language.configuration import LanguageConfig
-from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.plotting.answers import Answered, picture_of_answers
 from trainer.run_directory import RunDirectory
+from trainer.stages.answering import answers_about, in_words
 from trainer.stages.beginnings import (
     Beginning,
     begins_with_others,
@@ -31,9 +30,8 @@ from trainer.stages.beginnings import (
 from trainer.stages.language import TextStage
 from trainer.stages.language_data import LanguageData, TextOpening
 from trainer.throughput import training_flops_per_token
-from trainer.vision_language_answers import answer
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
-from trainer.vision_language_learner import PicturedBatch, VisionLanguageLearner, read_picture
+from trainer.vision_language_learner import PicturedBatch, VisionLanguageLearner
 
 
 def open_vision_language_stage(
@@ -105,39 +103,11 @@ class VisionLanguageStage(TextStage):
         return self._config.step_tokens * training_flops_per_token(language)
 
     def _said(self) -> dict[str, str]:
-        shown = self._data.shown
-        self._answers = []
-        if shown is None:
+        if self._data.shown is None:
             return {}
         with self.learner.averaged() as model, self.learner.autocast():
-            for index in range(len(shown)):
-                if len(self._answers) == self._config.num_answers:
-                    break
-                document = shown.document(index)
-                if document.images and len(document.turns) >= 2:
-                    self._answers.append(self._answered(model, document))
-        return {
-            str(number): f"{one.asked} -> {one.said} (right: {one.right})"
-            for number, one in enumerate(self._answers)
-        }
-
-    def _answered(self, model: VisionLanguageModel, document: Document) -> Answered:
-        question, right = document.turns[:2]
-        size = self._config.model.image_size
-        said = answer(
-            model,
-            self._data.vocabulary,
-            question.text,
-            document.images,
-            image_size=size,
-            drawn=GenerationConfig(max_new_tokens=self._config.sample_tokens, temperature=0.0),
-        )
-        return Answered(
-            picture=read_picture(document.images[0], size),
-            question=question.text,
-            said=said,
-            right=right.text,
-        )
+            self._answers = answers_about(self._data, self._config, model)
+        return in_words(self._answers)
 
     def pictures(self) -> Mapping[str, npt.NDArray[np.uint8]]:
         return {"answers": picture_of_answers(self._answers)} if self._answers else {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 from trainer.atomic_file import atomic_file
 from trainer.configuration import ConfigurationError
@@ -20,6 +21,7 @@ from trainer.stages.beginnings import (
     plain_weights,
     read_beginning,
 )
+from trainer.stages.co_training import AlsoOpening, CoTrainedPolicyStage
 from trainer.stages.policy import PolicyStage
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
@@ -40,6 +42,7 @@ def open_vision_language_action_stage(
     pretrained = not has_begun and beginning is None
     if run.tokenizer.exists() and asked is not None:
         _require_the_runs(asked, run)
+    openings = [AlsoOpening.of(source, config, run, asked) for source in config.also.sources]
 
     def begin(network: ChunkPolicy) -> None:
         assert isinstance(network, VisionLanguagePolicy)
@@ -52,7 +55,11 @@ def open_vision_language_action_stage(
             )
 
     def make() -> PolicyStage:
-        tokenizer = _tokenizer(config, run, recordings, asked)
+        tokenizer = _tokenizer(config, run, recordings, asked, openings)
+        if openings:
+            return CoTrainedPolicyStage(
+                config, recordings, tokenizer, openings, begin=begin, pretrained=pretrained
+            )
         return PolicyStage(config, recordings, tokenizer, begin=begin, pretrained=pretrained)
 
     return make
@@ -63,13 +70,16 @@ def _tokenizer(
     run: RunDirectory,
     recordings: RobotRecordings,
     asked: TextTokenizer | None,
+    openings: Sequence[AlsoOpening],
 ) -> TextTokenizer:
-    """The run's own: that which was asked for, or one of the words of the instructions."""
+    """The run's own: that which was asked for, or one of the words of the instructions, and of what
+    else is learnt."""
     path = run.tokenizer
     if not path.exists():
         if asked is None:
             told = sorted({each for phrasings in recordings.instructions for each in phrasings})
-            train_tokenizer(told, config.model.vocabulary_size, path)
+            texts = chain(told, *(opening.texts() for opening in openings))
+            train_tokenizer(texts, config.model.vocabulary_size, path)
         else:
             with atomic_file(path) as file:
                 file.write(json.dumps(asked.content(), ensure_ascii=False).encode())
