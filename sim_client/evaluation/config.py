@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from sim_client.evaluation.docker_options import DockerOptions
 from sim_client.evaluation.errors import UsageError
 from sim_client.evaluation.recording_options import RecordingOptions
 from sim_client.evaluation.server_connection import ServerConnection
@@ -88,8 +89,9 @@ class EvaluationConfig:
     """File of the token that the server asks for."""
     workers: int = 2
     """Simulators that run at once."""
-    executor: Literal["local"] = "local"
-    """Where simulators run: processes of this machine."""
+    executor: Literal["local", "docker"] = "local"
+    """Where simulators run: processes of this machine, or containers on it."""
+    docker: DockerOptions = field(default_factory=DockerOptions)
     output: Path = Path("rollouts")
     """Folder that results go to, below a folder named after the policy."""
     policy_name: str | None = None
@@ -147,6 +149,7 @@ class EvaluationConfig:
             raise UsageError("--tasks: expected at least one task; `sim-client tasks` lists them")
         if self.lbm_eval_python is not None and self.simulator != "lbm-eval":
             raise UsageError("--lbm-eval-python: only with --simulator lbm-eval")
+        self._check_executor()
         if self.simulator == "lbm-eval":
             self._refuse_own_station_options()
         _check_address(self.address)
@@ -177,6 +180,19 @@ class EvaluationConfig:
             raise UsageError(
                 f"--max-sample-size {self.max_sample_size}: expected at least the "
                 f"{len(self.episodes)} episodes of --episodes {self.episodes}"
+            )
+
+    def _check_executor(self) -> None:
+        if self.executor != "docker":
+            if self.docker != DockerOptions():
+                raise UsageError("--docker.*: only with --executor docker")
+            return
+        if self.simulator == "lbm-eval":
+            raise UsageError("--executor docker: not with --simulator lbm-eval; use local")
+        if self.meshcat_port is not None:
+            raise UsageError(
+                "--meshcat-port: not with --executor docker, whose simulators have no network; "
+                "--save-meshcat keeps the scenes"
             )
 
     def _refuse_own_station_options(self) -> None:

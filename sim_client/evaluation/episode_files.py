@@ -14,6 +14,9 @@ earlier one left.
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +40,8 @@ VIDEO_FILE_NAME = "cameras.mp4"
 SCENE_FILE_NAME = "recording.html"
 STATES_FILE_NAME = "states.npz"
 ERROR_FILE_NAME = "error.npz"
+# By each attempt; what an earlier one broke at stays.
+_REPLACED = (VIDEO_FILE_NAME, SCENE_FILE_NAME, STATES_FILE_NAME, ACTION_LOG_FILE_NAME)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,33 @@ class EpisodeName:
     scenario_index: int
     seed: int
     protocol_json: str
+
+
+def adopt_files(source: Path, folder: Path, more: Iterable[str] = ()) -> None:
+    """Move an attempt's files, and `more`, to its episode's folder, on the same disk.
+
+    source: what a process wrote that is not trusted with the folder itself; of that, only plain
+    files under the names above are taken.
+
+    Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*_REPLACED, *more, ERROR_FILE_NAME):
+        target = folder / name
+        if name != ERROR_FILE_NAME:
+            target.unlink(missing_ok=True)
+        if os.path.lexists(source / name):
+            (source / name).replace(target)
+            # Looked at here, where nobody can exchange it any more.
+            if target.is_symlink() or not target.is_file():
+                _remove(target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 class EpisodeFiles:
@@ -77,7 +109,7 @@ class EpisodeFiles:
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for name in (VIDEO_FILE_NAME, SCENE_FILE_NAME, STATES_FILE_NAME, ACTION_LOG_FILE_NAME):
+        for name in _REPLACED:
             (self._folder / name).unlink(missing_ok=True)
         # What a process that was killed had not yet renamed.
         for stale in self._folder.glob(".*.part"):

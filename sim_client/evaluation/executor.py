@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -9,6 +10,7 @@ from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.plan import Plan
+from sim_client.evaluation.worker import WorkerSettings
 from sim_client.evaluation.worker_pool import WorkerPool
 
 
@@ -67,13 +69,33 @@ class Executor(Protocol):
         ...
 
 
-def executor_for(config: EvaluationConfig, plan: Plan) -> Executor:
-    """The one that was asked for, not yet entered."""
+def require_executor(config: EvaluationConfig) -> None:
+    """Before the policy is even asked for. Raises UsageError where the executor can't be had."""
+    if config.executor == "docker":
+        from sim_client.containers.engine import Engine
+
+        Engine(config.docker).close()
+
+
+def executor_for(config: EvaluationConfig, plan: Plan, output: Path) -> Executor:
+    """The one that was asked for, not yet entered. output: where the policy's results go."""
     match config.executor:
         case "local":
             return WorkerPool(
                 plan.serve,
                 plan.settings,
+                num_workers=config.workers,
+                stall_timeout_s=config.stall_timeout_s,
+            )
+        case "docker":
+            # Here, not above: nobody else needs Docker's SDK.
+            from sim_client.containers.executor import DockerExecutor
+
+            assert isinstance(plan.settings, WorkerSettings)
+            return DockerExecutor(
+                config.docker,
+                plan.settings,
+                output=output,
                 num_workers=config.workers,
                 stall_timeout_s=config.stall_timeout_s,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.errors import UsageError
 from sim_client.evaluation.handshake import ServedPolicy
+from sim_client.evaluation.simulator_facts import version_of
 from sim_client.evaluation.worker import ServedPolicySettings
 from step_analysis.rollouts import EvaluationDesign
 from step_analysis.strict_json import FormatError
@@ -59,11 +59,3 @@ def make_design(
 def protocol_json(design: EvaluationDesign) -> str:
     """What an episode's outcome depends on besides its policy and its seed."""
     return json.dumps({"station": design.station, "software": design.software}, sort_keys=True)
-
-
-def version_of(distribution: str) -> str:
-    """Its installed version, or that it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

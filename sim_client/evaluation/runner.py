@@ -15,7 +15,7 @@ from policy_interface.contract import ContractError, ImageSize
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
-from sim_client.evaluation.executor import executor_for
+from sim_client.evaluation.executor import executor_for, require_executor
 from sim_client.evaluation.handshake import (
     ServedPolicy,
     agreed_contract,
@@ -25,9 +25,10 @@ from sim_client.evaluation.handshake import (
 from sim_client.evaluation.interruption import Interruption, sigterm_like_ctrl_c
 from sim_client.evaluation.live_page import announced
 from sim_client.evaluation.output_folder import OutputFolder, check_writable
-from sim_client.evaluation.plan import Plan, make_design, protocol_json, version_of
+from sim_client.evaluation.plan import Plan, make_design, protocol_json
 from sim_client.evaluation.progress import Progress, summary
 from sim_client.evaluation.scheduler import run_episodes
+from sim_client.evaluation.simulator_facts import version_of
 from sim_client.evaluation.station import OUR_STATION
 from sim_client.evaluation.worker import WorkerSettings, serve_episodes
 from step_analysis.ledger import LedgerError
@@ -69,6 +70,7 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
     else:
         plan_for = prepare_drake(config, station_factory)
     check_writable(config.output)
+    require_executor(config)
     policy = meet(config)
     plan = plan_for(policy)
     folder = OutputFolder(
@@ -122,7 +124,7 @@ def _run(
     with (
         announced(folder.path, first_port=config.meshcat_port, num_workers=config.workers),
         Interruption() as interruption,
-        executor_for(config, plan) as executor,
+        executor_for(config, plan, folder.path) as executor,
         Progress(folder.design, folder.records) as progress,
     ):
         run_episodes(

@@ -16,6 +16,7 @@ class ServerConnection:
 
     policy: which of the server's policies; None for its first. tls_ca: PEM file of the authority
     to trust; None for a plaintext connection. token_file: what calls bear; None for nothing.
+    server_name: that the server's certificate is for, where that is not the address's host.
     """
 
     address: str
@@ -23,6 +24,7 @@ class ServerConnection:
     tls_ca: Path | None = None
     token_file: Path | None = None
     timeout_s: float = 60.0
+    server_name: str | None = None
 
     def open(self) -> PolicyClient:
         """Raises ClientOptionError for a file that cannot be used."""
@@ -33,7 +35,9 @@ class ServerConnection:
         credentials = None
         if self.tls_ca is not None or self.token_file is not None:
             credentials = ClientCredentials(
-                root_certificates=self.tls_ca, token_file=self.token_file
+                root_certificates=self.tls_ca,
+                token_file=self.token_file,
+                server_name=self.server_name,
             )
         return PolicyClient(
             self.address, timeout_s=self.timeout_s, policy=self.policy, credentials=credentials

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from policy_interface.client import (
     PolicyClient,
@@ -92,16 +92,32 @@ class Ended:
     worker_is_spent: bool = False
 
 
+class Channel(Protocol):
+    """To whoever submits episodes: a pipe between processes, or what does the same.
+
+    Raises EOFError or another ConnectionError where the other side is gone.
+    """
+
+    def recv(self) -> EpisodeRequest: ...
+
+    def send(self, message: Heartbeat | Halt | Ended, /) -> None: ...
+
+
 def serve_episodes(connection: Connection, settings: WorkerSettings) -> None:
     """The worker's whole life."""
     become_worker()
+    serve_requests(connection, settings)
+
+
+def serve_requests(channel: Channel, settings: WorkerSettings) -> None:
+    """Answer requests until the channel ends, or what this process has built is spent."""
     try:
         with settings.server.open() as client:
-            worker = EpisodeWorker(connection, settings, client, StationKeeper())
+            worker = EpisodeWorker(channel, settings, client, StationKeeper())
             while not worker.is_spent:
-                worker.serve(connection.recv())
+                worker.serve(channel.recv())
     except (EOFError, ConnectionError):
-        # The parent has closed the pipe, or is gone: nobody is left to tell.
+        # The other side has closed the channel, or is gone: nobody is left to tell.
         return
 
 
@@ -146,20 +162,20 @@ class StationKeeper:
 
 
 class EpisodeWorker:
-    """Runs the episodes of one policy, and answers each request on the pipe.
+    """Runs the episodes of one policy, and answers each request on the channel.
 
     is_spent: whether the process must end, as what it has built can't be trusted any more.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        channel: Channel,
         settings: WorkerSettings,
         client: PolicyClient,
         stations: StationKeeper,
     ) -> None:
         self.is_spent = False
-        self._connection = connection
+        self._channel = channel
         self._settings = settings
         self._client = client
         self._policy = ServedPolicySession(client)
@@ -170,10 +186,10 @@ class EpisodeWorker:
     def serve(self, request: EpisodeRequest) -> None:
         self._heartbeat()
         obstacle = missing_policy(self._client, self._settings)
-        self._connection.send(self._attempt(request) if obstacle is None else obstacle)
+        self._channel.send(self._attempt(request) if obstacle is None else obstacle)
 
     def _heartbeat(self) -> None:
-        self._connection.send(Heartbeat())
+        self._channel.send(Heartbeat())
 
     def _attempt(self, request: EpisodeRequest) -> Ended | Halt:
         stopwatch = Stopwatch()

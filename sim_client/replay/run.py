@@ -20,8 +20,8 @@ from sim_client.evaluation.action_log import (
     load_action_log,
 )
 from sim_client.evaluation.episode_files import ERROR_FILE_NAME
-from sim_client.evaluation.plan import version_of
 from sim_client.evaluation.run_folder import run_folder
+from sim_client.evaluation.simulator_facts import version_of
 from sim_client.evaluation.station import (
     OUR_STATION,
     Station,

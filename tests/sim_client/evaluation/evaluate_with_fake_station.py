@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
+from sim_client.evaluation.docker_options import DockerOptions
 from sim_client.evaluation.runner import run
 
 if __name__ == "__main__":
@@ -17,5 +18,7 @@ if __name__ == "__main__":
         address=options["address"],
         workers=options["workers"],
         output=Path(options["output"]),
+        executor="docker" if "image" in options else "local",
+        docker=DockerOptions(image=options["image"]) if "image" in options else DockerOptions(),
     )
     sys.exit(run(config, station_factory="fake_station:build"))

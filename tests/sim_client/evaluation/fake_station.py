@@ -3,8 +3,8 @@
 FAKE_STATION_SCRIPT maps scenario indices to what happens there, as JSON: "success" (the default),
 "failure", "timeout", "solved" at t = 0, or a mishap in the second control step: "die", "raise",
 "hang", "fill the disk". A mishap befalls only the first attempt of an index, whichever process
-makes it; "always raise" befalls each. "drift" makes the state depend on the process, as a simulator
-does that is not deterministic.
+makes it; "always raise" and "eat memory" befall each. "drift" makes the state depend on the
+process, as a simulator does that is not deterministic.
 """
 
 from __future__ import annotations
@@ -109,6 +109,10 @@ class FakeStation:
     def _suffer(self) -> None:
         if self._fate == "always raise" or (self._fate == "raise" and self._is_first_time()):
             raise RuntimeError(f"the physics of scenario {self._index} diverged")
+        if self._fate == "eat memory":
+            eaten = []
+            while True:
+                eaten.append(bytearray(2**24))
         if self._fate == "die" and self._is_first_time():
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fate == "fill the disk" and self._is_first_time():

@@ -1,0 +1,1 @@
+"""Simulators in Docker containers: `sim-client evaluate --executor docker`."""
