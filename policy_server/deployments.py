@@ -7,13 +7,15 @@ episodes to come; the old one stays until its last episode has ended, and then g
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable, Sequence
 
-from policy_interface.contract import CONTRACT_KEY, RUNTIME_PREFIX, Contract
+from policy_interface.contract import CONTRACT_KEY, HOST_KEY, RUNTIME_PREFIX, Contract
 from policy_interface.types import PolicyMetadata
 from policy_server.batching import Batcher, Replica
 from policy_server.execution import Execution, Strategy
+from policy_server.host_facts import host_facts
 from policy_server.policy import Policy
 from policy_server.refusals import UnknownPolicyError
 
@@ -113,6 +115,7 @@ def _stated(
     metadata = policy.metadata
     stated = {
         CONTRACT_KEY: policy.contract.to_json(),
+        HOST_KEY: json.dumps(host_facts(policy)),
         f"{RUNTIME_PREFIX}open_loop_steps": str(execution.num_execute_steps),
         f"{RUNTIME_PREFIX}chunk_length": str(policy.chunk_length),
         f"{RUNTIME_PREFIX}max_batch_size": str(options.max_batch_size),

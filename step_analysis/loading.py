@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from step_analysis.ledger import LedgerError
+from step_analysis.provenance import Provenance
 from step_analysis.reading.discovery import Discovery, LeftOut
 from step_analysis.reading.source import PolicySource, SourceFormat
 from step_analysis.rollouts import EvaluationDesign, RolloutRecord
@@ -98,6 +99,8 @@ class PolicyRollouts:
     """Of its checkpoints: more than one only where that was allowed."""
     remarks: tuple[str, ...] = ()
     """What was read by convention rather than because a file says so."""
+    provenances: tuple[Provenance, ...] = ()
+    """One a source that has it, each different."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +232,7 @@ class _Gathered:
     protocols: list[Protocol] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     remarks: dict[str, None] = field(default_factory=dict)
+    provenances: list[Provenance] = field(default_factory=list)
 
     def add(self, source: PolicySource) -> None:
         self.sources.append(source.path)
@@ -237,6 +241,8 @@ class _Gathered:
             self.design = self.design or source.design
             if source.design.policy_digest not in self.digests:
                 self.digests.append(source.design.policy_digest)
+        if source.provenance is not None and source.provenance not in self.provenances:
+            self.provenances.append(source.provenance)
         if source.protocol:
             self.protocols.append(Protocol(source=source.path, settings=source.protocol))
         for task, indices in source.requested.items():
@@ -267,4 +273,5 @@ class _Gathered:
             protocols=tuple(self.protocols),
             digests=tuple(self.digests),
             remarks=tuple(self.remarks),
+            provenances=tuple(self.provenances),
         )

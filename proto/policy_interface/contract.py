@@ -19,10 +19,12 @@ from policy_interface.types import Action, Observation
 CONTRACT_VERSION = 1
 
 # In PolicyMetadata.runtime_information: the policy's contract, as JSON; its checkpoint's digest;
-# and, under the prefix, what else tells how it acts (flow steps, open-loop steps).
+# under the prefix, what else tells how it acts (flow steps, open-loop steps); and, as JSON, what
+# computes it (versions, device), which is no part of the policy.
 RUNTIME_PREFIX = "assay."
 CONTRACT_KEY = "assay.contract"
 CHECKPOINT_DIGEST_KEY = "assay.checkpoint_sha256"
+HOST_KEY = "assay.host"
 
 TABLE_FRAME = "manipuland_table::table_top_center"
 END_EFFECTOR_FRAME = "panda_link8"

@@ -45,7 +45,7 @@ _KILL_S = 20.0
 _NOBODY = 10001
 _SCRATCH_PREFIX, _OWNER_FILE_NAME = ".simulators-", "owner"
 # What must be the same in a container as in the process that has made the design.
-_VERSIONS_OF_THE_DESIGN = ("assay", "assay source", "drake")
+_VERSIONS_OF_THE_DESIGN = ("assay", "assay_source", "drake")
 
 
 @dataclass
@@ -218,11 +218,21 @@ class DockerExecutor:
                 simulator.container.hand_over(running.request.folder)
                 if worker_is_spent:
                     self._discard(simulator)
-                message = report.message and self._in_our_words(report.message)
-                return replace(report, message=message)
+                return self._completed(report)
         if running is not None:
             running.deadline_s = time.monotonic() + self._stall_timeout_s
         return None
+
+    def _completed(self, report: EpisodeReport) -> EpisodeReport:
+        """With what is not known in the container."""
+        image = {"image": self._options.image, "image_id": self._engine.image_id}
+        if self._engine.image_digests:
+            image["image_digests"] = " ".join(self._engine.image_digests)
+        return replace(
+            report,
+            message=report.message and self._in_our_words(report.message),
+            simulator={**report.simulator, **image} if report.simulator else {},
+        )
 
     def _misfit(self, versions: Any) -> str | None:
         here = versions_here()

@@ -19,7 +19,7 @@ from policy_interface.contract import ImageSize
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
 from sim_client.evaluation.recording_options import RecordingOptions
 from sim_client.evaluation.server_connection import ServerConnection
-from sim_client.evaluation.worker import Ended, Halt, Heartbeat, WorkerSettings
+from sim_client.evaluation.worker import Ended, Halt, Heartbeat, LikeSimulators, WorkerSettings
 from step_analysis.policy_latency import PolicyLatency
 from step_analysis.rollouts import Outcome, RolloutRecord
 from step_analysis.strict_json import FormatError, check_keys, parse_object, shown
@@ -96,6 +96,8 @@ def settings_from(value: Mapping[str, Any], *, tls_ca: Path, token_file: Path) -
     settings["film_cameras"] = {
         name: ImageSize(**size) for name, size in settings["film_cameras"].items()
     }
+    if settings["like"] is not None:
+        settings["like"] = LikeSimulators(**settings["like"])
     recordings: dict[str, Any] = dict(settings["recordings"])
     recordings["video_cameras"] = tuple(recordings["video_cameras"])
     settings["recordings"] = RecordingOptions(**recordings)
@@ -143,6 +145,9 @@ def message_from(value: Mapping[str, Any], request: EpisodeRequest | None) -> Me
 def _report_from(value: Mapping[str, Any], request: EpisodeRequest) -> EpisodeReport:
     check_keys(value, [each.name for each in fields(EpisodeReport)], "report")
     facts = dict(value)
+    simulator = facts.pop("simulator")
+    if not isinstance(simulator, dict) or not all(isinstance(v, str) for v in simulator.values()):
+        raise FormatError(f"report: simulator: unexpected {shown(simulator)}")
     try:
         facts["outcome"] = Outcome(facts["outcome"])
     except ValueError:
@@ -157,4 +162,4 @@ def _report_from(value: Mapping[str, Any], request: EpisodeRequest) -> EpisodeRe
         seed=request.seed,
         **facts,
     )
-    return EpisodeReport(**facts)
+    return EpisodeReport(**facts, simulator=simulator)

@@ -12,6 +12,7 @@ import tyro
 
 from sim_client.evaluation.docker_options import DockerOptions
 from sim_client.evaluation.errors import UsageError
+from sim_client.evaluation.likeness import may_be_allowed
 from sim_client.evaluation.recording_options import RecordingOptions
 from sim_client.evaluation.server_connection import ServerConnection
 
@@ -94,6 +95,11 @@ class EvaluationConfig:
     docker: DockerOptions = field(default_factory=DockerOptions)
     output: Path = Path("rollouts")
     """Folder that results go to, below a folder named after the policy."""
+    like: Path | None = None
+    """provenance.json of an earlier evaluation: refuse to evaluate where something differs that
+    outcomes may depend on."""
+    allow_different: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[,NAME]")] = ()
+    """What may differ from --like all the same, such as simulator.gl_renderer or server."""
     policy_name: str | None = None
     """Name in results and reports; by default the one that the server states."""
     max_sample_size: int | None = None
@@ -144,12 +150,14 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", _words(self.tasks))
+        object.__setattr__(self, "allow_different", _words(self.allow_different))
         object.__setattr__(self, "video", tuple(dict.fromkeys(_words(self.video))))
         if not self.tasks:
             raise UsageError("--tasks: expected at least one task; `sim-client tasks` lists them")
         if self.lbm_eval_python is not None and self.simulator != "lbm-eval":
             raise UsageError("--lbm-eval-python: only with --simulator lbm-eval")
         self._check_executor()
+        self._check_likeness()
         if self.simulator == "lbm-eval":
             self._refuse_own_station_options()
         _check_address(self.address)
@@ -194,6 +202,17 @@ class EvaluationConfig:
                 "--meshcat-port: not with --executor docker, whose simulators have no network; "
                 "--save-meshcat keeps the scenes"
             )
+
+    def _check_likeness(self) -> None:
+        if self.allow_different and self.like is None:
+            raise UsageError("--allow-different: only with --like")
+        for name in self.allow_different:
+            if not may_be_allowed(name):
+                raise UsageError(
+                    f"--allow-different {name!r}: expected a name as --like tells them, such as "
+                    "server.torch, simulator.drake, protocol.latency_ms, policy.checkpoint, or "
+                    "policy, protocol, seeds, server, simulator for all of one kind"
+                )
 
     def _refuse_own_station_options(self) -> None:
         for name in ("shift", "latency_ms", "video", "save_states", "meshcat_port"):

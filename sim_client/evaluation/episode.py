@@ -46,7 +46,10 @@ class EpisodeRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeReport:
-    """What became of one attempt at an episode; see RolloutRecord for the fields."""
+    """What became of one attempt at an episode; see RolloutRecord for the fields.
+
+    simulator: what it ran on, by name; empty where that did not come to be, or tells nothing.
+    """
 
     outcome: Outcome
     started_at: str
@@ -60,6 +63,7 @@ class EpisodeReport:
     first_inference_s: float | None = None
     policy_latency: PolicyLatency | None = None
     state_digest: str | None = None
+    simulator: Mapping[str, str] = field(default_factory=dict)
 
 
 class DecidedBeforeStartError(RuntimeError):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from policy_interface.client import (
     PolicyClient,
@@ -16,6 +16,7 @@ from policy_interface.client import (
 from policy_interface.contract import (
     CHECKPOINT_DIGEST_KEY,
     CONTRACT_KEY,
+    HOST_KEY,
     RUNTIME_PREFIX,
     Contract,
     ContractError,
@@ -24,11 +25,13 @@ from policy_interface.contract import (
 )
 from policy_interface.types import PolicyMetadata
 from sim_client.evaluation.errors import EvaluationStoppedError
+from step_analysis.strict_json import FormatError, parse_object
 
 # How many episodes share a forward pass is no property of the policy.
 _BATCH_SIZE_KEY = "assay.max_batch_size"
 
 _RETRY_PAUSE_S = 0.25
+_MAX_HOST_FACTS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +39,15 @@ class ServedPolicy:
     """The policy behind an address.
 
     digest: of its checkpoint. serving: how the server executes it, by name. contract: None from
-    a server that is not ours.
+    a server that is not ours. host: what computes it, such as the version of torch, as far as the
+    server says.
     """
 
     name: str
     digest: str
     serving: Mapping[str, str]
     contract: Contract | None
+    host: Mapping[str, str] = field(default_factory=dict)
 
 
 def await_metadata(client: PolicyClient, *, timeout_s: float) -> PolicyMetadata:
@@ -85,7 +90,18 @@ def served_policy(metadata: PolicyMetadata, *, name: str | None) -> ServedPolicy
         digest=policy_digest(metadata),
         serving=serving_options(metadata),
         contract=contract,
+        host=_host(metadata),
     )
+
+
+def _host(metadata: PolicyMetadata) -> dict[str, str]:
+    """Of texts alone, and not many: a server may say anything."""
+    try:
+        told = parse_object(metadata.runtime_information.get(HOST_KEY, "{}"), HOST_KEY)
+    except FormatError as error:
+        raise EvaluationStoppedError(f"the server states no readable {error}") from error
+    texts = {name: fact for name, fact in told.items() if isinstance(fact, str)}
+    return dict(list(texts.items())[:_MAX_HOST_FACTS])
 
 
 def policy_digest(metadata: PolicyMetadata) -> str:
@@ -107,7 +123,7 @@ def policy_digest(metadata: PolicyMetadata) -> str:
         "runtime_information": {
             name: value
             for name, value in metadata.runtime_information.items()
-            if name != _BATCH_SIZE_KEY
+            if name not in (_BATCH_SIZE_KEY, HOST_KEY)
         },
     }
     text = json.dumps(described, sort_keys=True)
@@ -120,7 +136,7 @@ def serving_options(metadata: PolicyMetadata) -> dict[str, str]:
     The same weights replanned twice as often are another policy, so this belongs to the
     evaluation's design.
     """
-    elsewhere = (CONTRACT_KEY, CHECKPOINT_DIGEST_KEY, _BATCH_SIZE_KEY)
+    elsewhere = (CONTRACT_KEY, CHECKPOINT_DIGEST_KEY, HOST_KEY, _BATCH_SIZE_KEY)
     return {
         name: value
         for name, value in metadata.runtime_information.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from policy_interface.client import (
     PolicyServerRefusedError,
@@ -27,11 +28,18 @@ from sim_client.evaluation.live_page import announced
 from sim_client.evaluation.output_folder import OutputFolder, check_writable
 from sim_client.evaluation.plan import Plan, make_design, protocol_json
 from sim_client.evaluation.progress import Progress, summary
+from sim_client.evaluation.provenance_file import (
+    ProvenanceFile,
+    own_simulator_facts,
+    provenance_of,
+    require_likeness,
+)
 from sim_client.evaluation.scheduler import run_episodes
 from sim_client.evaluation.simulator_facts import version_of
 from sim_client.evaluation.station import OUR_STATION
-from sim_client.evaluation.worker import WorkerSettings, serve_episodes
+from sim_client.evaluation.worker import LikeSimulators, WorkerSettings, serve_episodes
 from step_analysis.ledger import LedgerError
+from step_analysis.provenance import Provenance
 
 # A policy's own cameras are filmed at the size that it sees; others for people.
 _FILM_SIZE = ImageSize(height=240, width=320)
@@ -73,6 +81,8 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
     require_executor(config)
     policy = meet(config)
     plan = plan_for(policy)
+    provenance = provenance_of(plan.design, policy)
+    plan = _like(config, plan, provenance)
     folder = OutputFolder(
         config.output,
         plan.design,
@@ -96,8 +106,10 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
         ]
         if config.meshcat_port is not None:
             _say(f"live: http://localhost:{config.meshcat_port}, or sim-client watch --browser")
+        origin = ProvenanceFile(folder.path, provenance, executor=config.executor)
+        origin.begin()
         try:
-            _run(requests, folder, plan, config)
+            _run(requests, folder, origin, plan, config)
         finally:
             for line in summary(folder.design, folder.records):
                 _say(line)
@@ -115,9 +127,22 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
     return DONE
 
 
+def _like(config: EvaluationConfig, plan: Plan, provenance: Provenance) -> Plan:
+    """The same, on simulators like those of --like. Raises UsageError where that can't be."""
+    known = replace(provenance, simulators=own_simulator_facts(config))
+    like = require_likeness(config, known)
+    if like is None or not isinstance(plan.settings, WorkerSettings):
+        return plan
+    simulators = LikeSimulators(
+        source=str(config.like), simulators=like.simulators, allowed=config.allow_different
+    )
+    return replace(plan, settings=replace(plan.settings, like=simulators))
+
+
 def _run(
     requests: Sequence[EpisodeRequest],
     folder: OutputFolder,
+    provenance: ProvenanceFile,
     plan: Plan,
     config: EvaluationConfig,
 ) -> None:
@@ -131,6 +156,7 @@ def _run(
             requests,
             executor=executor,
             folder=folder,
+            provenance=provenance,
             progress=progress,
             interruption=interruption,
             max_attempts=config.max_attempts,

@@ -11,6 +11,7 @@ from sim_client.evaluation.executor import Executor
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.output_folder import OutputFolder
 from sim_client.evaluation.progress import Progress
+from sim_client.evaluation.provenance_file import ProvenanceFile
 from step_analysis.rollouts import Outcome, RolloutKey, RolloutRecord
 
 # So many errors in a row, with no episode decided between them, are no accident of one scenario.
@@ -25,6 +26,7 @@ def run_episodes(
     *,
     executor: Executor,
     folder: OutputFolder,
+    provenance: ProvenanceFile,
     progress: Progress,
     interruption: Interruption,
     max_attempts: int,
@@ -61,6 +63,7 @@ def run_episodes(
                 is_told_of_others = True
             interruption.wait(_LOOK_AGAIN_S)
         for request, report in executor.wait(interruption):
+            provenance.note(report)
             record = folder.record(request, report)
             attempts[record.key] += 1
             retry = record.outcome is Outcome.ERROR and attempts[record.key] < max_attempts

@@ -14,13 +14,23 @@ import sim_client
 
 @cache
 def versions_here() -> dict[str, str]:
-    """Versions by name; `assay source` tells two states of our own code apart."""
+    """Versions by name; `assay_source` tells two states of our own code apart."""
     return {
         "assay": version_of("assay"),
-        "assay source": _source_digest(),
+        "assay_source": _source_digest(),
         "drake": version_of("drake"),
         "numpy": version_of("numpy"),
         "python": platform.python_version(),
+    }
+
+
+@cache
+def machine_facts() -> dict[str, str]:
+    """The versions, and what kind of machine this is."""
+    return {
+        **versions_here(),
+        "machine": platform.machine(),
+        "platform": platform.platform(),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,9 +30,11 @@ from sim_client.evaluation.episode import (
 )
 from sim_client.evaluation.episode_files import EpisodeFiles, EpisodeName
 from sim_client.evaluation.handshake import await_metadata, policy_digest, serving_options
+from sim_client.evaluation.likeness import refusal, simulator_differences
 from sim_client.evaluation.policy_session import ServedPolicySession
 from sim_client.evaluation.recording_options import RecordingOptions
 from sim_client.evaluation.server_connection import ServerConnection
+from sim_client.evaluation.simulator_facts import machine_facts
 from sim_client.evaluation.station import Station, StationOptions, imported_factory
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.station.headless_gl import RenderingUnavailableError
@@ -55,12 +57,23 @@ class ServedPolicySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LikeSimulators:
+    """source: the file that tells of them."""
+
+    source: str
+    simulators: Sequence[Mapping[str, str]]
+    allowed: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerSettings(ServedPolicySettings):
     """What a worker needs to know for all its episodes.
 
     contract_json: what the station must give, as agreed with the policy. film_cameras: those that
     it renders besides, for videos. protocol_json: what all is simulated under.
     station_factory: import string `module:callable` of a StationFactory.
+    like: of which evaluation's simulators one that runs here must be, and the names of what may
+    differ; None for any.
     """
 
     contract_json: str
@@ -70,6 +83,7 @@ class WorkerSettings(ServedPolicySettings):
     latency_ms: float = 0.0
     film_cameras: Mapping[str, ImageSize] = field(default_factory=dict)
     recordings: RecordingOptions = field(default_factory=RecordingOptions)
+    like: LikeSimulators | None = None
 
 
 @dataclass(frozen=True)
@@ -193,11 +207,16 @@ class EpisodeWorker:
 
     def _attempt(self, request: EpisodeRequest) -> Ended | Halt:
         stopwatch = Stopwatch()
+        simulator: Mapping[str, str] = {}
         try:
             try:
                 station = self._station_of(request.task)
             except (ImportError, ContractError, RenderingUnavailableError) as error:
                 return Halt(f"the station of {request.task} can't be built: {error}")
+            simulator = {**machine_facts(), "gl_renderer": station.gl_renderer}
+            unlike = self._unlike(simulator)
+            if unlike is not None:
+                return unlike
             report = run_episode(
                 request,
                 station=station,
@@ -220,7 +239,14 @@ class EpisodeWorker:
         # The server may be gone; then it has forgotten the episode as well.
         with contextlib.suppress(PolicyServerError):
             self._client.end_episode()
-        return Ended(report, worker_is_spent=self.is_spent)
+        return Ended(replace(report, simulator=simulator), worker_is_spent=self.is_spent)
+
+    def _unlike(self, simulator: Mapping[str, str]) -> Halt | None:
+        like = self._settings.like
+        if like is None:
+            return None
+        lines = simulator_differences(like.simulators, simulator, like.allowed)
+        return Halt(refusal(like.source, lines)) if lines else None
 
     def _station_of(self, task_name: str) -> Station:
         cameras = {**self._settings.film_cameras, **self._contract.cameras}

@@ -38,6 +38,7 @@ UNSIGNED_BYTE, SHORT, UNSIGNED_SHORT, UNSIGNED_INT, FLOAT = 0x1401, 0x1402, 0x14
 RED, RED_INTEGER, RGB, RGBA = 0x1903, 0x8D94, 0x1907, 0x1908
 RGBA8, R32F, R16I = 0x8058, 0x822E, 0x8233
 _PACK_ALIGNMENT = 0x0D05
+_RENDERER, _VERSION = 0x1F01, 0x1F02
 
 _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "glAttachShader": (None, (c_uint, c_uint)),
@@ -70,6 +71,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "glGetProgramiv": (None, (c_uint, c_uint, c_void_p)),
     "glGetShaderInfoLog": (None, (c_uint, c_int, c_void_p, c_char_p)),
     "glGetShaderiv": (None, (c_uint, c_uint, c_void_p)),
+    "glGetString": (c_char_p, (c_uint,)),
     "glGetUniformLocation": (c_int, (c_uint, c_char_p)),
     "glLinkProgram": (None, (c_uint,)),
     "glMultiDrawElements": (None, (c_uint, c_void_p, c_uint, c_void_p, c_int)),
@@ -159,6 +161,18 @@ def is_available() -> bool:
     except RenderingUnavailableError:
         return False
     return True
+
+
+@cache
+def driver_name() -> str:
+    """What OpenGL's driver calls itself, such as 'llvmpipe (LLVM 15.0.6, 256 bits)'.
+
+    Raises RenderingUnavailableError.
+    """
+    with OffscreenGl().current() as gl:
+        # Of the version too: the same name draws otherwise in another release.
+        words = [gl.glGetString(name) for name in (_RENDERER, _VERSION)]
+    return ", ".join(word.decode("utf-8", "replace") for word in words if word)
 
 
 class OffscreenGl:

@@ -139,6 +139,15 @@ class Station:
         self._num_steps = 0
         self._status: TaskStatus | None = None
 
+    @property
+    def gl_renderer(self) -> str:
+        """What draws the cameras, in the words of its driver; empty where nothing is drawn."""
+        if not self._rig_options.cameras:
+            return ""
+        if not offscreen_gl.is_available():
+            return f"{self._rig_options.renderer} by a driver that tells no name"
+        return f"{self._rig_options.renderer} by {offscreen_gl.driver_name()}"
+
     def _build(self, episode: EpisodeShift) -> None:
         options = self._rig_options
         self.world = World(episode.scene, quality=options.quality, arm_model=self._arm_model)

@@ -16,6 +16,7 @@ from step_analysis.ledger import (
 )
 from step_analysis.ledger_follower import LedgerFollower
 from step_analysis.loading import gather
+from step_analysis.provenance import PROVENANCE_FILE_NAME
 from step_analysis.reading.discovery import Discovery, LeftOut
 from step_analysis.reading.lbm_eval import LbmEvalReader
 from step_analysis.reading.ledger_file import ledger_sources
@@ -113,7 +114,8 @@ class ResultsFolder:
     ) -> None:
         known = self._known.setdefault(path, _KnownFile())
         is_ledger = source_format == "ledger"
-        stamps = (_stamp(path), _stamp(path.parent / DESIGN_FILE_NAME) if is_ledger else None)
+        beside = (DESIGN_FILE_NAME, PROVENANCE_FILE_NAME) if is_ledger else ()
+        stamps = (_stamp(path), *(_stamp(path.parent / name) for name in beside))
         try:
             known.is_written = is_ledger and is_being_written(path)
             if stamps == known.stamps:

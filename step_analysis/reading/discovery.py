@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, STUDY_FILE_NAME, LedgerError
+from step_analysis.provenance import PROVENANCE_FILE_NAME
 from step_analysis.reading import csv_file, parquet_file
 from step_analysis.reading.lbm_eval import LbmEvalReader
 from step_analysis.reading.ledger_file import read_ledger_file
@@ -30,6 +31,8 @@ from step_analysis.rollouts import check_name
 from step_analysis.strict_json import FormatError, parse_object, read_bounded
 
 _LEDGER_SUFFIX = ".jsonl"
+# Beside our ledgers; they are read with these.
+_OUR_OWN = (DESIGN_FILE_NAME, PROVENANCE_FILE_NAME, STUDY_FILE_NAME)
 _LBM_EVAL: tuple[SourceFormat, ...] = ("lbm-eval", "foundry")
 _HEAD_BYTES = 4096
 # How the files of vla-eval and LeRobot begin; their names say nothing.
@@ -168,7 +171,7 @@ def _format_of_found(path: Path) -> SourceFormat | LeftOut | None:
         return "ledger"
     if path.name == EVAL_INFO_FILE_NAME:
         return "lerobot"
-    if suffix == ".json" and path.name not in (DESIGN_FILE_NAME, STUDY_FILE_NAME):
+    if suffix == ".json" and path.name not in _OUR_OWN:
         return _format_by_beginning(path) or LeftOut(path=path, reason="JSON of no known format")
     if suffix in csv_file.CSV_SUFFIXES:
         reason = csv_file.why_no_episodes(path)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from step_analysis.ledger import DESIGN_FILE_NAME, LedgerError, read_design, read_ledger
+from step_analysis.provenance import PROVENANCE_FILE_NAME, Provenance, read_provenance
 from step_analysis.reading.fields import episode_range
 from step_analysis.reading.source import PolicySource, flattened
 from step_analysis.rollouts import EvaluationDesign, RolloutRecord
@@ -24,11 +25,12 @@ def ledger_sources(path: Path, records: Sequence[RolloutRecord]) -> list[PolicyS
     """The same for a ledger whose records are read already.
 
     Raises:
-        LedgerError: the design beside it is broken or of another policy.
-        OSError: the design can't be read.
+        LedgerError: the design or the provenance beside it is broken, or of another policy.
+        OSError: one of them can't be read.
     """
     design_path = path.parent / DESIGN_FILE_NAME
     design = read_design(design_path) if design_path.exists() else None
+    provenance = _provenance(path.parent / PROVENANCE_FILE_NAME)
     policies = {record.policy for record in records}
     if design is not None:
         strangers = policies - {design.policy}
@@ -58,10 +60,18 @@ def ledger_sources(path: Path, records: Sequence[RolloutRecord]) -> list[PolicyS
                 requested=requested,
                 budgets=budgets,
                 design=design,
+                provenance=provenance,
                 protocol=_protocol(design) if design is not None else {},
             )
         )
     return sources
+
+
+def _provenance(path: Path) -> Provenance | None:
+    try:
+        return read_provenance(path) if path.exists() else None
+    except FormatError as error:
+        raise LedgerError(str(error)) from None
 
 
 def _asked_for(design: EvaluationDesign, path: Path) -> range:

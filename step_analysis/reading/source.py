@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from step_analysis.provenance import Provenance
 from step_analysis.rollouts import EvaluationDesign, RolloutRecord
 
 SourceFormat = Literal["ledger", "lbm-eval", "foundry", "vla-eval", "lerobot", "csv", "parquet"]
@@ -27,6 +28,7 @@ class PolicySource:
     """(task, scenario index) of what the file scores as a failure of the policy although its
     message names the infrastructure."""
     design: EvaluationDesign | None = None
+    provenance: Provenance | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
     """How the episodes were run, as far as the file says, by dotted name: two policies are
     comparable only if these agree."""

@@ -363,6 +363,7 @@ def _facts(policy: PolicyRollouts) -> Iterable[Fact]:
             yield Fact(f"Station: {name}", _fact(value))
         software = sorted(design.software.items())
         yield Fact("Software", ", ".join(f"{name} {version}" for name, version in software))
+    yield from _machines(policy)
     records = [r for task in policy.tasks.values() for r in task.outcomes.values()]
     started = [record.started_at for record in records if record.started_at is not None]
     if started:
@@ -370,6 +371,17 @@ def _facts(policy: PolicyRollouts) -> Iterable[Fact]:
     wall = [record.wall_s for record in records if record.wall_s is not None]
     if wall:
         yield Fact("Mean wall time of an episode", f"{sum(wall) / len(wall):.1f} s")
+
+
+def _machines(policy: PolicyRollouts) -> Iterable[Fact]:
+    """What served the policy and what simulated, each kind of them once."""
+    for label, name in (("Served by", "servers"), ("Simulated by", "simulators")):
+        told: dict[str, None] = {}
+        for provenance in policy.provenances:
+            told |= dict.fromkeys(_fact(dict(facts)) for facts in getattr(provenance, name))
+        told.pop("", None)
+        for i, text in enumerate(told, start=1):
+            yield Fact(label if len(told) == 1 else f"{label}, {i} of {len(told)}", text)
 
 
 def _fact(value: object) -> str:

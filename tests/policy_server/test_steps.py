@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -104,6 +105,9 @@ def test_the_server_option_overrides_the_policy_and_the_metadata_tells(make_obse
     assert policy.planned_from == [[0.0], [3.0], [6.0]]
     assert metadata.name == "mine"
     assert metadata.runtime_information["assay.open_loop_steps"] == "3"
+    host = json.loads(metadata.runtime_information["assay.host"])
+    assert host["numpy"] == np.__version__
+    assert {"assay", "machine", "platform", "python"} <= host.keys()
 
 
 def test_the_same_seed_and_observations_give_the_same_actions(make_observation) -> None:

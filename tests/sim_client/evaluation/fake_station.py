@@ -43,6 +43,7 @@ class FakeStation:
     def __init__(self, options: StationOptions) -> None:
         self.contract = Contract(cameras=options.cameras, uses_language=True)
         self.instruction = ""
+        self.gl_renderer = os.environ.get("FAKE_STATION_GL", "a brush")
         self._options = options
         self._script: dict[str, str] = json.loads(os.environ["FAKE_STATION_SCRIPT"])
         self._fate = ""
