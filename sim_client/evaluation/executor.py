@@ -21,8 +21,9 @@ class Executor(Protocol):
 
     - **Each submitted request comes back from `wait` once**, with one report, unless the block
       is left or `wait` raises. An executor runs nothing again by itself and writes no ledger:
-      the scheduler submits what is to be tried again, with the same seed, and one process
-      records, so that an episode is counted once whatever becomes of simulators.
+      the scheduler claims an episode, submits it, records what came of it, and submits it
+      again where that is to be, with the same seed; so it is counted once whatever becomes of
+      simulators.
     - **What is lost is an error, never a verdict.** A simulator that dies, is killed for want of
       memory, hangs for longer than `--stall-timeout-s` or vanishes with its machine makes its
       episode's report an `Outcome.ERROR` that says so in one line. A report that arrives after
