@@ -25,6 +25,7 @@ from trainer.data.batches import Batch, TrainingData
 from trainer.data.episode import Field, FieldRole
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
+from trainer.data.robot_sources import RobotSource
 from trainer.models.policy_network import images_to_input
 from trainer.policy_learner import PolicyLearner
 from trainer.recipes import find_policy_recipe
@@ -102,7 +103,10 @@ def main() -> None:
     config = resolve(replace(find_policy_recipe(arguments.recipe), precision=arguments.precision))
     device = torch.device(config.device)
     recordings = random_recordings(config, arguments.image_side)
-    data = TrainingData(recordings, range(recordings.num_episodes), config, device)
+    every = RobotSource(
+        name="all", weight=1.0, training=range(recordings.num_episodes), held_out=()
+    )
+    data = TrainingData(recordings, [every], config, device)
     learner = PolicyLearner(
         build_network(config, recordings.contract, data.transform),
         config,

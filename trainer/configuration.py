@@ -495,6 +495,8 @@ class PolicyConfig:
 
     Attributes:
         data: Demonstrations, in any format that `trainer data inspect` recognises.
+        more_data: PATH=WEIGHT of further ones, of the same station: WEIGHT times as many windows
+            are seen of them as of `data`.
         name: The policy's name, in reports.
         cameras: Those the policy looks at; None takes all that were recorded.
         chunk_length: Control steps predicted at once, the anchor's own included.
@@ -525,6 +527,7 @@ class PolicyConfig:
     may_change: ClassVar[tuple[str, ...]] = ("data", "loader", "sharding")
 
     data: str = ""
+    more_data: tuple[str, ...] = ()
     name: str = "policy"
     cameras: tuple[str, ...] | None = None
     chunk_length: int = 16
@@ -554,6 +557,12 @@ class PolicyConfig:
         _require_positive(self, "chunk_length", "batch_size")
         require_one_budget({"num_steps": self.num_steps, "num_samples": self.num_samples})
         _require(
+            all(self.weight_of.values()) and self.data not in self.weight_of,
+            "more_data",
+            "other places than data, with weights of more than 0",
+            self.more_data,
+        )
+        _require(
             self.total_steps > 0, "num_samples", f"at least {self.batch_size}", self.num_samples
         )
         require_run_fields(self)
@@ -575,6 +584,11 @@ class PolicyConfig:
             f"at most chunk_length ({self.chunk_length})",
             self.serving.open_loop_steps,
         )
+
+    @property
+    def weight_of(self) -> Mapping[str, float]:
+        """Of further demonstrations, by where they are."""
+        return numbers_by_name("more_data", self.more_data)
 
     @property
     def total_steps(self) -> int:

@@ -5,6 +5,7 @@ Axes: N window, T timestep, A arm, G gripper.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,8 +63,11 @@ class OpenLoopPlans:
         """(N, T, G)."""
         return np.abs(self.widths_m - self.taught_widths_m)
 
-    def executed_error(self) -> ActionError:
+    def executed_error(self, episodes: Collection[int] | None = None) -> ActionError:
+        """episodes: by their numbers; None for all."""
         executed = self.valid & (np.arange(self.valid.shape[1]) < self.open_loop_steps)
+        if episodes is not None:
+            executed &= np.isin(self.episode, list(episodes))[:, None]
 
         def mean(error_NTX: npt.NDArray[np.float64]) -> float:
             return float(error_NTX[executed].mean())

@@ -23,6 +23,7 @@ from trainer.data.counter_random import uniform
 from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.loader import LoaderSource, WindowBatch, WindowLoader
 from trainer.data.robot_recordings import RobotRecordings
+from trainer.data.robot_sources import RobotSource
 from trainer.data.robot_transform import RobotTransform, motion_statistics
 from trainer.data.statistics.field_statistics import FieldStatistics
 from trainer.data.windows import IntArray, WindowIndex, WindowSpec
@@ -103,30 +104,39 @@ def fit_transform(
 class TrainingData:
     """The training episodes' batches. A context manager, which ends the loader's processes.
 
-    episodes: places in the recordings. prompts: of a policy that is told what to do.
+    sources: their `training` episodes, each by its weight. Of all their windows, each counted once,
+    is the one scale that normalises: a policy is served without knowing which data a station's
+    observation is like, and a metre is as long in all of them. prompts: of a policy that is told
+    what to do.
     """
 
     def __init__(
         self,
         recordings: RobotRecordings,
-        episodes: Sequence[int],
+        sources: Sequence[RobotSource],
         config: PolicyConfig,
         device: torch.device,
         prompts: InstructionPrompts | None = None,
     ) -> None:
         self._prompts = prompts
         self.config, self.device = config, device
+        places = [place for source in sources for place in source.training]
         self.transform = fit_transform(
-            recordings, episodes, config.chunk_length, config.normalization
+            recordings, places, config.chunk_length, config.normalization
         )
         self._recordings = recordings
         self._window = chunk_window(config.chunk_length)
-        places = list(episodes)
         self._place_of = np.zeros(len(recordings.dataset), np.int64)
-        chosen = [recordings.episodes[place] for place in places]
-        self._place_of[chosen] = places
+        self._place_of[[recordings.episodes[place] for place in places]] = places
         self._loader = WindowLoader(
-            [LoaderSource(dataset=recordings.dataset, episodes=chosen)],
+            [
+                LoaderSource(
+                    dataset=recordings.dataset,
+                    episodes=[recordings.episodes[place] for place in source.training],
+                    weight=source.weight,
+                )
+                for source in sources
+            ],
             self._window,
             cameras=tuple(recordings.contract.cameras),
             fields=(),

@@ -25,7 +25,7 @@ from trainer.data.batches import chunk_window
 from trainer.data.formats.catalog import open_dataset
 from trainer.data.frame_workers import EpisodeFrames
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
-from trainer.data.windows import split_episodes
+from trainer.data.robot_sources import open_robot_data, robot_sources
 from trainer.foundry.configuration import FoundryPolicyConfig
 from trainer.inference import Policy, load_policy
 from trainer.open_loop import OpenLoopPlans
@@ -90,8 +90,14 @@ class Subject:
                 f"{folder}: a policy that was imported does not know its data; say with --data on "
                 "which it is to plan"
             )
+        if data is not None or isinstance(config, FoundryPolicyConfig):
+            dataset = open_dataset(where)
+        else:
+            dataset = open_robot_data(config)
         recordings = read_recordings(
-            open_dataset(where), tuple(contract.cameras), uses_language=contract.uses_language
+            dataset,
+            tuple(contract.cameras),
+            uses_language=contract.uses_language,
         )
         differing = differences(policy=contract, station=recordings.contract)
         if differing:
@@ -99,8 +105,11 @@ class Subject:
         held_out = None
         is_own = recordings.digest == checkpoint.provenance.get("data_sha256")
         if is_own and not isinstance(config, FoundryPolicyConfig):
-            _, places = split_episodes(recordings.num_episodes, config.validation_episodes)
-            held_out = frozenset(recordings.episodes[place] for place in places)
+            held_out = frozenset(
+                recordings.episodes[place]
+                for source in robot_sources(config, recordings)
+                for place in source.held_out
+            )
         return Subject(
             name=name,
             checkpoint=checkpoint,

@@ -16,11 +16,10 @@ from trainer.checkpoint import Checkpoint, build_network, prompts_of, write_chec
 from trainer.co_training_learner import CoTrainingLearner
 from trainer.configuration import PolicyConfig, TrainConfig
 from trainer.data.batches import Batch, TrainingData
-from trainer.data.formats.catalog import open_dataset
 from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
+from trainer.data.robot_sources import open_robot_data, robot_sources
 from trainer.data.text.tokenizer import TextTokenizer
-from trainer.data.windows import split_episodes
 from trainer.learner import num_threads_of
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import PolicyNetwork
@@ -35,7 +34,7 @@ from trainer.vision_language_action_configuration import VisionLanguageActionTra
 
 
 def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
-    recordings = read_recordings(open_dataset(config.data), config.cameras)
+    recordings = read_recordings(open_robot_data(config), config.cameras)
     return partial(PolicyStage, config, recordings)
 
 
@@ -62,9 +61,10 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
             prompts = prompts_of(config, recordings.contract, tokenizer)
             told = InstructionPrompts(recordings, prompts)
         device = torch.device(config.device)
-        training, held_out = split_episodes(recordings.num_episodes, config.validation_episodes)
-        self._num_training_episodes = len(training)
-        self._data = TrainingData(recordings, training, config, device, told)
+        self._sources = robot_sources(config, recordings)
+        held_out = [place for source in self._sources for place in source.held_out]
+        self._num_training_episodes = sum(len(source.training) for source in self._sources)
+        self._data = TrainingData(recordings, self._sources, config, device, told)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = build_network(
@@ -88,8 +88,11 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
 
     def describe(self) -> str:
         recordings = self._recordings
+        shares = ""
+        if len(self._sources) > 1:
+            shares = " and ".join(f"{each.name} x {each.weight:g}" for each in self._sources) + ", "
         return (
-            f"{self._num_training_episodes} of {recordings.num_episodes} episodes "
+            f"{shares}{self._num_training_episodes} of {recordings.num_episodes} episodes "
             f"({recordings.num_steps} frames, {len(recordings.contract.cameras)} cameras)"
         )
 
@@ -106,8 +109,14 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
         with self.learner.averaged() as network:
             self._plans = self._validator.plan(network)
         error = self._plans.executed_error()
+        scalars: dict[str, float] = asdict(error)
+        for source in self._sources if len(self._sources) > 1 else ():
+            numbers = [self._recordings.episodes[place] for place in source.held_out]
+            if numbers:
+                own = asdict(self._plans.executed_error(numbers))
+                scalars |= {f"{source.name}_{quantity}": value for quantity, value in own.items()}
         return Measurement(
-            scalars=asdict(error),
+            scalars=scalars,
             told=(
                 f"held-out action error {error.position_mm:.1f} mm, "
                 f"{error.rotation_deg:.1f} deg, gripper {error.gripper_mm:.1f} mm"

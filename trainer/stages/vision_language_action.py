@@ -8,8 +8,8 @@ from itertools import chain
 
 from trainer.atomic_file import atomic_file
 from trainer.configuration import ConfigurationError
-from trainer.data.formats.catalog import open_dataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
+from trainer.data.robot_sources import open_robot_data
 from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
 from trainer.initialization import load_part
 from trainer.models.chunk_policy import ChunkPolicy
@@ -30,7 +30,7 @@ def open_vision_language_action_stage(
     config: VisionLanguageActionTrainConfig, run: RunDirectory
 ) -> Callable[[], PolicyStage]:
     """Raises DataError, ConfigurationError; RunError for another tokenizer than the run's."""
-    recordings = read_recordings(open_dataset(config.data), config.cameras, uses_language=True)
+    recordings = read_recordings(open_robot_data(config), config.cameras, uses_language=True)
     # Of a run that has begun the weights are in its state, and the words in its folder.
     has_begun = run.has_state()
     beginning = None if has_begun else read_beginning(config)

@@ -23,6 +23,7 @@ from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
+from trainer.data.robot_sources import RobotSource
 from trainer.models.policy_network import images_to_input
 
 
@@ -184,9 +185,13 @@ def test_a_number_that_is_none_is_found_before_training() -> None:
         read_recordings(MemoryDataset([episode]), None)
 
 
+def first_episodes(count: int) -> list[RobotSource]:
+    return [RobotSource(name="all", weight=1.0, training=range(count), held_out=())]
+
+
 def one_batch(config: TrainConfig, step: int = 0) -> Batch:
     recordings = load(Path(config.data))
-    with TrainingData(recordings, range(8), config, torch.device("cpu")) as data:
+    with TrainingData(recordings, first_episodes(8), config, torch.device("cpu")) as data:
         return next(iter(data.batches(step, step + 1)))
 
 
@@ -208,7 +213,7 @@ def test_without_augmentation_a_policy_trains_on_what_it_is_served(
     config = replace(tiny_config, augmentation=none, batch_size=recordings.num_steps)
     for loader in (LoaderConfig(), LoaderConfig(cache_gib=0, num_workers=1)):
         with TrainingData(
-            recordings, range(10), replace(config, loader=loader), torch.device("cpu")
+            recordings, first_episodes(10), replace(config, loader=loader), torch.device("cpu")
         ) as data:
             (batch,) = data.batches(0, 1)
         # One epoch: every step once. Proprioception tells which one a sample is.

@@ -1,0 +1,124 @@
+"""Policies trained on several data sets at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from policy_interface.contract import Contract
+from policy_interface.demonstration import (
+    Demonstration,
+    demonstration_path,
+    save_demonstration,
+)
+from trainer.checkpoint import read_checkpoint
+from trainer.command_line import main
+from trainer.configuration import ConfigurationError, TrainConfig
+from trainer.data.batches import TrainingData
+from trainer.data.errors import DataError
+from trainer.data.robot_recordings import read_recordings
+from trainer.data.robot_sources import open_robot_data, robot_sources
+from trainer.policy_learner import PolicyLearner
+from trainer.training_loop import TrainingInterruptedError, train
+
+
+@pytest.fixture(scope="module")
+def config(
+    tiny_config: TrainConfig,
+    make_demonstration: Callable[..., Demonstration],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> TrainConfig:
+    """Ten episodes, and five of another folder that are twice as long."""
+    folder = tmp_path_factory.mktemp("more") / "longer"
+    folder.mkdir()
+    for index in range(5):
+        demonstration = make_demonstration(100 + index, num_steps=28)
+        save_demonstration(demonstration, demonstration_path(folder, index))
+    return replace(
+        tiny_config, more_data=(f"{folder}=3",), num_steps=8, validation_every=8, batch_size=16
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(config, tmp_path_factory.mktemp("several") / "run")
+
+
+def test_weights_are_honoured_sample_by_sample(config: TrainConfig) -> None:
+    recordings = read_recordings(open_robot_data(config), None)
+    sources = robot_sources(config, recordings)
+    assert [source.weight for source in sources] == [1.0, 3.0]
+    assert [len(source.training) for source in sources] == [8, 4]
+    assert sources[1].held_out == [14]
+    wide = replace(config, batch_size=512)
+    with TrainingData(recordings, sources, wide, torch.device("cpu")) as data:
+        (windows,) = data._loader.batches(0, 1)
+    part = np.mean(windows.episode >= 10)
+    # Of 512 draws with a probability of 3/4 the part's deviation is 0.019.
+    assert part == pytest.approx(0.75, abs=0.08)
+    trained = {recordings.episodes[place] for source in sources for place in source.training}
+    assert set(windows.episode.tolist()) == trained
+
+
+def test_each_data_set_is_measured(finished: Path) -> None:
+    events = EventAccumulator(str(finished.parent.parent / "tensorboard")).Reload()
+    tags = events.Tags()["scalars"]
+    assert "validation/position_mm" in tags
+    assert "validation/longer_position_mm" in tags
+    provenance = read_checkpoint(finished).provenance
+    assert provenance["num_episodes"] == 15
+    assert provenance["num_training_episodes"] == 12
+
+
+def test_its_plans_are_drawn_on_what_was_held_out(finished: Path, tmp_path: Path) -> None:
+    assert main(["predict", str(finished), "--output", str(tmp_path)]) == 0
+    page = (tmp_path / "predictions.html").read_text()
+    assert "longer" in page
+
+
+def test_a_resume_gives_the_same_bits(
+    config: TrainConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = PolicyLearner.step
+
+    def step(self, batch, step, generator):
+        result = take_step(self, batch, step, generator)
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PolicyLearner, "step", step)
+        with pytest.raises(TrainingInterruptedError):
+            train(config, tmp_path / "run")
+    again = read_checkpoint(train(config, tmp_path / "run"))
+    for name, expected in read_checkpoint(finished).weights.items():
+        assert torch.equal(again.weights[name], expected), name
+
+
+def test_data_of_another_station_are_refused(
+    tiny_config: TrainConfig, make_demonstration: Callable[..., Demonstration], tmp_path: Path
+) -> None:
+    own = make_demonstration(0)
+    other = Contract(cameras=own.contract.cameras, control_rate_hz=20.0)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    save_demonstration(make_demonstration(0, contract=other), demonstration_path(folder, 0))
+    with pytest.raises(DataError, match=r"another contract than the episodes before it.*20"):
+        train(replace(tiny_config, more_data=(f"{folder}=1",)), tmp_path / "run")
+    with pytest.raises(DataError, match="gone"):
+        train(replace(tiny_config, more_data=(f"{tmp_path / 'gone'}=1",)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("more", ["mugs", "mugs=0", "mugs=-1"])
+def test_weights_that_are_none_are_refused(tiny_config: TrainConfig, more: str) -> None:
+    with pytest.raises(ConfigurationError, match="more_data: expected"):
+        replace(tiny_config, more_data=(more,))

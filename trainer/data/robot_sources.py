@@ -1,0 +1,57 @@
+"""The demonstrations of a run: one data set or several, each with its share and held-out end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from trainer.configuration import PolicyConfig
+from trainer.data.episode import Dataset
+from trainer.data.errors import DataError
+from trainer.data.formats.catalog import open_dataset
+from trainer.data.joined_dataset import JoinedDataset
+from trainer.data.robot_recordings import RobotRecordings
+from trainer.data.windows import split_episodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobotSource:
+    """training, held_out: places in the recordings. weight: of its windows, beside the others'."""
+
+    name: str
+    weight: float
+    training: Sequence[int]
+    held_out: Sequence[int]
+
+
+def open_robot_data(config: PolicyConfig) -> Dataset:
+    """All of the run's data sets as one. Raises DataError."""
+    first = open_dataset(config.data)
+    if not config.more_data:
+        return first
+    return JoinedDataset([first, *(open_dataset(path) for path in config.weight_of)])
+
+
+def robot_sources(config: PolicyConfig, recordings: RobotRecordings) -> list[RobotSource]:
+    """Of recordings of `open_robot_data`. Raises DataError where none of a data set's succeeded."""
+    dataset = recordings.dataset
+    weights = {config.data: 1.0, **config.weight_of}
+    sources: list[RobotSource] = []
+    for number, (path, weight) in enumerate(weights.items()):
+        own = range(len(dataset))
+        if isinstance(dataset, JoinedDataset):
+            own = dataset.episodes_of(number)
+        places = [place for place, episode in enumerate(recordings.episodes) if episode in own]
+        if not places:
+            raise DataError(f"none of the {len(own)} episodes succeeded", where=path)
+        training, held_out = split_episodes(len(places), config.validation_episodes)
+        sources.append(
+            RobotSource(
+                name=PurePosixPath(path).name or path,
+                weight=weight,
+                training=[places[n] for n in training],
+                held_out=[places[n] for n in held_out],
+            )
+        )
+    return sources
