@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from step_analysis.report.caveats import caveats
 from step_analysis.report.content import Fact, PairRow, PanelContent, ReportContent
 from step_analysis.report.figures.layout import leading
 from step_analysis.report.gallery import Figure, figure_file
@@ -13,6 +14,9 @@ from step_analysis.report.wording import bare_points, percent, points_range, ran
 def markdown(content: ReportContent, figures: Mapping[str, Figure]) -> str:
     """The same content as the page; figures are linked as PNG files."""
     lines = [f"# {_safe(content.title)}", "", f"**{_safe(content.headline)}**", ""]
+    lines += ["## Caveats", ""]
+    lines += [f"- **{each.about}**: {_safe(each.text)}" for each in caveats(content)]
+    lines.append("")
     if content.findings:
         lines += ["## What the rollouts' examination found", ""]
         lines += _table(

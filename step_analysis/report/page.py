@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib import resources
 
+from step_analysis.doctor.tally import plural
+from step_analysis.report.caveats import Caveat, caveats
 from step_analysis.report.content import RateRow, ReportContent
 from step_analysis.report.gallery import FIGURE_FORMATS, Figure, figure_file
 from step_analysis.report.html_table import swatch
@@ -104,6 +106,16 @@ def script_safe(value: object) -> str:
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
 
 
+def _seen(caveat: Caveat) -> str:
+    """Short where the list below tells the findings in full."""
+    if not caveat.findings:
+        return caveat.text
+    serious = sum(each.is_serious for each in caveat.findings)
+    notes = len(caveat.findings) - serious
+    parts = [f"{serious} serious"] * bool(serious) + [plural(notes, "note")] * bool(notes)
+    return f"{' and '.join(parts)}, told below."
+
+
 class _Builder:
     """The page's sections; `tips` gathers what the figures say when pointed at, each text once."""
 
@@ -146,10 +158,14 @@ class _Builder:
         )
 
     def findings(self) -> str:
-        """What is serious in sight, what is merely worth knowing to be opened."""
+        """Caveats by kind; what is serious in sight, what is worth knowing to be opened."""
+        told = "".join(
+            f"<dt>{escape(each.about)}</dt><dd>{escape(_seen(each))}</dd>"
+            for each in caveats(self._content)
+        )
         serious = [finding for finding in self._content.findings if finding.is_serious]
         notes = [finding for finding in self._content.findings if not finding.is_serious]
-        parts = []
+        parts = [f'<h2>Caveats</h2><dl class="caveats">{told}</dl>']
         if serious:
             parts.append(findings_list(serious))
         if notes:

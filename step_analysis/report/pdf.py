@@ -1,10 +1,11 @@
-"""A drawing as PDF, with its typefaces embedded, so that text stays text and looks the same.
+"""Drawings as PDF, with its typefaces embedded, so that text stays text and looks the same.
 
 Of ISO 32000-1 only what a figure needs: paths, text in two composite fonts, constant opacity.
 """
 
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from step_analysis.report.drawing import Box, Dot, Drawing, Path, Point, Text
@@ -18,23 +19,55 @@ _CODES_PER_BLOCK = 100
 """The most entries of one block of a character map."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A drawing on a page: its upper left corner in the page's pixels, and its size's factor."""
+
+    drawing: Drawing
+    x: float = 0.0
+    y: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """One page, in pixels, 96 an inch, with what lies on it from the bottom up."""
+
+    width: float
+    height: float
+    placed: Sequence[Placed]
+
+
 def pdf_file(drawing: Drawing, scheme: Scheme, title: str) -> bytes:
     """A page of the drawing's size, 96 pixels an inch; the same bytes in every run."""
-    page = _Page(drawing, colours(scheme))
-    width, height = (_POINTS_PER_PIXEL * side for side in (drawing.width, drawing.height))
-    fonts = _Fonts(first_number=5)
-    states = " ".join(
-        f"/{name} << /ca {opacity:g} /CA {opacity:g} >>" for opacity, name in page.states.items()
-    )
+    sheet = Sheet(width=drawing.width, height=drawing.height, placed=[Placed(drawing=drawing)])
+    return pdf_document([sheet], scheme, title)
+
+
+def pdf_document(sheets: Sequence[Sheet], scheme: Scheme, title: str) -> bytes:
+    """Pages in order, one at least; the same bytes in every run."""
+    fonts = _Fonts(first_number=3 + 2 * len(sheets))
+    pages: list[bytes] = []
+    for number, sheet in enumerate(sheets):
+        page = _Page(sheet, colours(scheme))
+        width, height = (_POINTS_PER_PIXEL * side for side in (sheet.width, sheet.height))
+        states = " ".join(
+            f"/{name} << /ca {opacity:g} /CA {opacity:g} >>"
+            for opacity, name in page.states.items()
+        )
+        pages += [
+            (
+                f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width:.2f} {height:.2f}] "
+                f"/Contents {4 + 2 * number} 0 R /Resources << /ExtGState << {states} >> "
+                f"/Font << {fonts.names} >> >> >>"
+            ).encode("ascii"),
+            _stream(page.content),
+        ]
+    kids = " ".join(f"{3 + 2 * number} 0 R" for number in range(len(sheets)))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        (
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {width:.2f} {height:.2f}] "
-            f"/Contents 4 0 R /Resources << /ExtGState << {states} >> "
-            f"/Font << {fonts.names} >> >> >>"
-        ).encode("ascii"),
-        _stream(page.content),
+        f"<< /Type /Pages /Kids [{kids}] /Count {len(sheets)} >>".encode("ascii"),
+        *pages,
         *fonts.objects,
         b"<< /Title <" + ("\ufeff" + title).encode("utf-16-be", "replace").hex().encode() + b"> >>",
     ]
@@ -42,17 +75,24 @@ def pdf_file(drawing: Drawing, scheme: Scheme, title: str) -> bytes:
 
 
 class _Page:
-    """The content stream of a drawing, and the opacities that it names."""
+    """The content stream of a page, and the opacities that it names."""
 
-    def __init__(self, drawing: Drawing, palette: dict[str, str]) -> None:
+    def __init__(self, sheet: Sheet, palette: dict[str, str]) -> None:
         self.states: dict[float, str] = {}
         self._palette = palette
         self._out: list[str] = [
             # Pixels from the upper left corner from here on.
             f"{_POINTS_PER_PIXEL} 0 0 -{_POINTS_PER_PIXEL} 0 "
-            f"{_POINTS_PER_PIXEL * drawing.height:.2f} cm 1 j"
+            f"{_POINTS_PER_PIXEL * sheet.height:.2f} cm 1 j"
         ]
-        self._put(f"{self._rgb('paper')} rg 0 0 {drawing.width:.2f} {drawing.height:.2f} re f")
+        self._put(f"{self._rgb('paper')} rg 0 0 {sheet.width:.2f} {sheet.height:.2f} re f")
+        for each in sheet.placed:
+            self._put(f"q {each.scale:.4f} 0 0 {each.scale:.4f} {each.x:.2f} {each.y:.2f} cm")
+            self._draw(each.drawing)
+            self._put("", "Q")
+        self.content = "\n".join(self._out).encode("ascii")
+
+    def _draw(self, drawing: Drawing) -> None:
         for mark in drawing.marks:
             match mark:
                 case Path():
@@ -65,7 +105,6 @@ class _Page:
                     self._text(mark)
                 case _:
                     pass
-        self.content = "\n".join(self._out).encode("ascii")
 
     def _put(self, *operators: str) -> None:
         self._out.append(" ".join(operators))

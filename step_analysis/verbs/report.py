@@ -59,6 +59,10 @@ class Report:
     """Count errors that a file scores as failures as failures."""
     allow_mixed_checkpoints: bool = False
     """Go on where one name stands for two checkpoints."""
+    pdf: bool = False
+    """Write the whole as report.pdf, too, to print or attach."""
+    latex: bool = False
+    """Write the tables as tables.tex, too, for a paper."""
     strict: bool = False
     """Refuse rollouts in which the doctor finds an error or a warning."""
 
@@ -103,7 +107,7 @@ class Report:
             arguments=arguments,
             findings=findings,
         )
-        page = write_report(self.output, content, comparison)
+        page = write_report(self.output, content, comparison, pdf=self.pdf, latex=self.latex)
         print(f"Report: {page}")
         print(f"Verdict: {content.headline}")
 
@@ -131,7 +135,7 @@ class Report:
         )
         if self.strict:
             _refuse(content.findings)
-        page = write_report(self.output, content, comparison)
+        page = write_report(self.output, content, comparison, pdf=self.pdf, latex=self.latex)
         print(f"Report: {page}")
         print(f"Verdict: {content.headline}")
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageFont
 
 from step_analysis.report.drawing import Drawing
 from step_analysis.report.palette import NUM_POLICY_COLOURS, SCHEMES, colours, policy_role
-from step_analysis.report.pdf import pdf_file
+from step_analysis.report.pdf import Placed, Sheet, pdf_document, pdf_file
 from step_analysis.report.png import png_file
 from step_analysis.report.svg import svg_element, svg_file
 from step_analysis.report.typeface import WEIGHTS, typeface
@@ -197,6 +197,26 @@ def test_pdf_is_sound_and_its_text_can_be_read_back(drawing, scheme):
         for name, codes in re.findall(r"BT /(\w+) .*? <([0-9a-f]+)> Tj", content)
     ]
     assert shown == [NAMES, "turned"]
+
+
+def test_a_pdf_of_several_pages_places_and_scales_what_lies_on_them(drawing):
+    sheets = [
+        Sheet(width=400.0, height=300.0, placed=[Placed(drawing=drawing)]),
+        Sheet(
+            width=200.0,
+            height=100.0,
+            placed=[Placed(drawing=drawing, x=10.0, y=20.0, scale=0.5), Placed(drawing=drawing)],
+        ),
+    ]
+    data = pdf_document(sheets, "light", "two pages")
+    objects = _pdf_objects(data)
+    assert b"/Kids [3 0 R 5 0 R] /Count 2" in objects[2]
+    assert b"/MediaBox [0 0 300.00 225.00]" in objects[3]
+    assert b"/MediaBox [0 0 150.00 75.00]" in objects[5]
+    second = _pdf_stream(objects[6]).decode("ascii")
+    assert second.count(" Tj") == 2 * _pdf_stream(objects[4]).decode("ascii").count(" Tj")
+    assert "q 0.5000 0 0 0.5000 10.00 20.00 cm" in second
+    assert second.count("q ") == second.count(" Q")
 
 
 def _pdf_objects(data: bytes) -> dict[int, bytes]:
