@@ -41,7 +41,8 @@ def pictures(film: Path) -> Iterator[Image.Image]:
 def write_gif(film: Path, output: Path) -> None:
     """One palette for all pictures, so that what stands still costs nothing."""
     shown = list(pictures(film))
-    palette = shown[len(shown) // 2].quantize(_COLOURS)
+    # By what they cover of the colours, not of the picture: what is handled is small.
+    palette = shown[0].quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE)
     frames = [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in shown]
     output.parent.mkdir(parents=True, exist_ok=True)
     frames[0].save(
