@@ -173,7 +173,7 @@ def _trial_table(trials: Sequence[Result]) -> Iterator[str]:
     if not trials:
         yield _NOTHING
         return
-    yield from _head("trial", "task", "steps", "batch", "minutes", "held-out error", "validation")
+    yield from _head("trial", "task", "steps", "batch", "wall minutes", "error", "validation")
     for result in trials:
         training = result.training
         if training is None:
