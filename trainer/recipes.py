@@ -65,7 +65,7 @@ def put_mug_on_saucer() -> TrainConfig:
 
 
 def one_task() -> TrainConfig:
-    """Any of the simulation's tasks, by either arm or both: some thirteen minutes of one CPU thread.
+    """Any of the simulation's tasks, by one arm or both: some thirteen minutes of one CPU thread.
 
     Small batches: after 6,400 windows, of 16 each, the held-out error was 32 mm; of 64 each, 56 mm.
     """
