@@ -27,13 +27,13 @@ from sim_client.containers.owner import Owner, labels
 from sim_client.containers.relay import Relay
 from sim_client.containers.simulator import SimulatorContainer, User
 from sim_client.evaluation.docker_options import DockerOptions
-from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwatch
+from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
 from sim_client.evaluation.interruption import Interruption
+from sim_client.evaluation.running_episode import RunningEpisode
 from sim_client.evaluation.simulator_facts import versions_here
 from sim_client.evaluation.worker import Ended, Halt, Heartbeat, WorkerSettings
 from sim_client.evaluation.worker_pool import exit_description
-from step_analysis.rollouts import Outcome
 from step_analysis.strict_json import FormatError
 
 _START_ALLOWANCE_S = 120.0
@@ -48,20 +48,11 @@ _SCRATCH_PREFIX, _OWNER_FILE_NAME = ".simulators-", "owner"
 _VERSIONS_OF_THE_DESIGN = ("assay", "assay_source", "drake")
 
 
-@dataclass
-class _Running:
-    """An episode, and the moment at which its simulator's silence means that it hangs."""
-
-    request: EpisodeRequest
-    stopwatch: Stopwatch
-    deadline_s: float
-
-
 @dataclass(eq=False)
 class _Simulator:
     container: SimulatorContainer
     has_said_hello: bool = False
-    running: _Running | None = None
+    running: RunningEpisode | None = None
 
 
 class DockerExecutor:
@@ -146,7 +137,7 @@ class DockerExecutor:
             allowance_s = _START_ALLOWANCE_S
         simulator.container.send(request_line(request))
         deadline_s = time.monotonic() + self._stall_timeout_s + allowance_s
-        simulator.running = _Running(request, Stopwatch(), deadline_s)
+        simulator.running = RunningEpisode(request, deadline_s)
 
     def wait(self, interruption: Interruption) -> list[tuple[EpisodeRequest, EpisodeReport]]:
         ended: list[tuple[EpisodeRequest, EpisodeReport]] = []
@@ -285,7 +276,7 @@ class DockerExecutor:
         if running is not None:
             simulator.container.hand_over(running.request.folder)
         self._discard(simulator)
-        return None if running is None else _lost(running, message)
+        return None if running is None else running.lost(message)
 
     def _discard(self, simulator: _Simulator) -> None:
         container = simulator.container
@@ -336,12 +327,3 @@ def _user_for(output: Path) -> User:
     if owner.st_uid != 0:
         return User(uid=owner.st_uid, gid=owner.st_gid)
     return User(uid=_NOBODY, gid=_NOBODY)
-
-
-def _lost(running: _Running, message: str) -> EpisodeReport:
-    return EpisodeReport(
-        outcome=Outcome.ERROR,
-        started_at=running.stopwatch.started_at,
-        wall_s=running.stopwatch.wall_s,
-        message=message,
-    )

@@ -19,7 +19,7 @@ from step_analysis.strict_json import shown
 _SERVER_MATTERS = ("assay", "device", "machine", "numpy", "torch")
 _SIMULATOR_MATTERS = ("assay", "assay_source", "drake", "gl_renderer", "machine", "numpy")
 _SEEDS_MATTER = ("range", "first_seed")
-_BY_TASK = "time_limits_s"
+_BY_TASK = "time_limits_s."
 
 ABSENT = "not stated"
 
@@ -114,15 +114,11 @@ def _of_facts(
 
 def _of_protocol(like: Provenance, now: Provenance) -> Iterator[_Difference]:
     then, here = _flat(like.protocol), _flat(now.protocol)
-    then_tasks, now_tasks = (
-        set(p.protocol.get(_BY_TASK, ()) if isinstance(p.protocol.get(_BY_TASK), Mapping) else ())
-        for p in (like, now)
-    )
     # Which tasks are run is noted among the seeds.
-    elsewhere = {f"{_BY_TASK}.{task}" for task in then_tasks ^ now_tasks}
+    of_one_only = {name for name in then.keys() ^ here.keys() if name.startswith(_BY_TASK)}
     for flat in (then, here):
-        for name in elsewhere:
-            flat.pop(name, None)
+        for name in of_one_only & flat.keys():
+            del flat[name]
     return _of_facts("protocol", then, here, matters=None)
 
 

@@ -11,12 +11,12 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self
 
-from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwatch
+from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError
 from sim_client.evaluation.interruption import Interruption
+from sim_client.evaluation.running_episode import RunningEpisode
 from sim_client.evaluation.worker import Ended, Halt, Heartbeat
 from sim_client.evaluation.worker_process import start_worker
-from step_analysis.rollouts import Outcome
 
 # For a new process to import the simulator before its first sign of life, from a cold disk too.
 _START_ALLOWANCE_S = 120.0
@@ -25,20 +25,11 @@ _START_ALLOWANCE_S = 120.0
 _GOODBYE_S = 5.0
 
 
-@dataclass
-class _Running:
-    """An episode in a worker, and the moment at which the worker's silence means that it hangs."""
-
-    request: EpisodeRequest
-    stopwatch: Stopwatch
-    deadline_s: float
-
-
 @dataclass(eq=False)
 class _Worker:
     process: BaseProcess
     connection: Connection
-    running: _Running | None = None
+    running: RunningEpisode | None = None
 
 
 class WorkerPool:
@@ -112,7 +103,7 @@ class WorkerPool:
             worker.connection.send(request)
             allowance_s = _START_ALLOWANCE_S
         deadline_s = time.monotonic() + self._stall_timeout_s + allowance_s
-        worker.running = _Running(request, Stopwatch(), deadline_s)
+        worker.running = RunningEpisode(request, deadline_s)
 
     def wait(self, interruption: Interruption) -> list[tuple[EpisodeRequest, EpisodeReport]]:
         """Block until an episode has ended, or the interruption; what has ended until then.
@@ -148,13 +139,13 @@ class WorkerPool:
         self._workers.append(worker)
         return worker
 
-    def _read(self, worker: _Worker, running: _Running) -> EpisodeReport | None:
+    def _read(self, worker: _Worker, running: RunningEpisode) -> EpisodeReport | None:
         """Handle one message; the episode's report, if it has ended."""
         try:
             message = worker.connection.recv()
         except (EOFError, OSError):
             self._discard(worker)
-            return _lost(running, f"the worker process {exit_description(worker.process.exitcode)}")
+            return running.lost(f"the worker process {exit_description(worker.process.exitcode)}")
         match message:
             case Heartbeat():
                 running.deadline_s = time.monotonic() + self._stall_timeout_s
@@ -169,7 +160,7 @@ class WorkerPool:
                 return report
         raise AssertionError(f"unknown message from a worker: {message!r}")
 
-    def _stalled(self, worker: _Worker, running: _Running) -> EpisodeReport | None:
+    def _stalled(self, worker: _Worker, running: RunningEpisode) -> EpisodeReport | None:
         if time.monotonic() < running.deadline_s:
             return None
         # A heartbeat may have come between the wait and now.
@@ -177,8 +168,8 @@ class WorkerPool:
             return None
         worker.process.kill()
         self._discard(worker)
-        return _lost(
-            running, f"the worker gave no sign of life for {self._stall_timeout_s:g} s: killed"
+        return running.lost(
+            f"the worker gave no sign of life for {self._stall_timeout_s:g} s: killed"
         )
 
     def _discard(self, worker: _Worker) -> None:
@@ -188,15 +179,6 @@ class WorkerPool:
             worker.process.kill()
             worker.process.join()
         self._workers.remove(worker)
-
-
-def _lost(running: _Running, message: str) -> EpisodeReport:
-    return EpisodeReport(
-        outcome=Outcome.ERROR,
-        started_at=running.stopwatch.started_at,
-        wall_s=running.stopwatch.wall_s,
-        message=message,
-    )
 
 
 def exit_description(code: int | None) -> str:

@@ -278,7 +278,7 @@ def test_an_image_that_is_not_ours_or_not_there_is_refused_in_one_line(
         last_line="USER 0\nRUN echo '# another state' >> /tree/sim_client/__init__.py"
     )
     assert evaluate("0:1", **in_containers(changed)) == 1
-    assert "would simulate something else than this program: assay source" in (
+    assert "would simulate something else than this program: assay_source" in (
         capsys.readouterr().err
     )
     assert not (tmp_path / "rollouts" / "hold" / "ledger.jsonl").read_bytes()

@@ -1,0 +1,26 @@
+"""An episode that a simulator runs, as whoever watches the simulator knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwatch
+from step_analysis.rollouts import Outcome
+
+
+@dataclass
+class RunningEpisode:
+    """deadline_s: on the monotonic clock, when the simulator's silence means that it hangs."""
+
+    request: EpisodeRequest
+    deadline_s: float
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    def lost(self, message: str) -> EpisodeReport:
+        """The report of an attempt that its simulator has not survived: no verdict."""
+        return EpisodeReport(
+            outcome=Outcome.ERROR,
+            started_at=self.stopwatch.started_at,
+            wall_s=self.stopwatch.wall_s,
+            message=message,
+        )
