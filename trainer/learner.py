@@ -204,7 +204,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["multiplier"]
         loss = self._set_gradients(batch, generator)
-        norm = self._clip_gradients(self.config.optimizer.max_gradient_norm)
+        norm = self._gradient_norm()
         result = StepResult(loss=loss.item(), gradient_norm=norm.item(), learning_rate=rate)
         if not (math.isfinite(result.loss) and math.isfinite(result.gradient_norm)):
             raise TrainingDivergedError(
@@ -214,6 +214,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
             )
         if self.guard is not None and self.guard.is_spike(result.gradient_norm):
             return replace(result, skipped=True)
+        self._clip_gradients(result.gradient_norm)
         self.optimizer.step()
         if self.averages:
             decay = ema_decay_at(step + 1, self.config.ema)
@@ -231,11 +232,11 @@ class Learner(ABC, Generic[_Network, _Batch]):
         for start in range(0, len(parts), self.num_threads):
             together = parts[start : start + self.num_threads]
             results = self.at_once([partial(self._differentiate, part) for part in together])
-            added = [_sum(of_parts) for of_parts in zip(*results, strict=True)]
             if not sums:
-                sums = added
-            else:
-                for so_far, more in zip(sums, added, strict=True):
+                sums = _own(results[0])
+                results = results[1:]
+            for result in results:
+                for so_far, more in zip(sums, result, strict=True):
                     so_far += more
         self.world.sum(sums)
         loss, *gradients = sums
@@ -262,25 +263,29 @@ class Learner(ABC, Generic[_Network, _Batch]):
         self.world.sum([total, *whole])
         return total
 
-    def _clip_gradients(self, max_norm: float) -> Tensor:
-        """Of all together, in place; returns their norm as it was."""
+    def _gradients(self) -> list[Tensor]:
+        """What this rank has of them."""
+        gradients = [parameter.grad for parameter in self._trained]
+        return [local(gradient) for gradient in gradients if gradient is not None]
+
+    def _gradient_norm(self) -> Tensor:
+        """Of all together."""
         if not self.is_sharded:
-            return nn.utils.clip_grad_norm_(self._trained, max_norm)
+            return nn.utils.get_total_norm(self._gradients())
         square = torch.zeros((), device=self.device)
-        for parameter in self._trained:
-            assert parameter.grad is not None
-            own = local(parameter.grad).square().sum()
+        for parameter, gradient in zip(self._trained, self._gradients(), strict=True):
             # What each rank has whole counts once.
             count = 1 if isinstance(parameter, DTensor) else self.world.size
-            square += own.to(self.device) / count
+            square += gradient.square().sum().to(self.device) / count
         self.world.sum([square])
-        norm = square.sqrt()
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for parameter in self._trained:
-            assert parameter.grad is not None
-            gradient = local(parameter.grad)
-            gradient.mul_(factor.to(gradient.device))
-        return norm
+        return square.sqrt()
+
+    def _clip_gradients(self, norm: float) -> None:
+        """In place, all by one factor; a pass over them that those which are short enough spare."""
+        factor = self.config.optimizer.max_gradient_norm / (norm + 1e-6)
+        if factor < 1:
+            for gradient in self._gradients():
+                gradient *= factor
 
     def _differentiate(self, part: Callable[[], Tensor]) -> tuple[Tensor, ...]:
         loss = part()
@@ -377,12 +382,19 @@ class Learner(ABC, Generic[_Network, _Batch]):
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
-def _sum(parts: Sequence[Tensor]) -> Tensor:
-    """In memory of its own, laid out as weights are.
+def _own(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """Each in memory of its own, laid out as weights are; copied where it is not so already.
 
     The fused optimizer reads a gradient as if it were, and clipping scales it in place; autograd
     hands out transposed ones, and one for two parameters.
     """
-    if len(parts) == 1:
-        return parts[0].clone(memory_format=torch.contiguous_format)
-    return torch.stack(list(parts)).sum(dim=0)
+    own: list[Tensor] = []
+    taken: set[int] = set()
+    for gradient in gradients:
+        place = gradient.untyped_storage().data_ptr()
+        if place in taken or not gradient.is_contiguous():
+            own.append(gradient.clone(memory_format=torch.contiguous_format))
+        else:
+            own.append(gradient)
+            taken.add(place)
+    return own
