@@ -4,6 +4,7 @@ Installed first, these make an image layer that a change of our own sources does
 `build-system` as an argument prints what building the wheel needs.
 """
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -18,7 +19,14 @@ def requirements(extra: str) -> list[str]:
     extras = project["optional-dependencies"]
     if extra not in extras:
         sys.exit(f"no extra {extra!r} in pyproject.toml: it has {sorted(extras)}")
-    return project["dependencies"] + extras[extra]
+    lines = project["dependencies"]
+    for line in extras[extra]:
+        # An extra that stands on another: assay[data].
+        inner = re.fullmatch(r"assay\[(.+)\]", line)
+        lines = lines + (
+            [each for name in inner[1].split(",") for each in extras[name]] if inner else [line]
+        )
+    return lines
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 # CHECKPOINT: what the user asked for, mounted at /mounted. If empty, the project's folder is
 # mounted there, and the first of its checkpoints is served.
 # ADDRESS: HOST:PORT to bind. THREADS: of the policy's forward pass.
+# METRICS_ADDRESS, DEVICE: of the options of the same names, if they are set.
 set -eu
 
 if [ -n "${CHECKPOINT:-}" ]; then
@@ -25,6 +26,8 @@ else
     fi
 fi
 echo "serving the checkpoint $name"
+# What an evaluation that was cut off has left there would be taken for this one's.
+rm -f /run/assay/exit-statuses/*
 
 # Every simulator holds this pipe open for as long as it lives, so its end of file means that the
 # last one has ended, be it done, failed or killed.
@@ -35,4 +38,5 @@ server=$$
     cat "$simulators"
     kill -TERM "$server"
 } &
-exec policy-server serve "$path" --address "$ADDRESS" --num-threads "$THREADS"
+exec policy-server serve "$path" --address "$ADDRESS" --num-threads "$THREADS" \
+    ${METRICS_ADDRESS:+--metrics-address "$METRICS_ADDRESS"} ${DEVICE:+--device "$DEVICE"}

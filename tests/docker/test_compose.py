@@ -18,12 +18,15 @@ _HAS_COMPOSE = (
 pytestmark = pytest.mark.skipif(not _HAS_COMPOSE, reason="needs docker compose")
 
 
-def compose(**environment: str) -> dict[str, Any]:
-    """compose.yaml with its defaults, or with the variables given."""
+def compose(*profiles: str, **environment: str) -> dict[str, Any]:
+    """compose.yaml with its defaults, or with the profiles and variables given."""
     knobs = ("CHECKPOINT", "EPISODES", "RESULTS", "TASKS", "WORKERS")
     inherited = {name: value for name, value in os.environ.items() if name not in knobs}
     result = subprocess.run(
-        ["docker", "compose", "config", "--format", "json"],
+        [
+            *("docker", "compose", *(f"--profile={name}" for name in profiles)),
+            *("config", "--format", "json"),
+        ],
         cwd=ROOT,
         env=inherited | environment,
         capture_output=True,
@@ -110,3 +113,52 @@ def test_the_checkpoint_is_never_written_to_and_never_made(defaults: dict[str, A
     )
     assert mount["read_only"]
     assert not mount["bind"].get("create_host_path")
+
+
+PROFILES = ("train", "dashboard", "gpu", "lbm-eval", "monitoring")
+
+
+@pytest.fixture(scope="module")
+def everything() -> dict[str, Any]:
+    return compose(*PROFILES)["services"]
+
+
+def test_no_profile_adds_to_what_up_starts_unless_it_is_asked_for(
+    defaults: dict[str, Any], everything: dict[str, Any]
+) -> None:
+    assert set(defaults["services"]) == {"policy-server", "simulator", "report", "finished"}
+    asked_for = {profile for each in everything.values() for profile in each.get("profiles") or ()}
+    assert asked_for == set(PROFILES)
+
+
+def test_every_service_is_hardened_whatever_its_profile(everything: dict[str, Any]) -> None:
+    for name, service in everything.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"], name
+
+
+def test_what_a_profile_publishes_it_publishes_on_loopback(everything: dict[str, Any]) -> None:
+    published = {
+        name: [(port["host_ip"], port["target"]) for port in service["ports"]]
+        for name, service in everything.items()
+        if service.get("ports")
+    }
+    assert published == {"dashboard": [("127.0.0.1", 8050)], "grafana": [("127.0.0.1", 3000)]}
+
+
+def test_the_gpu_profile_reserves_one_and_answers_by_the_servers_name(
+    everything: dict[str, Any],
+) -> None:
+    server = everything["policy-server-gpu"]
+    (device,) = server["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert server["environment"]["DEVICE"] == "cuda"
+    assert server["networks"]["evaluation"]["aliases"] == ["policy-server"]
+    assert server["build"]["args"]["TORCH"] == "cuda"
+
+
+def test_the_lbm_eval_profile_builds_on_the_users_wheels(everything: dict[str, Any]) -> None:
+    service = everything["simulator-lbm-eval"]
+    assert service["build"]["additional_contexts"] == {"wheels": str(ROOT / "lbm-eval-wheels")}
+    assert "--simulator lbm-eval" in service["environment"]["SIMULATOR_ARGUMENTS"]

@@ -53,12 +53,32 @@ def test_an_unknown_extra_is_refused_with_the_known_ones() -> None:
 
 
 def test_each_image_installs_exactly_one_extra() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+    stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", dockerfile, re.M | re.S))
     installed = {
-        path.name: re.findall(r"requirements\.py (\S+) > extra\.txt", path.read_text("utf-8"))
-        for path in (ROOT / "docker").glob("*.Dockerfile")
+        name: re.findall(r"COPY --from=dependencies-(\S+) /opt/assay", stage)
+        for name, stage in stages.items()
+        if "ENTRYPOINT" in stage
     }
     assert installed == {
-        "policy-server.Dockerfile": ["serve"],
-        "report.Dockerfile": ["analysis"],
-        "simulator.Dockerfile": ["sim"],
+        "policy-server": ["serve"],
+        "simulator": ["sim"],
+        "report": ["analysis"],
+        "trainer": ["train"],
     }
+
+
+def test_the_locks_are_of_todays_requirements_and_every_package_has_a_hash() -> None:
+    result = subprocess.run(
+        [sys.executable, "docker/lock.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    for lock in (ROOT / "docker" / "locks").glob("*.txt"):
+        packages = re.split(r"\n(?=\S)", lock.read_text("utf-8").partition("\n")[2].strip())
+        assert packages, lock
+        for package in packages:
+            assert re.match(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", package, re.S), package
