@@ -8,7 +8,8 @@ pip --python /opt/assay/bin/python3 install --no-compile --no-deps --only-binary
     --require-hashes --requirement "/locks/$lock.txt"
 
 if [ "$lock" = sim ]; then
-    # Drake asks for it, to draw plots of its own that no task draws.
+    # Drake asks for it, to draw plots of its own (pydrake.all, pydrake.visualization) that no task
+    # draws.
     pip --python /opt/assay/bin/python3 uninstall --yes \
         matplotlib contourpy cycler fonttools kiwisolver python-dateutil
 fi
@@ -23,12 +24,15 @@ rm -rf torch/include torch/bin/*[Tt]est* torch/bin/protoc* mosek/fusion pydrake/
 # Byte code of what is imported, and not of the hundreds of megabytes that never are.
 case $lock in
     torch) modules=torch ;;
-    serve) modules="torch grpc grpc_health.v1.health grpc_reflection.v1alpha.reflection numpy PIL.Image \
+    serve) modules="torch grpc grpc_health.v1.health grpc_reflection.v1alpha.reflection numpy PIL.Image
         prometheus_client safetensors.torch simplejpeg tokenizers tyro uvloop" ;;
     train) modules="torch numpy safetensors.torch tokenizers tyro av h5py PIL.Image simplejpeg" ;;
-    sim) modules="av cv2 grpc gymnasium numpy pydrake.all scipy.stats scipy.optimize tqdm tyro" ;;
-    analysis) modules="numpy PIL.Image scipy.stats scipy.optimize scipy.integrate starlette.applications tyro \
-        uvicorn yaml" ;;
+    sim) modules="av cv2 grpc gymnasium numpy scipy.stats scipy.optimize tqdm tyro pydrake.common.value
+        pydrake.geometry pydrake.math pydrake.multibody.parsing pydrake.multibody.plant
+        pydrake.multibody.tree pydrake.systems.analysis pydrake.systems.framework
+        pydrake.systems.sensors" ;;
+    analysis) modules="numpy PIL.Image scipy.stats scipy.optimize scipy.integrate
+        starlette.applications tyro uvicorn yaml" ;;
     *) echo "install_locked.sh: no list of modules for $lock" >&2 && exit 2 ;;
 esac
 # shellcheck disable=SC2086

@@ -75,8 +75,15 @@ def _write(name: str, head: str, body: str) -> None:
 
 def _lock_extra(extra: str, torch_wheel: Path) -> None:
     body = _compile(
-        [*requirements(extra), *(line for line in _constraints() if extra in ("serve", "train"))],
-        *("--find-links", str(torch_wheel.parent), "--no-emit-package", "torch"),
+        requirements(extra),
+        *(
+            "--constraint",
+            "constraints.txt",
+            "--find-links",
+            str(torch_wheel.parent),
+            "--no-emit-package",
+            "torch",
+        ),
     )
     _write(f"{extra}.txt", f"{_PREFIX}{digest(extra)}", body)
 
