@@ -164,7 +164,7 @@ def refused(scratch: Path, episodes: int) -> None:
     before = {path: path.read_bytes() for path in done.rglob("*") if path.is_file()}
     (scratch / "no-checkpoint").mkdir(exist_ok=True)
     cases = {
-        "another protocol": (Evaluation(done, episodes + 1), "sample_size"),
+        "another protocol": (Evaluation(done, episodes + 1), "budget"),
     }
     for name, (run, words) in cases.items():
         code = run.code()
