@@ -1,4 +1,4 @@
-"""A policy-server for the checkpoints of a comparison, for as long as it lasts.
+"""A policy-server for a comparison's checkpoints, or a cluster's, for as long as it lasts.
 
 Another program, started by its command: the simulator knows neither torch nor the server's code.
 """
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -23,23 +24,51 @@ _READY_LINE = re.compile(r"\bat (\S+:\d+)")
 _GOODBYE_S = 30.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunningServer:
+    """A policy-server that has said that it serves, at `address`, HOST:PORT."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    log_begin: int
+
+    def wait(self) -> str:
+        """Return when it has ended: with what exit code, and its own last words."""
+        self.process.wait()
+        return (
+            f"{PROGRAM} ended with exit code {self.process.returncode}: "
+            f"{_last_line(self.log, self.log_begin)}"
+        )
+
+
 @contextlib.contextmanager
 def own_server(checkpoints: Sequence[Path], *, options: Sequence[str], log: Path) -> Iterator[str]:
     """While entered, one server serves all of them on a free loopback port: its address.
 
-    The checkpoint at place i is served under `served_name(i)`. What the server says goes to `log`.
+    The checkpoint at place i is served under `served_name(i)`. Raises as `started_server`.
+    """
+    targets = [f"{served_name(place)}={path}" for place, path in enumerate(checkpoints)]
+    with started_server(targets, address="127.0.0.1:0", options=options, log=log) as server:
+        yield server.address
+
+
+@contextlib.contextmanager
+def started_server(
+    targets: Sequence[str], *, address: str, options: Sequence[str], log: Path
+) -> Iterator[RunningServer]:
+    """While entered, one server serves the targets. What it says goes to `log`.
 
     Raises:
         UsageError: the program is not installed.
         EvaluationStoppedError: it ended before it was ready; with its own last words.
     """
-    targets = [f"{served_name(place)}={path}" for place, path in enumerate(checkpoints)]
-    command = [_program(), "serve", *targets, "--address", "127.0.0.1:0", "--while-input-open"]
+    command = [_program(), "serve", *targets, "--address", address, "--while-input-open"]
     command += options
     with log.open("ab") as log_file:
         begin = log_file.tell()
-        # In a session of its own: Ctrl-C is for the comparison, which then ends the server. If we
-        # are killed, the other end of its input is closed, and it ends by itself.
+        # In a session of its own: Ctrl-C is for us, who then end the server. If we are killed, the
+        # other end of its input is closed, and it ends by itself.
         server = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -49,14 +78,14 @@ def own_server(checkpoints: Sequence[Path], *, options: Sequence[str], log: Path
         )
     try:
         assert server.stdout is not None
-        address = _ready_at(server.stdout)
-        if address is None:
+        ready_at = _ready_at(server.stdout)
+        if ready_at is None:
             server.wait()
             raise EvaluationStoppedError(
                 f"{PROGRAM} ended with exit code {server.returncode} before it was ready: "
                 f"{_last_line(log, begin)} (its log: {log})"
             )
-        yield address
+        yield RunningServer(address=ready_at, process=server, log=log, log_begin=begin)
     finally:
         server.terminate()
         try:

@@ -13,6 +13,7 @@ import tyro
 from sim_client.evaluation.docker_options import DockerOptions
 from sim_client.evaluation.errors import UsageError
 from sim_client.evaluation.likeness import may_be_allowed
+from sim_client.evaluation.ray_options import RayOptions
 from sim_client.evaluation.recording_options import RecordingOptions
 from sim_client.evaluation.server_connection import ServerConnection
 
@@ -90,9 +91,11 @@ class EvaluationConfig:
     """File of the token that the server asks for."""
     workers: int = 2
     """Simulators that run at once."""
-    executor: Literal["local", "docker"] = "local"
-    """Where simulators run: processes of this machine, or containers on it."""
+    executor: Literal["local", "docker", "ray"] = "local"
+    """Where simulators run: processes of this machine, containers on it, or actors on a Ray
+    cluster."""
     docker: DockerOptions = field(default_factory=DockerOptions)
+    ray: RayOptions = field(default_factory=RayOptions)
     output: Path = Path("rollouts")
     """Folder that results go to, below a folder named after the policy."""
     like: Path | None = None
@@ -191,15 +194,19 @@ class EvaluationConfig:
             )
 
     def _check_executor(self) -> None:
-        if self.executor != "docker":
-            if self.docker != DockerOptions():
-                raise UsageError("--docker.*: only with --executor docker")
+        for name, options in (("docker", DockerOptions()), ("ray", RayOptions())):
+            if self.executor != name and getattr(self, name) != options:
+                raise UsageError(f"--{name}.*: only with --executor {name}")
+        if self.executor == "local":
             return
         if self.simulator == "lbm-eval":
-            raise UsageError("--executor docker: not with --simulator lbm-eval; use local")
-        if self.meshcat_port is not None:
             raise UsageError(
-                "--meshcat-port: not with --executor docker, whose simulators have no network; "
+                f"--executor {self.executor}: not with --simulator lbm-eval; use local"
+            )
+        if self.meshcat_port is not None:
+            where = "have no network" if self.executor == "docker" else "are elsewhere"
+            raise UsageError(
+                f"--meshcat-port: not with --executor {self.executor}, whose simulators {where}; "
                 "--save-meshcat keeps the scenes"
             )
 

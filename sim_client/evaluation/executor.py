@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
+from sim_client.evaluation.errors import UsageError
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.plan import Plan
 from sim_client.evaluation.worker import WorkerSettings
 from sim_client.evaluation.worker_pool import WorkerPool
+
+if TYPE_CHECKING:
+    from sim_client.cluster.cluster import RayCluster
 
 
 class Executor(Protocol):
@@ -78,7 +84,28 @@ def require_executor(config: EvaluationConfig) -> None:
         Engine(config.docker).close()
 
 
-def executor_for(config: EvaluationConfig, plan: Plan, output: Path) -> Executor:
+@contextlib.contextmanager
+def cluster_for(config: EvaluationConfig) -> Iterator[tuple[RayCluster | None, EvaluationConfig]]:
+    """A cluster, where one was asked for, and the evaluation of the policy that is served there.
+
+    Before the policy is asked for anything. Raises as RayCluster does.
+    """
+    if config.executor != "ray":
+        yield None, config
+        return
+    from sim_client.cluster.cluster import RayCluster
+
+    if config.ray.serve is not None and (config.tls_ca or config.token_file):
+        raise UsageError(
+            "--ray.serve: not with --tls-ca or --token-file: its servers get a token of their own"
+        )
+    with RayCluster(config.ray) as cluster, cluster.pointed_at(config) as pointed:
+        yield cluster, pointed
+
+
+def executor_for(
+    config: EvaluationConfig, plan: Plan, output: Path, cluster: RayCluster | None
+) -> Executor:
     """The one that was asked for, not yet entered. output: where the policy's results go."""
     match config.executor:
         case "local":
@@ -97,6 +124,16 @@ def executor_for(config: EvaluationConfig, plan: Plan, output: Path) -> Executor
                 config.docker,
                 plan.settings,
                 output=output,
+                num_workers=config.workers,
+                stall_timeout_s=config.stall_timeout_s,
+            )
+        case "ray":
+            from sim_client.cluster.executor import RayExecutor
+
+            assert cluster is not None
+            return RayExecutor(
+                cluster,
+                plan,
                 num_workers=config.workers,
                 stall_timeout_s=config.stall_timeout_s,
             )

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from policy_interface.client import (
     PolicyServerRefusedError,
@@ -16,7 +17,7 @@ from policy_interface.contract import ContractError, ImageSize
 from sim_client.evaluation.config import EvaluationConfig
 from sim_client.evaluation.episode import EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
-from sim_client.evaluation.executor import executor_for, require_executor
+from sim_client.evaluation.executor import cluster_for, executor_for, require_executor
 from sim_client.evaluation.handshake import (
     ServedPolicy,
     agreed_contract,
@@ -40,6 +41,9 @@ from sim_client.evaluation.station import OUR_STATION
 from sim_client.evaluation.worker import LikeSimulators, WorkerSettings, serve_episodes
 from step_analysis.ledger import LedgerError
 from step_analysis.provenance import Provenance
+
+if TYPE_CHECKING:
+    from sim_client.cluster.cluster import RayCluster
 
 # A policy's own cameras are filmed at the size that it sees; others for people.
 _FILM_SIZE = ImageSize(height=240, width=320)
@@ -79,6 +83,15 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
         plan_for = prepare_drake(config, station_factory)
     check_writable(config.output)
     require_executor(config)
+    with cluster_for(config) as (cluster, pointed):
+        return _evaluate_at(pointed, plan_for, cluster)
+
+
+def _evaluate_at(
+    config: EvaluationConfig,
+    plan_for: Callable[[ServedPolicy], Plan],
+    cluster: RayCluster | None,
+) -> int:
     policy = meet(config)
     plan = plan_for(policy)
     provenance = provenance_of(plan.design, policy)
@@ -109,7 +122,7 @@ def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
         origin = ProvenanceFile(folder.path, provenance, executor=config.executor)
         origin.begin()
         try:
-            _run(requests, folder, origin, plan, config)
+            _run(requests, folder, origin, plan, config, cluster)
         finally:
             for line in summary(folder.design, folder.records):
                 _say(line)
@@ -145,11 +158,12 @@ def _run(
     provenance: ProvenanceFile,
     plan: Plan,
     config: EvaluationConfig,
+    cluster: RayCluster | None,
 ) -> None:
     with (
         announced(folder.path, first_port=config.meshcat_port, num_workers=config.workers),
         Interruption() as interruption,
-        executor_for(config, plan, folder.path) as executor,
+        executor_for(config, plan, folder.path, cluster) as executor,
         Progress(folder.design, folder.records) as progress,
     ):
         run_episodes(
