@@ -52,8 +52,8 @@ def test_the_flow_of_a_diffusion_is_that_of_its_data() -> None:
             return gain * (noisy - chunk * mean)
 
     head.denoiser = Posterior()  # type: ignore[assignment]
-    noise = torch.randn(64, LENGTH, SIZE, generator=torch.Generator().manual_seed(0))
-    result = integrate_flow(head, head.read(torch.zeros(64, TOKENS, WIDTH)), noise, 100)
+    noise = torch.randn(16, LENGTH, SIZE, generator=torch.Generator().manual_seed(0))
+    result = integrate_flow(head, head.read(torch.zeros(16, TOKENS, WIDTH)), noise, 100)
     torch.testing.assert_close(result, mean + deviation * noise, atol=0.03, rtol=0.0)
 
 
@@ -64,7 +64,7 @@ def test_both_learn_a_chunk_and_regression_tells_it_whatever_the_noise() -> None
     for head in (_diffusion_head(), _regression_head()):
         optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
         losses = []
-        for _ in range(25):
+        for _ in range(20):
             given = {
                 "noise_RBTA": torch.randn(head.repeats, 16, LENGTH, SIZE),
                 "time_RB": torch.rand(head.repeats, 16),
@@ -99,7 +99,13 @@ def test_padding_counts_nothing() -> None:
         assert none.item() == 0.0
 
 
-@pytest.mark.parametrize("baseline", [DIFFUSION, REGRESSION], ids=["diffusion", "regression"])
+@pytest.mark.parametrize(
+    "baseline",
+    [
+        pytest.param(DIFFUSION, id="diffusion", marks=pytest.mark.slow),
+        pytest.param(REGRESSION, id="regression"),
+    ],
+)
 def test_a_baseline_trains_is_stored_and_serves(
     tiny_config: TrainConfig, baseline: BaselineHeadConfig, tmp_path: Path
 ) -> None:
