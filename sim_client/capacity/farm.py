@@ -17,7 +17,7 @@ _SELDOM_FULL = 0.6
 _PAST_SATURATION = 2.0
 _MOST_SIMULATORS = 4096
 _PLANS_PER_SIMULATOR = 20
-_MIN_PLANS = 3000
+_MIN_PLANS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
