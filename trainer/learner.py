@@ -14,12 +14,11 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig, RunFields
 from trainer.distributed import current_world
 from trainer.models.parameter_groups import parameter_groups
-from trainer.sharding import gathered, hollow_copy, local, shard
+from trainer.sharding import gathered, hollow_copy, is_cut, local, shard
 from trainer.spike_guard import SpikeGuard
 
 _NETWORK, _EMA, _OPTIMIZER, _GUARD = "network/", "ema/", "optimizer/", "spike_guard/"
@@ -258,7 +257,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         for parameter in self._trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if not isinstance(parameter, DTensor):
+            if not is_cut(parameter):
                 whole.append(parameter.grad.div_(self.world.size))
         self.world.sum([total, *whole])
         return total
@@ -275,7 +274,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         square = torch.zeros((), device=self.device)
         for parameter, gradient in zip(self._trained, self._gradients(), strict=True):
             # What each rank has whole counts once.
-            count = 1 if isinstance(parameter, DTensor) else self.world.size
+            count = 1 if is_cut(parameter) else self.world.size
             square += gradient.square().sum().to(self.device) / count
         self.world.sum([square])
         return square.sqrt()
@@ -349,7 +348,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         """Of a state, tensors of which each rank holds a part, cut as they have to be."""
         layout: dict[str, Tensor] = {}
         for name, parameter in self.network.named_parameters():
-            if isinstance(parameter, DTensor):
+            if is_cut(parameter):
                 moments = (f"{_OPTIMIZER}{name}/{key}" for key in ("exp_avg", "exp_avg_sq"))
                 layout |= dict.fromkeys((_NETWORK + name, _EMA + name, *moments), parameter)
         return layout

@@ -15,14 +15,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import (
-    CPUOffloadPolicy,
-    MixedPrecisionPolicy,
-    OffloadPolicy,
-    fully_shard,
-    register_fsdp_forward_method,
-)
-from torch.distributed.tensor import DTensor
 
 from trainer.configuration import Precision, ShardingConfig
 from trainer.models.hugging_face import HuggingFaceBackbone
@@ -44,6 +36,15 @@ def shard(
     what a rank keeps stays float32. A parameter without axes cannot be cut: each rank has it whole,
     and its gradient is to be summed by who asks for it.
     """
+    # Here, for it takes a second that who cuts nothing need not wait.
+    from torch.distributed.fsdp import (
+        CPUOffloadPolicy,
+        MixedPrecisionPolicy,
+        OffloadPolicy,
+        fully_shard,
+        register_fsdp_forward_method,
+    )
+
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if precision == "bfloat16" else None,
         reduce_dtype=torch.float32,
@@ -80,14 +81,20 @@ def shard(
         register_fsdp_forward_method(network, "say")
 
 
+def is_cut(tensor: Tensor) -> bool:
+    """Whether it is a DTensor, whose class is known only where something was cut."""
+    return hasattr(tensor, "to_local")
+
+
 def local(tensor: Tensor) -> Tensor:
     """What this rank holds of it, in the same memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    cut: Any = tensor
+    return cut.to_local() if is_cut(tensor) else tensor
 
 
 def gathered(tensor: Tensor, device: torch.device) -> Tensor:
     """The whole of it, on every rank; all ranks ask for it together."""
-    if not isinstance(tensor, DTensor):
+    if not is_cut(tensor):
         return tensor
     there: Any = tensor.to(device)
     return there.full_tensor()

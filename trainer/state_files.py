@@ -14,14 +14,6 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import (
-    HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
-)
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 
 _WHOLE = "state.safetensors"
 
@@ -45,6 +37,11 @@ def write_parts(tensors: Mapping[str, Tensor], folder: Path, group: Any) -> None
 
     Raises OSError.
     """
+    # Here and below, for it takes a second that a run which begins and cuts nothing need not wait.
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     try:
         save(dict(tensors), storage_writer=writer, process_group=group)
@@ -58,6 +55,10 @@ def read_tensors(folder: Path, layout: Mapping[str, Tensor]) -> dict[str, Tensor
 
     Raises OSError, RuntimeError, ValueError, safetensors.SafetensorError for what cannot be read.
     """
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
+
     reader = HuggingFaceStorageReader(str(folder))
     tensors: dict[str, Tensor] = {}
     for name, stored in reader.read_metadata().state_dict_metadata.items():
