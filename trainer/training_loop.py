@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, current_thread, main_thread
@@ -15,12 +15,12 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from trainer.configuration import ConfigurationError
 from trainer.distributed import World, joined_world
 from trainer.language_configuration import TextTrainConfig
+from trainer.metric_sinks import MetricSinks, TrackerName, require_tracker
 from trainer.provenance import describe_code, now
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory, RunError, TrainingState
@@ -61,14 +61,22 @@ def resolve(config: _Config) -> _Config:
     return replace(config, device=device, precision=precision)
 
 
-def train(config: RunConfig, output: Path, asked: Collection[str] = ()) -> Path:
+def train(
+    config: RunConfig,
+    output: Path,
+    asked: Collection[str] = (),
+    *,
+    tracker: TrackerName = "none",
+) -> Path:
     """Run to the end, resuming what `output` holds, and return the final checkpoint's folder.
 
     A finished run returns at once. Under torchrun its processes share every batch, and see the same
     `output`. asked: names of fields that were asked for, which --init may not replace by its own.
+    tracker: is told the numbers, too.
     Raises ConfigurationError, DataError, RunError, TrainingDivergedError, RankLostError,
     OSError; TrainingInterruptedError after Ctrl-C or SIGTERM.
     """
+    require_tracker(tracker)
     run = RunDirectory(root=output)
     resolved = resolve(config)
     config = shaped_like_its_beginning(resolved, run, asked)
@@ -76,7 +84,7 @@ def train(config: RunConfig, output: Path, asked: Collection[str] = ()) -> Path:
         if world.is_first:
             _tell_replaced(resolved, config, run)
         _require_shareable(config, world)
-        return _train(config, run, world)
+        return _train(config, run, world, tracker)
 
 
 def _tell_replaced(resolved: RunConfig, config: RunConfig, run: RunDirectory) -> None:
@@ -87,7 +95,7 @@ def _tell_replaced(resolved: RunConfig, config: RunConfig, run: RunDirectory) ->
         print(f"as {init} has it: {', '.join(replaced)}", file=sys.stderr)
 
 
-def _train(config: RunConfig, run: RunDirectory, world: World) -> Path:
+def _train(config: RunConfig, run: RunDirectory, world: World, tracker: TrackerName) -> Path:
     run.check(config)
     finished = run.is_finished()
     # Before one of them writes, all have looked; and all do the same.
@@ -102,7 +110,10 @@ def _train(config: RunConfig, run: RunDirectory, world: World) -> Path:
         _require_knows_ranks(stage, world)
         session = _Session.prepare(config, run, stage, world)
         world.wait()
-        with _scalars(run, session.step, world) as scalars:
+        # From this step on, what was told before is void; of the step itself it stands.
+        told = session.step + 1
+        sinks = MetricSinks(config, run, told, tracker) if world.is_first else nullcontext()
+        with sinks as scalars:
             session.run_to_end(scalars)
         world.wait()
     return run.final_checkpoint
@@ -138,14 +149,6 @@ def _made_in_turn(make_stage: Callable[[], Stage[Any, Any]], world: World) -> St
         return stage
     world.wait()
     return make_stage()
-
-
-def _scalars(run: RunDirectory, step: int, world: World) -> AbstractContextManager[Any]:
-    """A writer of the first rank's; None for the others."""
-    if not world.is_first:
-        return nullcontext()
-    # From this step on, what was told before is void; of the step itself it stands.
-    return SummaryWriter(str(run.tensorboard), purge_step=step + 1)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -187,7 +190,7 @@ class _Session:
             saver=StateSaver(run, world, is_sharded=stage.learner.is_sharded),
         )
 
-    def run_to_end(self, scalars: SummaryWriter | None) -> None:
+    def run_to_end(self, scalars: MetricSinks | None) -> None:
         """scalars: None where another rank tells how the run goes."""
         total = self.config.total_steps
         hidden = None if scalars else True
@@ -245,7 +248,7 @@ class _Session:
         )
 
     def _report(
-        self, scalars: SummaryWriter, progress: tqdm, report: StepReport, *, measured: bool
+        self, scalars: MetricSinks, progress: tqdm, report: StepReport, *, measured: bool
     ) -> None:
         if report.result.skipped:
             progress.write(
@@ -257,8 +260,7 @@ class _Session:
         if not (told or self.step % _SCALARS_EVERY == 0):
             return
         facts = self._facts(report)
-        for name, value in facts.items():
-            scalars.add_scalar(f"train/{name}", value, self.step)
+        scalars.add_scalars({f"train/{name}": value for name, value in facts.items()}, self.step)
         words = _in_words(facts)
         progress.set_postfix_str(words, refresh=False)
         if not told:
@@ -285,15 +287,15 @@ class _Session:
             "memory_gib": memory_gib(self.stage.learner.device),
         }
 
-    def _add(self, scalars: SummaryWriter, measurement: Measurement) -> None:
-        for name, value in measurement.scalars.items():
-            scalars.add_scalar(f"validation/{name}", value, self.step)
+    def _add(self, scalars: MetricSinks, measurement: Measurement) -> None:
+        numbers = {f"validation/{name}": value for name, value in measurement.scalars.items()}
+        scalars.add_scalars(numbers, self.step)
         for name, text in measurement.texts.items():
             scalars.add_text(f"samples/{name}", text, self.step)
         # They take much more room than numbers do.
         if self.step == self.config.total_steps:
             for name, picture in self.stage.pictures().items():
-                scalars.add_image(f"samples/{name}", picture, self.step, dataformats="HWC")
+                scalars.add_image(f"samples/{name}", picture, self.step)
 
     def _save_state(self) -> None:
         learner = self.stage.learner

@@ -28,6 +28,7 @@ from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkp
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.language_sampling import continuation
 from trainer.learner import TrainingDivergedError
+from trainer.metric_sinks import TrackerName
 from trainer.models.language.generation import GenerationConfig
 from trainer.recipes import RECIPES, find_recipe, summary
 from trainer.run_configuration import RunConfig
@@ -66,10 +67,12 @@ class PolicyTrainArguments:
 
     Attributes:
         output: The run's folder. One that holds this very run already is resumed.
+        tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
         config: Every field of the recipe may be changed.
     """
 
     output: Path
+    tracker: TrackerName = "none"
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
@@ -79,10 +82,12 @@ class VisionLanguageActionTrainArguments:
 
     Attributes:
         output: The run's folder. One that holds this very run already is resumed.
+        tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
         config: Every field of the recipe may be changed.
     """
 
     output: Path
+    tracker: TrackerName = "none"
     config: Annotated[VisionLanguageActionTrainConfig, tyro.conf.arg(name="")]
 
 
@@ -92,10 +97,12 @@ class VisionLanguageTrainArguments:
 
     Attributes:
         output: The run's folder. One that holds this very run already is resumed.
+        tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
         config: Every field of the recipe may be changed.
     """
 
     output: Path
+    tracker: TrackerName = "none"
     config: Annotated[VisionLanguageTrainConfig, tyro.conf.arg(name="")]
 
 
@@ -105,10 +112,12 @@ class LanguageTrainArguments:
 
     Attributes:
         output: The run's folder. One that holds this very run already is resumed.
+        tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
         config: Every field of the recipe may be changed.
     """
 
     output: Path
+    tracker: TrackerName = "none"
     config: Annotated[LanguageTrainConfig, tyro.conf.arg(name="")]
 
 
@@ -195,7 +204,8 @@ def _train(arguments: Sequence[str]) -> None:
         if isinstance(parsed.config, PolicyConfig):
             what = "the folder of demonstrations"
         raise VerbError(f"train: --data: give {what}", 2)
-    print(train(parsed.config, parsed.output, _named_fields(options)))
+    asked = _named_fields(options)
+    print(train(parsed.config, parsed.output, asked, tracker=parsed.tracker))
 
 
 def _show(arguments: Sequence[str]) -> None:
