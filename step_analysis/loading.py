@@ -8,6 +8,7 @@ checkpoints under one name, of which no number is right.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,13 @@ class TaskRollouts:
     """Scenario indices that a file scores as failures although the message names the
     infrastructure. They are errors here, unless asked for otherwise."""
 
-    @property
-    def counted(self) -> list[RolloutRecord]:
-        return [record for record in self.outcomes.values() if record.outcome.counts]
+    @cached_property
+    def counted(self) -> tuple[RolloutRecord, ...]:
+        return tuple(record for record in self.outcomes.values() if record.outcome.counts)
 
-    @property
-    def errors(self) -> list[RolloutRecord]:
-        return [record for record in self.outcomes.values() if not record.outcome.counts]
+    @cached_property
+    def errors(self) -> tuple[RolloutRecord, ...]:
+        return tuple(record for record in self.outcomes.values() if not record.outcome.counts)
 
     @property
     def num_missing(self) -> int:

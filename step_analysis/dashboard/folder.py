@@ -26,8 +26,9 @@ from step_analysis.rollouts import Outcome, RolloutRecord
 from step_analysis.study.design import StudyDesign
 from step_analysis.study.folder import read_study_design
 
-_PUBLISH_EVERY_S = 1.0
-"""During a long first reading, what is there so far is shown as often."""
+_FIRST_PUBLISHED_S = 0.25
+"""During a long first reading what is there so far is shown after this, and each time again when
+the reading has taken twice as long: all of it is gathered anew for that."""
 
 _Stamp = tuple[int, int, int] | None
 
@@ -90,12 +91,12 @@ class ResultsFolder:
         results = LbmEvalReader(
             root=self.root, renaming=renaming, count_infrastructure=self.count_infrastructure
         )
-        shown_at = time.monotonic()
+        began, shown_after_s = time.monotonic(), _FIRST_PUBLISHED_S
         for number, (path, source_format) in enumerate(files, start=1):
             self._read(path, source_format, discovery, results)
-            if time.monotonic() - shown_at > _PUBLISH_EVERY_S and number < len(files):
+            if time.monotonic() - began > shown_after_s and number < len(files):
                 self._publish(discovery.left_out, faults, study_design, len(files), number)
-                shown_at = time.monotonic()
+                shown_after_s = 2.0 * (time.monotonic() - began)
         self._publish(discovery.left_out, faults, study_design, len(files), len(files))
 
     def _read_renaming(self) -> Renaming:

@@ -29,7 +29,7 @@ Along = Literal["scenario index", "time of completion"]
 class _OrderTest:
     policy: str
     task: TaskRollouts
-    records: list[RolloutRecord]
+    records: Sequence[RolloutRecord]
     along: Along
     kind: Literal["runs", "trend"]
     p_value: float
@@ -124,7 +124,7 @@ def _tests_of(policy: PolicyRollouts) -> Iterator[_OrderTest]:
 
 
 def _both(
-    policy: PolicyRollouts, task: TaskRollouts, records: list[RolloutRecord], along: Along
+    policy: PolicyRollouts, task: TaskRollouts, records: Sequence[RolloutRecord], along: Along
 ) -> Iterator[_OrderTest]:
     successes = [record.outcome is Outcome.SUCCESS for record in records]
     for kind, p_value in (("runs", runs_p_value(successes)), ("trend", trend_p_value(successes))):
@@ -138,7 +138,7 @@ def _both(
         )
 
 
-def _in_order_of_completion(records: list[RolloutRecord]) -> list[RolloutRecord] | None:
+def _in_order_of_completion(records: Sequence[RolloutRecord]) -> list[RolloutRecord] | None:
     """None if not every record knows its time."""
     ends: list[datetime] = []
     for record in records:

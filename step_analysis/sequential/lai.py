@@ -206,14 +206,19 @@ def _crossings(stop_at: np.ndarray, up_probability: float) -> tuple[np.ndarray, 
     lowest = 0
     """Entry i of `alive` is the probability of `lowest + i` pairs for arm 1."""
     for m in range(1, n_max + 1):
-        moved = np.zeros(len(alive) + 1)
+        moved = np.empty(len(alive) + 1)
+        moved[0] = 0.0
         moved[1:] = alive * up_probability
         moved[:-1] += alive * (1.0 - up_probability)
         majority = int(stop_at[m])
         # Going on needs m - majority < a < majority.
         begin = min(max(m - majority + 1 - lowest, 0), len(moved))
         end = max(min(majority - lowest, len(moved)), begin)
-        down[m], up[m] = moved[:begin].sum(), moved[end:].sum()
+        # At most times nothing stops on one side or the other, and a sum takes as long as a step.
+        if begin > 0:
+            down[m] = moved[:begin].sum()
+        if end < len(moved):
+            up[m] = moved[end:].sum()
         alive, lowest = moved[begin:end], lowest + begin
         if len(alive) == 0:
             break
