@@ -8,8 +8,13 @@ set -u
 # The server stops when nobody holds this open any more. Opened for both directions: a server
 # that is gone must not make us wait for a reader.
 exec 3<>/run/assay/simulators
-# Anyone may be the user here; a container's host name is its own.
-(umask 0 && mkdir -p /run/assay/exit-statuses)
+# Anyone may be the user here, the next time another one.
+(umask 0 && mkdir -p /run/assay/exit-statuses && touch /run/assay/running)
+# The report waits until nobody holds this any more: Compose starts it when the first of several
+# simulators has ended.
+exec 4>>/run/assay/running
+flock --shared 4
+# A container's host name is its own.
 status_file=/run/assay/exit-statuses/$HOSTNAME
 rm -f "$status_file"
 

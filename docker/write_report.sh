@@ -4,6 +4,11 @@
 # One simulator that ends with 0 has seen every episode have its verdict, whatever became of others.
 set -eu
 
+# Every simulator holds it for as long as it lives.
+(umask 0 && touch /run/assay/running)
+exec 4>>/run/assay/running
+flock 4
+
 best=killed
 for file in /run/assay/exit-statuses/*; do
     status=$(cat "$file" 2>/dev/null) || continue
