@@ -39,6 +39,10 @@ class Evaluation:
             "COMPOSE_PROJECT_NAME": PROJECT,
         } | knobs
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
+        # A server that is just about to end would be taken for one that runs.
+        subprocess.run(
+            ["docker", "compose", "-p", PROJECT, "stop"], cwd=ROOT, capture_output=True, check=True
+        )
         self._process = subprocess.Popen(
             ["docker", "compose", "up", "--no-build", *options],
             cwd=ROOT,
