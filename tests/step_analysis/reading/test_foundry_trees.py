@@ -55,7 +55,7 @@ def test_a_rerun_settles_an_earlier_error(tmp_path, write_results_json):
     write_results_json(_file(tmp_path, "m", "TaskA"), "task_a", "1e0")
     write_results_json(_file(tmp_path, "m", "TaskA", time=LATER), "task_a", "1", first=1)
     task = load_rollouts([tmp_path])[0].tasks["TaskA"]
-    assert (len(task.counted), task.errors, task.scored_as_failure) == (3, [], frozenset())
+    assert (len(task.counted), task.errors, task.scored_as_failure) == (3, (), frozenset())
 
 
 def test_errors_count_as_failures_only_when_asked_for(tmp_path, write_results_json):
