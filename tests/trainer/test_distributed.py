@@ -115,6 +115,7 @@ def test_what_torchrun_sets_is_read_strictly(monkeypatch: pytest.MonkeyPatch) ->
         joined_world("cuda:1").__enter__()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["language", "policy", "seeing", "instructed"])
 def test_two_ranks_learn_what_one_learns(
     together: Together, name: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -148,11 +149,13 @@ def test_two_ranks_learn_of_other_data_what_one_learns(
     assert notes.stderr.count("also.data: expected at least 2 sequences") == 1
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_same_bits_again(together: Together) -> None:
     assert together.of("again") == together.of("language")
     assert weights(together.folder / "again") == weights(together.folder / "language")
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_both_and_a_resume_gives_the_same_bits(
     together: Together,
 ) -> None:
@@ -166,6 +169,7 @@ def test_a_signal_to_one_rank_stops_both_and_a_resume_gives_the_same_bits(
     assert weights(together.folder / "stopped") == weights(together.folder / "language")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_ranks(
     together: Together, language: LanguageTrainConfig
 ) -> None:
@@ -183,6 +187,7 @@ def unsharded(
     return losses_alone(sharded, output), output
 
 
+@pytest.mark.slow
 def test_ranks_that_hold_a_part_each_learn_what_one_learns(
     together: Together, unsharded: tuple[list[float], Path]
 ) -> None:
@@ -193,6 +198,7 @@ def test_ranks_that_hold_a_part_each_learn_what_one_learns(
     require_same_averages(together.folder / "sharded", output)
 
 
+@pytest.mark.slow
 def test_parts_saved_and_read_again_give_the_same_bits(together: Together) -> None:
     stopped, resumed = together.of("sharded_stopped"), together.of("sharded_resumed")
     assert [rank["exit_code"] for rank in (*stopped, *resumed)] == [130, 130, 0, 0]
@@ -200,6 +206,7 @@ def test_parts_saved_and_read_again_give_the_same_bits(together: Together) -> No
     assert weights(together.folder / "sharded_stopped") == weights(together.folder / "sharded")
 
 
+@pytest.mark.slow
 def test_a_state_in_parts_goes_on_in_one_process(
     together: Together, sharded: LanguageTrainConfig, unsharded: tuple[list[float], Path]
 ) -> None:
@@ -212,6 +219,7 @@ def test_a_state_in_parts_goes_on_in_one_process(
     require_same_averages(together.folder / "sharded_left", output)
 
 
+@pytest.mark.slow
 def test_a_state_of_one_process_goes_on_in_parts(
     together: Together, unsharded: tuple[list[float], Path]
 ) -> None:
@@ -231,6 +239,7 @@ def require_same_averages(one: Path, other: Path) -> None:
         torch.testing.assert_close(mine[name], tensor, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_ranks_whose_weights_differ_do_not_save(together: Together) -> None:
     assert [rank["exit_code"] for rank in together.of("drifting")] == [1, 1]
     assert together.notes.stderr.count("the weights of the 2 ranks differ") == 1
@@ -238,6 +247,7 @@ def test_ranks_whose_weights_differ_do_not_save(together: Together) -> None:
     assert saved == ["step_000004"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_ranks_cannot_share_is_refused_before_anything_is_written(
     together: Together,
 ) -> None:
@@ -250,18 +260,21 @@ def test_a_batch_that_ranks_cannot_share_is_refused_before_anything_is_written(
     assert told("a multiple of 16 for 2 ranks of 8 sequences at once, got 8") == 1
 
 
+@pytest.mark.slow
 def test_a_stage_that_knows_no_ranks_is_refused_on_several(together: Together) -> None:
     assert together.of("unshared") == [{"exit_code": 2, "losses": []}] * 2
     told = "trainer: kind: 'policy' does not share batches among ranks, expected one process, got 2"
     assert together.notes.stderr.count(told) == 1
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_all_ranks(together: Together) -> None:
     assert [rank["exit_code"] for rank in together.of("diverged")] == [1, 1]
     assert together.notes.stderr.count("optimizer step 6: loss nan") == 1
     assert [len(rank["losses"]) for rank in together.of("diverged")] == [5, 5]
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_other_with_its_name(together: Together) -> None:
     assert together.notes.returncode == 1
     assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in together.notes.stderr

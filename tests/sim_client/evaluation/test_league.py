@@ -99,6 +99,7 @@ def league(
     return league
 
 
+@pytest.mark.slow
 def test_checkpoints_that_arrive_are_ranked_and_what_was_decided_stands(
     league: League,
     folder: Path,
