@@ -121,7 +121,7 @@ def _cost_table(trained: Mapping[str, Result]) -> Iterator[str]:
 def _minutes(training: Training) -> Iterator[str]:
     for stage in ("demonstrations", "training", "evaluation"):
         spent = training.seconds.get(stage)
-        yield "" if spent is None else f"{spent['cpu_s'] / 60:.0f}"
+        yield "not recorded" if spent is None else f"{spent['cpu_s'] / 60:.0f}"
 
 
 def _baseline_table(baselines: Sequence[Result], trained: Mapping[str, Result]) -> Iterator[str]:
