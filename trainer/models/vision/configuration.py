@@ -8,7 +8,8 @@ from typing import Literal, get_args
 from trainer.configuration import ConfigurationError
 from trainer.models.language.configuration import TransformerConfig
 from trainer.models.requirements import require, require_choice, require_positive
-from trainer.models.vision.convolutional_stem import CHANNELS_PER_GROUP, stem_strides
+from trainer.models.vision.convolutional_stem import stem_strides
+from trainer.models.vision.group_norm import CHANNELS_PER_GROUP
 
 ImagePositions = Literal["learned", "sinusoidal"]
 ImageStem = Literal["patches", "convolutions"]

@@ -9,10 +9,10 @@ Axes: N image, C channel, H height, W width (pixels), h and w (patches), D width
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-CHANNELS_PER_GROUP = 8
+from trainer.models.vision.group_norm import CHANNELS_PER_GROUP, GroupNorm
+
 _SMALLEST_CHANNELS = 32
 
 
@@ -43,7 +43,7 @@ class ConvolutionalStem(nn.Sequential):
             kernel = 2 * stride + 1 if place == 0 else 3
             layers += [
                 nn.Conv2d(channels, outputs, kernel, stride, padding=kernel // 2, bias=False),
-                _GroupNorm(outputs),
+                GroupNorm(outputs),
                 nn.SiLU(),
             ]
             channels = outputs
@@ -56,18 +56,6 @@ class ConvolutionalStem(nn.Sequential):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out")
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-
-
-class _GroupNorm(nn.GroupNorm):
-    """In float32 whatever autocast says: exact, and faster on a CPU."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels // CHANNELS_PER_GROUP, channels)
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
-        # Where ranks share a network its weights come as bfloat16.
-        weight, bias = self.weight.float(), self.bias.float()
-        return functional.group_norm(input.float(), self.num_groups, weight, bias, self.eps)
 
 
 def _num_channels(width: int, *, halvings: int) -> int:
