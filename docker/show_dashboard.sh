@@ -15,5 +15,6 @@ fi
 python3 -c 'import secrets; print(secrets.token_urlsafe(24))' >"$token_file"
 chmod 644 "$token_file"
 echo "dashboard: http://localhost:$PORT/?token=$(cat "$token_file")"
+# Its own address is the container's, which no browser could reach.
 exec step-analysis dashboard /results --host 0.0.0.0 --port 8050 --allowed-host localhost \
-    --token-file "$token_file"
+    --token-file "$token_file" >/dev/null
