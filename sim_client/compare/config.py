@@ -52,6 +52,11 @@ class CompareConfig:
     that the server states."""
     output: Path = Path("study")
     """Folder of the study."""
+    like: Path | None = None
+    """An earlier study's folder, whose policies these are, or one provenance.json, to which every
+    policy is held: refuse where something differs that outcomes may depend on."""
+    allow_different: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[,NAME]")] = ()
+    """What may differ from --like all the same, such as simulator.gl_renderer, server or policy."""
     workers: int = 2
     """Simulator processes, for all policies together."""
     server_options: str = ""
@@ -128,6 +133,8 @@ class CompareConfig:
             token_file=self.token_file,
             workers=self.workers,
             output=self.output,
+            like=self.like,
+            allow_different=self.allow_different,
             policy_name=name,
             max_sample_size=self.max_episodes,
             shift=self.shift,

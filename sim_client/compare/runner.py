@@ -19,6 +19,7 @@ from sim_client.evaluation.handshake import ServedPolicy
 from sim_client.evaluation.interruption import Interruption, sigterm_like_ctrl_c
 from sim_client.evaluation.output_folder import OutputFolder, check_writable
 from sim_client.evaluation.plan import Plan
+from sim_client.evaluation.provenance_file import ProvenanceFile, held_to_like, provenance_of
 from sim_client.evaluation.runner import (
     BAD_USAGE,
     DONE,
@@ -32,6 +33,7 @@ from sim_client.evaluation.worker import WorkerSettings
 from sim_client.evaluation.worker_pool import WorkerPool
 from step_analysis.doctor.tally import plural
 from step_analysis.ledger import LedgerError
+from step_analysis.provenance import Provenance
 from step_analysis.rollouts import RolloutKey
 from step_analysis.strict_json import FormatError
 from step_analysis.study.design import StudyDesign, StudyPolicy
@@ -48,6 +50,7 @@ class _Met:
 
     policy: ServedPolicy
     plan: Plan
+    provenance: Provenance
 
     @property
     def settings(self) -> WorkerSettings:
@@ -155,6 +158,14 @@ def _run(
     if done:
         _say(f"resuming: {done} rollouts are done already")
     plans = {each.policy.name: each.plan for each in met}
+    origins = {
+        each.policy.name: ProvenanceFile(
+            folders[each.policy.name].path, each.provenance, executor="local"
+        )
+        for each in met
+    }
+    for origin in origins.values():
+        origin.begin()
 
     def request_of(key: RolloutKey) -> EpisodeRequest:
         request = folders[key.policy].request(
@@ -179,6 +190,7 @@ def _run(
             study,
             executor=executor,
             folders=folders,
+            origins=origins,
             request_of=request_of,
             progress=progress,
             interruption=interruption,
@@ -199,7 +211,13 @@ def _run(
 def _meet(config: CompareConfig, contender: Contender, station_factory: str) -> _Met:
     evaluation = config.evaluation(contender.address, contender.policy, contender.name)
     policy = meet(evaluation)
-    return _Met(policy=policy, plan=prepare_drake(evaluation, station_factory)(policy))
+    plan = prepare_drake(evaluation, station_factory)(policy)
+    provenance = provenance_of(plan.design, policy)
+    return _Met(
+        policy=policy,
+        plan=held_to_like(evaluation, plan, provenance),
+        provenance=provenance,
+    )
 
 
 def _design(config: CompareConfig, met: Sequence[_Met], known: StudyDesign | None) -> StudyDesign:

@@ -11,6 +11,7 @@ from sim_client.evaluation.errors import EvaluationStoppedError
 from sim_client.evaluation.executor import Executor
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.output_folder import OutputFolder
+from sim_client.evaluation.provenance_file import ProvenanceFile
 from sim_client.evaluation.scheduler import MAX_CONSECUTIVE_ERRORS
 from step_analysis.rollouts import RolloutKey, RolloutRecord
 from step_analysis.study.allocation import next_rollout
@@ -22,6 +23,7 @@ def run_study(
     *,
     executor: Executor,
     folders: Mapping[str, OutputFolder],
+    origins: Mapping[str, ProvenanceFile],
     request_of: Callable[[RolloutKey], EpisodeRequest],
     progress: Progress,
     interruption: Interruption,
@@ -53,6 +55,7 @@ def run_study(
             break
         for request, report in executor.wait(interruption):
             key = running.pop(request)
+            origins[key.policy].note(report)
             record = folders[key.policy].record(request, report)
             study.add(record)
             attempts[key] += 1

@@ -99,8 +99,8 @@ class EvaluationConfig:
     output: Path = Path("rollouts")
     """Folder that results go to, below a folder named after the policy."""
     like: Path | None = None
-    """provenance.json of an earlier evaluation: refuse to evaluate where something differs that
-    outcomes may depend on."""
+    """provenance.json of an earlier evaluation, or a folder of results, with that of the policy
+    in it: refuse to evaluate where something differs that outcomes may depend on."""
     allow_different: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[,NAME]")] = ()
     """What may differ from --like all the same, such as simulator.gl_renderer or server."""
     policy_name: str | None = None

@@ -57,11 +57,12 @@ def simulator_differences(
     return [line for name, line, matters in found if matters and not is_allowed(name, allowed)]
 
 
-def refusal(like: str, lines: Sequence[str]) -> str:
-    """What is said where something that matters differs."""
+def refusal(like: str, lines: Sequence[str], *, policy: str = "") -> str:
+    """What is said where something that matters differs. policy: whose evaluation it is."""
+    whose = f"this evaluation of {shown(policy)}" if policy else "this evaluation"
     return "\n  ".join(
         [
-            f"this evaluation would not be like {like} (there), and outcomes may depend on it; "
+            f"{whose} would not be like {like} (there), and outcomes may depend on it; "
             "make them equal, or name what may differ with --allow-different:",
             *lines,
         ]

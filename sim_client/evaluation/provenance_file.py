@@ -13,7 +13,10 @@ from sim_client.evaluation.episode import EpisodeReport
 from sim_client.evaluation.errors import UsageError
 from sim_client.evaluation.handshake import ServedPolicy
 from sim_client.evaluation.likeness import differences, refusal
+from sim_client.evaluation.output_folder import folder_name
+from sim_client.evaluation.plan import Plan
 from sim_client.evaluation.simulator_facts import machine_facts
+from sim_client.evaluation.worker import LikeSimulators, WorkerSettings
 from step_analysis.atomic_file import write_atomically
 from step_analysis.provenance import PROVENANCE_FILE_NAME, Facts, Provenance, read_provenance
 from step_analysis.rollouts import EvaluationDesign
@@ -45,28 +48,38 @@ def provenance_of(design: EvaluationDesign, policy: ServedPolicy) -> Provenance:
     )
 
 
-def require_likeness(config: EvaluationConfig, now: Provenance) -> Provenance | None:
-    """What --like names, once all is compared that can be before a simulator has started.
+def held_to_like(config: EvaluationConfig, plan: Plan, now: Provenance) -> Plan:
+    """The plan, on simulators like those of --like; as it is where nothing was named.
 
-    Prints what is only noted. Raises UsageError with each difference that matters in a line.
+    All is compared that can be before a simulator has started; what is only noted is printed.
+    Raises UsageError with each difference that matters in a line.
     """
     if config.like is None:
-        return None
+        return plan
+    path = config.like
+    if path.is_dir():
+        path = path / folder_name(plan.design.policy) / PROVENANCE_FILE_NAME
     try:
-        like = read_provenance(config.like)
+        like = read_provenance(path)
     except FormatError as error:
         raise UsageError(f"--like: {error}") from error
     except OSError as error:
-        raise UsageError(f"--like: can't read {config.like}: {error.strerror}") from error
+        raise UsageError(f"--like: can't read {path}: {error.strerror}") from error
+    now = replace(now, simulators=_own_simulator_facts(config))
     matters, noted = differences(like, now, allowed=config.allow_different)
     if matters:
-        raise UsageError(refusal(str(config.like), matters))
+        raise UsageError(refusal(str(path), matters, policy=plan.design.policy))
     for line in noted:
-        print(f"not quite like {config.like}, as may be: {line}", flush=True)
-    return like
+        print(f"not quite like {path}, as may be: {line}", flush=True)
+    if not isinstance(plan.settings, WorkerSettings):
+        return plan
+    simulators = LikeSimulators(
+        source=str(path), simulators=like.simulators, allowed=config.allow_different
+    )
+    return replace(plan, settings=replace(plan.settings, like=simulators))
 
 
-def own_simulator_facts(config: EvaluationConfig) -> tuple[Facts, ...]:
+def _own_simulator_facts(config: EvaluationConfig) -> tuple[Facts, ...]:
     """What can be told of simulators before one has started, where they are made of what this
     process is."""
     is_ours = config.executor == "local" and config.simulator == "drake"

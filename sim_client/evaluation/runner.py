@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from policy_interface.client import (
@@ -31,16 +30,14 @@ from sim_client.evaluation.plan import Plan, make_design, protocol_json
 from sim_client.evaluation.progress import Progress, summary
 from sim_client.evaluation.provenance_file import (
     ProvenanceFile,
-    own_simulator_facts,
+    held_to_like,
     provenance_of,
-    require_likeness,
 )
 from sim_client.evaluation.scheduler import run_episodes
 from sim_client.evaluation.simulator_facts import version_of
 from sim_client.evaluation.station import OUR_STATION
-from sim_client.evaluation.worker import LikeSimulators, WorkerSettings, serve_episodes
+from sim_client.evaluation.worker import WorkerSettings, serve_episodes
 from step_analysis.ledger import LedgerError
-from step_analysis.provenance import Provenance
 
 if TYPE_CHECKING:
     from sim_client.cluster.cluster import RayCluster
@@ -95,7 +92,7 @@ def _evaluate_at(
     policy = meet(config)
     plan = plan_for(policy)
     provenance = provenance_of(plan.design, policy)
-    plan = _like(config, plan, provenance)
+    plan = held_to_like(config, plan, provenance)
     folder = OutputFolder(
         config.output,
         plan.design,
@@ -138,18 +135,6 @@ def _evaluate_at(
         )
     _say(f"report: step-analysis report {config.output}")
     return DONE
-
-
-def _like(config: EvaluationConfig, plan: Plan, provenance: Provenance) -> Plan:
-    """The same, on simulators like those of --like. Raises UsageError where that can't be."""
-    known = replace(provenance, simulators=own_simulator_facts(config))
-    like = require_likeness(config, known)
-    if like is None or not isinstance(plan.settings, WorkerSettings):
-        return plan
-    simulators = LikeSimulators(
-        source=str(config.like), simulators=like.simulators, allowed=config.allow_different
-    )
-    return replace(plan, settings=replace(plan.settings, like=simulators))
 
 
 def _run(

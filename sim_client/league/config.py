@@ -41,6 +41,11 @@ class LeagueConfig:
     """Verdicts on each task, on all tasks together, or both."""
     output: Path = Path("league")
     """Folder of the league: the study, standing.txt, standing.json and the report."""
+    like: Path | None = None
+    """provenance.json of an earlier evaluation, to which every checkpoint is held: refuse where
+    something differs that outcomes may depend on."""
+    allow_different: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[,NAME]")] = ()
+    """What may differ from --like all the same, such as policy, simulator.gl_renderer or server."""
     once: bool = False
     """Rank what is there and end, for a CI, instead of watching the folder."""
     interval_s: Annotated[float, tyro.conf.arg(name="interval")] = 30.0
@@ -89,6 +94,8 @@ class LeagueConfig:
             verdicts=self.verdicts,
             correction="arrival",
             output=self.output / STUDY_FOLDER,
+            like=self.like,
+            allow_different=self.allow_different,
             workers=self.workers,
             server_options=self.server_options,
             shift=self.shift,

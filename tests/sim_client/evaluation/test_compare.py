@@ -20,6 +20,9 @@ from sim_client.compare.config import CompareConfig
 from sim_client.compare.runner import run
 from sim_client.evaluation.errors import UsageError
 from step_analysis.ledger import read_ledger
+from step_analysis.loading import read_rollouts
+from step_analysis.provenance import read_provenance
+from step_analysis.report.study_report import study_report
 from step_analysis.rollouts import Outcome, RolloutRecord
 from step_analysis.study.comparisons import Stage
 from step_analysis.study.folder import read_study
@@ -251,6 +254,75 @@ def test_a_changed_design_is_a_new_study(
     assert compare() == 2
     assert "policy 'other': digest 'two' here, 'three' there" in capsys.readouterr().err
     assert (study / "study.json").read_bytes() == before
+    other.runtime_information |= {"assay.checkpoint_sha256": "two"}
+    drake = '"drake": "'
+    (study / "study.json").write_text(before.decode().replace(drake, f"{drake}0."))
+    assert compare() == 2
+    assert "software.drake: '0." in capsys.readouterr().err
+
+
+def test_says_what_each_policy_ran_on_and_another_study_can_be_held_to_it(
+    compare: Compare,
+    served: Any,
+    other: Any,
+    study: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def host(policy: Any, torch: str) -> None:
+        policy.runtime_information["assay.host"] = json.dumps({"torch": torch})
+
+    host(served, "2.7.0")
+    host(other, "2.8.0")
+    assert compare(max_episodes=1) == 0
+    for name, torch in (("hold", "2.7.0"), ("other", "2.8.0")):
+        told = read_provenance(study / name / "provenance.json")
+        assert told.servers == ({"torch": torch},)
+        (simulator,) = told.simulators
+        assert (simulator["gl_renderer"], simulator["executor"]) == ("a brush", "local")
+    content, _ = study_report(
+        study, read_rollouts([study]), title="Study", confidence=0.95, arguments=[]
+    )
+    facts = [dict(entry.facts) for entry in content.provenance]
+    assert [each["Served by"] for each in facts] == ["torch 2.7.0", "torch 2.8.0"]
+    assert "a brush" in dict(content.shared_facts)["Simulated by"]
+
+    # Each policy is held to its own: told before anything starts, and nothing is written.
+    host(other, "2.9.0")
+    again = {"max_episodes": 2, "output": tmp_path / "again", "like": study}
+    capsys.readouterr()
+    assert compare(**again) == 2
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert f"this evaluation of 'other' would not be like {study}/other/provenance.json" in first
+    assert [line.strip() for line in lines] == ["server.torch: '2.8.0' there, '2.9.0' here"]
+    assert not (tmp_path / "again" / "study.json").exists()
+
+    # One file for all: another checkpoint is a difference like any other.
+    one = study / "hold" / "provenance.json"
+    assert compare(**again | {"like": one, "allow_different": ("server",)}) == 2
+    assert "policy.checkpoint: 'one' there, 'two' here" in capsys.readouterr().err
+
+    # A study that goes on, held to how it was begun.
+    def vanish(step: Any) -> None:
+        if step.scenario_index == 1:
+            other.stop()
+
+    other.before_step = vanish
+    begun = {"output": tmp_path / "begun", "wait_for_server_s": 0.0}
+    assert compare(**begun) == 1
+    other.before_step = lambda step: None
+    other.start()
+    monkeypatch.setenv("FAKE_STATION_GL", "a pencil")
+    goes_on = begun | {"like": tmp_path / "begun"}
+    before = ledger_of(tmp_path / "begun", "hold")
+    assert before
+    assert compare(**goes_on) == 1
+    assert "simulator.gl_renderer: 'a brush' there, 'a pencil' here" in capsys.readouterr().err
+    assert ledger_of(tmp_path / "begun", "hold") == before
+    assert compare(**goes_on, allow_different=("simulator.gl_renderer",)) == 0
+    told = read_provenance(tmp_path / "begun" / "hold" / "provenance.json")
+    assert [each["gl_renderer"] for each in told.simulators] == ["a brush", "a pencil"]
 
 
 def test_a_corrupt_or_foreign_ledger_is_refused(
@@ -402,6 +474,7 @@ def test_a_server_of_our_own_ends_when_we_are_killed(tmp_path: Path) -> None:
         ({"question": "best", "correction": "holm"}, "not with --question best"),
         ({"server_options": "'"}, "--server-options"),
         ({"workers": 0}, "--workers: expected at least 1"),
+        ({"allow_different": ("server",)}, "--allow-different: only with --like"),
         ({"shift": "lightning=high"}, None),
     ],
 )

@@ -18,6 +18,7 @@ from sim_client.evaluation.errors import UsageError
 from sim_client.league.config import LeagueConfig
 from sim_client.league.run import run
 from step_analysis.ledger import read_ledger
+from step_analysis.provenance import read_provenance
 from step_analysis.study.folder import read_study
 
 TASK = "PickAndPlaceBox"
@@ -171,6 +172,23 @@ def test_once_ranks_what_is_there_and_asks_nothing_again(
     out = capsys.readouterr().out
     assert "place  policy  letters  successes of episodes  mean   open" in out
     assert "stays so however many policies still come" in out
+
+
+@pytest.mark.slow
+def test_what_comes_can_be_held_to_what_ran_before(
+    league: League, folder: Path, tmp_path: Path, rounds: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(folder / "a", "good")
+    write_checkpoint(folder / "b", "bad")
+    assert league() == 0
+    like = tmp_path / "league" / "study" / "a" / "provenance.json"
+    write_checkpoint(folder / "c", "good too")
+    assert league(like=like) == 2
+    said = capsys.readouterr().err
+    assert "this evaluation of 'b' would not be like" in said
+    assert "policy.checkpoint: " in said
+    assert league(like=like, allow_different=("policy",)) == 0
+    assert read_provenance(tmp_path / "league" / "study" / "c" / "provenance.json").simulators
 
 
 @pytest.mark.slow
