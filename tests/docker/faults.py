@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 import socket
@@ -164,17 +166,38 @@ def full_disk(scratch: Path, episodes: int, expected: dict) -> None:
         say("with room again: each episode once, as without harm")
 
 
+def another_policy(folder: Path) -> Path:
+    """The quickstart's checkpoint by another digest, under the same name."""
+    shutil.copytree(ROOT / "docker" / "quickstart-checkpoint", folder)
+    origin, manifest_path = folder / "provenance.json", folder / "MANIFEST.json"
+    origin.write_bytes(origin.read_bytes() + b"\n")
+    manifest = json.loads(manifest_path.read_bytes())
+    manifest["files"][origin.name] = {
+        "bytes": origin.stat().st_size,
+        "sha256": hashlib.sha256(origin.read_bytes()).hexdigest(),
+    }
+    manifest_path.write_text(json.dumps(manifest))
+    return folder
+
+
 def refused(scratch: Path, episodes: int) -> None:
     done = scratch / "undisturbed"
     before = {path: path.read_bytes() for path in done.rglob("*") if path.is_file()}
     (scratch / "no-checkpoint").mkdir(exist_ok=True)
-    cases = {
-        "another protocol": (Evaluation(done, episodes + 1), "budget"),
+    another = {"CHECKPOINT": str(another_policy(scratch / "another-policy"))}
+    cases: dict[str, tuple[int, dict[str, str], str]] = {
+        "another budget": (episodes + 1, {}, "budget"),
+        "another protocol": (episodes, {"TASKS": "PutMugOnSaucer"}, "holds another evaluation"),
+        "another policy": (episodes, another, "holds another evaluation"),
     }
-    for name, (run, words) in cases.items():
+    for name, (num_episodes, knobs, words) in cases.items():
+        run = Evaluation(done, num_episodes, **knobs)
         code = run.code()
         assert code != 0, run.said()
-        say(f"{name}: exit status {code}: {run.line(words)}")
+        complaint = run.line(words)
+        told = [line for line in run.said().splitlines() if "sim-client: " in line]
+        assert told == [complaint], run.said()
+        say(f"{name}: exit status {code}: {complaint}")
     run = Evaluation(done, episodes, CHECKPOINT=str(scratch / "no-checkpoint"))
     code = run.code()
     assert code != 0, run.said()
