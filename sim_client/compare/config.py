@@ -26,6 +26,10 @@ class CompareConfig:
     end, or HOST:PORT of one that runs, HOST:PORT/NAME for one of several policies there."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[,TASK]")]
     """Names, separated by commas, or one of the sets all, one-arm, two-arms, seen, unseen."""
+    simulator: Literal["drake", "lbm-eval"] = "drake"
+    """The project's own station in Drake, or the LBM Eval that you have installed."""
+    lbm_eval_python: Path | None = None
+    """Python of the environment that has LBM Eval's wheels; by default the one that runs this."""
     max_episodes: int = 200
     """Budget of episodes of each policy and task; no more are ever run."""
     alpha: float = 0.05
@@ -108,6 +112,8 @@ class CompareConfig:
                 f"--test {self.test}: it is for success alone; --measure progress needs "
                 "--test betting"
             )
+        if self.measure == "progress" and self.simulator == "lbm-eval":
+            raise UsageError("--measure progress: not with --simulator lbm-eval, which scores none")
         if self.question == "best" and self.correction != "bonferroni":
             raise UsageError(
                 f"--correction {self.correction}: not with --question best, where the verdict "
@@ -126,6 +132,8 @@ class CompareConfig:
         """One policy's part of the study."""
         return EvaluationConfig(
             tasks=self.tasks,
+            simulator=self.simulator,
+            lbm_eval_python=self.lbm_eval_python,
             episodes=EpisodeRange(0, self.max_episodes),
             address=address,
             served_policy=served_policy,

@@ -36,23 +36,34 @@ def served_contenders(config: CompareConfig) -> Iterator[tuple[Contender, ...]]:
     names = config.names or _default_names(config.policies)
     with contextlib.ExitStack() as servers:
         addresses = {text: _address(text) for text in config.policies if not Path(text).is_dir()}
-        own = ""
-        if checkpoints:
-            own = servers.enter_context(
-                own_server(
-                    checkpoints,
-                    options=shlex.split(config.server_options),
-                    log=config.output / LOG_FILE_NAME,
-                )
-            )
+        own = _own_servers(config, checkpoints, servers)
         contenders = []
         for text, name in zip(config.policies, names, strict=True):
             if text in addresses:
                 address, policy = addresses[text]
             else:
-                address, policy = own, served_name(checkpoints.index(Path(text)))
+                address, policy = own[checkpoints.index(Path(text))]
             contenders.append(Contender(address=address, policy=policy, name=name))
         yield tuple(contenders)
+
+
+def _own_servers(
+    config: CompareConfig, checkpoints: Sequence[Path], servers: contextlib.ExitStack
+) -> list[tuple[str, str | None]]:
+    """The address of each checkpoint, and what it is called there."""
+    options = shlex.split(config.server_options)
+    if config.simulator == "lbm-eval":
+        # Its client knows no names: it gets the first policy of a server.
+        logs = [config.output / f"policy_server_{i}.log" for i in range(len(checkpoints))]
+        return [
+            (servers.enter_context(own_server([path], options=options, log=log)), None)
+            for path, log in zip(checkpoints, logs, strict=True)
+        ]
+    if not checkpoints:
+        return []
+    log = config.output / LOG_FILE_NAME
+    address = servers.enter_context(own_server(checkpoints, options=options, log=log))
+    return [(address, served_name(place)) for place in range(len(checkpoints))]
 
 
 def _address(text: str) -> tuple[str, str | None]:

@@ -26,10 +26,9 @@ from sim_client.evaluation.runner import (
     INTERRUPTED,
     WORK_FAILED,
     meet,
-    prepare_drake,
+    prepare,
 )
 from sim_client.evaluation.station import OUR_STATION
-from sim_client.evaluation.worker import WorkerSettings
 from sim_client.evaluation.worker_pool import WorkerPool
 from step_analysis.doctor.tally import plural
 from step_analysis.ledger import LedgerError
@@ -51,11 +50,6 @@ class _Met:
     policy: ServedPolicy
     plan: Plan
     provenance: Provenance
-
-    @property
-    def settings(self) -> WorkerSettings:
-        assert isinstance(self.plan.settings, WorkerSettings)
-        return self.plan.settings
 
 
 def run(config: CompareConfig, *, station_factory: str = OUR_STATION) -> int:
@@ -102,7 +96,7 @@ def _compare(config: CompareConfig, station_factory: str) -> int:
 
 def check_possible(config: CompareConfig, station_factory: str) -> None:
     """Before any server is started. Raises UsageError: tasks, cameras, the shift or the folder."""
-    prepare_drake(config.evaluation("127.0.0.1:1", None, None), station_factory)
+    prepare(config.evaluation("127.0.0.1:1", None, None), station_factory)
     check_writable(config.output)
 
 
@@ -175,7 +169,7 @@ def _run(
         )
         return replace(request, policy=key.policy)
 
-    settings = ComparisonSettings(policies={each.policy.name: each.settings for each in met})
+    settings = ComparisonSettings(policies={each.policy.name: each.plan.settings for each in met})
     with (
         Interruption() as interruption,
         WorkerPool(
@@ -211,7 +205,7 @@ def _run(
 def _meet(config: CompareConfig, contender: Contender, station_factory: str) -> _Met:
     evaluation = config.evaluation(contender.address, contender.policy, contender.name)
     policy = meet(evaluation)
-    plan = prepare_drake(evaluation, station_factory)(policy)
+    plan = prepare(evaluation, station_factory)(policy)
     provenance = provenance_of(plan.design, policy)
     return _Met(
         policy=policy,

@@ -72,12 +72,7 @@ def run(config: EvaluationConfig, *, station_factory: str = OUR_STATION) -> int:
 
 
 def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
-    if config.simulator == "lbm-eval":
-        from sim_client.lbm_eval.planning import prepare
-
-        plan_for = prepare(config)
-    else:
-        plan_for = prepare_drake(config, station_factory)
+    plan_for = prepare(config, station_factory)
     check_writable(config.output)
     require_executor(config)
     with cluster_for(config) as (cluster, pointed):
@@ -162,8 +157,22 @@ def _run(
         )
 
 
-def prepare_drake(config: EvaluationConfig, station_factory: str) -> Callable[[ServedPolicy], Plan]:
-    """Check what is asked for; what is returned plans it on the project's own station."""
+def prepare(config: EvaluationConfig, station_factory: str) -> Callable[[ServedPolicy], Plan]:
+    """Check what is asked for; what is returned plans it for a policy, on the simulator asked for.
+
+    Raises UsageError for what can't be done here.
+    """
+    if config.simulator == "lbm-eval":
+        # Here, not above: it plans by what stands above.
+        from sim_client.lbm_eval.planning import prepare_lbm_eval
+
+        return prepare_lbm_eval(config)
+    return _prepare_drake(config, station_factory)
+
+
+def _prepare_drake(
+    config: EvaluationConfig, station_factory: str
+) -> Callable[[ServedPolicy], Plan]:
     time_limits_s = _time_limits(config)
     shift = _checked_conditions(config)
     known_cameras = _known_cameras()

@@ -44,7 +44,7 @@ _REFUSED: Mapping[str, str] = {
 }
 
 
-def prepare(config: EvaluationConfig) -> Callable[[ServedPolicy], Plan]:
+def prepare_lbm_eval(config: EvaluationConfig) -> Callable[[ServedPolicy], Plan]:
     """Check the skills and the installation; what is returned plans their evaluation.
 
     Raises UsageError for what can't be done here.

@@ -17,8 +17,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from policy_interface.client import PolicyClient
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwatch
-from sim_client.evaluation.worker import Ended, Heartbeat, ServedPolicySettings, missing_policy
+from sim_client.evaluation.worker import (
+    Channel,
+    Ended,
+    Heartbeat,
+    ServedPolicySettings,
+    missing_policy,
+)
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.lbm_eval.child_process import START_ALLOWANCE_S, Child, ChildEndedError
 from sim_client.lbm_eval.skills import SKILLS
@@ -55,22 +62,39 @@ def serve_lbm_eval(connection: Connection, settings: LbmEvalSettings) -> None:
     become_worker()
     try:
         with settings.server.open() as client:
+            worker = LbmEvalWorker(connection, settings, client)
             while True:
-                request: EpisodeRequest = connection.recv()
-                connection.send(Heartbeat())
-                obstacle = missing_policy(client, settings)
-                connection.send(obstacle or Ended(_attempt(request, settings, connection)))
+                worker.serve(connection.recv())
     except (EOFError, ConnectionError):
         # The parent has closed the pipe, or is gone: nobody is left to tell.
         return
 
 
+class LbmEvalWorker:
+    """Runs the episodes of one policy, and answers each request on the channel."""
+
+    is_spent = False
+
+    def __init__(self, channel: Channel, settings: LbmEvalSettings, client: PolicyClient) -> None:
+        self._channel = channel
+        self._settings = settings
+        self._client = client
+
+    def serve(self, request: EpisodeRequest) -> None:
+        self._heartbeat()
+        obstacle = missing_policy(self._client, self._settings)
+        self._channel.send(obstacle or Ended(_attempt(request, self._settings, self._heartbeat)))
+
+    def _heartbeat(self) -> None:
+        self._channel.send(Heartbeat())
+
+
 def _attempt(
-    request: EpisodeRequest, settings: LbmEvalSettings, connection: Connection
+    request: EpisodeRequest, settings: LbmEvalSettings, heartbeat: Callable[[], None]
 ) -> EpisodeReport:
     stopwatch = Stopwatch()
     try:
-        verdict = _evaluate(request, settings, lambda: connection.send(Heartbeat()))
+        verdict = _evaluate(request, settings, heartbeat)
     except ConnectionError:
         raise
     except OSError as failure:
