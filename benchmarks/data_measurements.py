@@ -19,7 +19,7 @@ import torch
 from rendered_scenes import SceneDataset
 
 from policy_interface.contract import Contract
-from trainer.configuration import LoaderConfig, NormalizationConfig
+from trainer.data.configuration import LoaderConfig, NormalizationConfig
 from trainer.data.conversion import ConversionOptions, Source, convert
 from trainer.data.episode import Dataset
 from trainer.data.formats.catalog import open_dataset

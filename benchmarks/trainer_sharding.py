@@ -21,7 +21,6 @@ import torch
 import torch.distributed as dist
 import tyro
 
-from trainer.configuration import EmaConfig, ShardingConfig
 from trainer.data.text.packing import IGNORED
 from trainer.distributed import World, joined_world
 from trainer.language_configuration import LanguageTrainConfig
@@ -29,6 +28,7 @@ from trainer.language_learner import LanguageLearner, TextBatch
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.presets import LANGUAGE_PRESETS
 from trainer.sharding import local
+from trainer.training_configuration import EmaConfig, ShardingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,15 +20,16 @@ import tyro
 
 from policy_interface.contract import Contract, ImageSize
 from trainer.checkpoint import build_network
-from trainer.configuration import Precision, TrainConfig
 from trainer.data.batches import Batch, TrainingData
 from trainer.data.episode import Field, FieldRole
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import RobotSource
 from trainer.models.policy_network import images_to_input
+from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
 from trainer.recipes import find_policy_recipe
+from trainer.training_configuration import Precision
 from trainer.training_loop import resolve
 
 

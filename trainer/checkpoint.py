@@ -37,7 +37,6 @@ from trainer.checkpoint_files import (
     write_checkpoint_files,
 )
 from trainer.checkpoint_weights import network_of
-from trainer.configuration import PolicyConfig, TrainConfig
 from trainer.configuration_json import config_to_json, policy_config_from_json
 from trainer.data.errors import DataError
 from trainer.data.robot_transform import RobotTransform
@@ -51,6 +50,7 @@ from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.observation_reading import NewestObservation, ObservationReader
+from trainer.policy_configuration import PolicyConfig, TrainConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from trainer.atomic_directory import atomic_directory
-from trainer.configuration import TrainConfig, WeightsFormat
+from trainer.policy_configuration import TrainConfig
+from trainer.training_configuration import WeightsFormat
 
 CHECKPOINT_FORMAT = "assay.checkpoint/1"
 CONFIG_FILE = "config.json"

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from trainer.configuration import ConfigurationError
-from trainer.models.requirements import require, require_positive
+from trainer.requirements import ConfigurationError, require, require_positive
 
 # What the demonstrations' own loss is called.
 ACTIONS = "actions"

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run_apart(verb, rest)
     try:
         # Here and not above: they need torch, which a user may lack, and seconds to import.
-        from trainer.verbs import VerbError, run_verb
+        from trainer.verbs.dispatch import VerbError, run_verb
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if missing.partition(".")[0] in ("trainer", "policy_interface"):

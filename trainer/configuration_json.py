@@ -11,8 +11,9 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from trainer.configuration import ConfigurationError, PolicyConfig, TrainConfig
 from trainer.foundry.configuration import FoundryPolicyConfig
+from trainer.policy_configuration import PolicyConfig, TrainConfig
+from trainer.requirements import ConfigurationError
 from trainer.run_configuration import KINDS, RunConfig
 
 _Config = TypeVar("_Config")

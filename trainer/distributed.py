@@ -23,7 +23,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from trainer.configuration import ConfigurationError
+from trainer.requirements import ConfigurationError
 
 # For the others' part of an optimizer step, their data included.
 _STEP_TIMEOUT, _DEFAULT_STEP_TIMEOUT_S = "ASSAY_STEP_TIMEOUT_S", 600

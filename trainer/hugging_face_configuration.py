@@ -18,7 +18,7 @@ from trainer.models.hugging_face import HuggingFaceConfig
 from trainer.models.hugging_face_images import ImageTaking
 from trainer.models.hugging_face_language import HuggingFaceLanguageConfig
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.requirements import require, require_positive
+from trainer.requirements import require, require_positive
 
 # Read in a folder, so that nobody writes it on a command line.
 _Read = Annotated[Mapping[str, Any], tyro.conf.Suppress]

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainer.configuration import ConfigurationError
 from trainer.data.text.chat_format import ChatFormat
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
 from trainer.models.hugging_face_common import shape_of
 from trainer.models.hugging_face_images import FAMILIES, Family
+from trainer.requirements import ConfigurationError
 
 # What stands for words while a template is asked; text that no template has.
 _SYSTEM, _USER, _ASSISTANT, _AGAIN = "@system@", "@user@", "@assistant@", "@again@"

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import ConfigurationError
 from trainer.models.adaptation import plain_parameters
+from trainer.requirements import ConfigurationError
 
 # Of a list of tensors, as many are named.
 _MOST_NAMED = 4

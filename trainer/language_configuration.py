@@ -1,4 +1,4 @@
-"""What the training of models on text is made of; see `trainer.configuration` for the rest."""
+"""What the training of models on text is made of, beside what all trainings have."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from trainer.configuration import (
+from trainer.data.text.chat_format import ChatFormat
+from trainer.data.text.encoding import Learnt
+from trainer.hugging_face_configuration import AnyLanguage
+from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.requirements import require, require_one_budget, require_positive
+from trainer.training_configuration import (
     EmaConfig,
     OptimizerConfig,
     Precision,
     ShardingConfig,
     WeightsFormat,
     kept_steps,
-    require_one_budget,
     require_run_fields,
 )
-from trainer.data.text.chat_format import ChatFormat
-from trainer.data.text.encoding import Learnt
-from trainer.hugging_face_configuration import AnyLanguage
-from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.requirements import require, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig, RunFields
 from trainer.distributed import current_world
 from trainer.models.parameter_groups import parameter_groups
+from trainer.requirements import ConfigurationError
 from trainer.sharding import gathered, hollow_copy, is_cut, local, shard
 from trainer.spike_guard import SpikeGuard
+from trainer.training_configuration import EmaConfig, OptimizerConfig, RunFields
 
 _NETWORK, _EMA, _OPTIMIZER, _GUARD = "network/", "ema/", "optimizer/", "spike_guard/"
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from torch.utils.tensorboard import SummaryWriter
 
 from trainer.atomic_file import atomic_file
-from trainer.configuration import ConfigurationError
 from trainer.configuration_json import configuration_fields
+from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
 

@@ -14,7 +14,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import TrainConfig
 from trainer.data.batches import Batch
 from trainer.learner import Learner
 from trainer.models.action.flow_matching import sample_times
@@ -23,6 +22,7 @@ from trainer.models.flow_head import FlowHead, flow_loss
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_action import ActionBatch, Draws
 from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.policy_configuration import TrainConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 _Policy = TypeVar("_Policy", bound=ChunkPolicy)

@@ -7,26 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from trainer.configuration import (
-    ConfigurationError,
-    DiffusionHeadConfig,
-    EmaConfig,
-    FlowHeadConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RegressionHeadConfig,
-    ServingConfig,
-    TrainConfig,
-    VisionConfig,
-)
 from trainer.configuration_json import did_you_mean
 from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.adaptation import AdaptationConfig
+from trainer.models.configuration import (
+    DiffusionHeadConfig,
+    FlowHeadConfig,
+    ModelConfig,
+    RegressionHeadConfig,
+    VisionConfig,
+)
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.presets import LANGUAGE_PRESETS
 from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.policy_configuration import ServingConfig, TrainConfig
+from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
+from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.vision_language_action_configuration import (
     ExpertShape,
     HuggingFaceActionShape,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from trainer.configuration import TrainConfig
 from trainer.language_configuration import LanguageTrainConfig
+from trainer.policy_configuration import TrainConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 

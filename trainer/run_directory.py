@@ -28,9 +28,9 @@ from trainer.atomic_directory import (
     remove_partial_directories,
 )
 from trainer.atomic_file import atomic_file, remove_partial_files
-from trainer.configuration import ConfigurationError
 from trainer.configuration_json import config_differences, config_from_json, config_to_json
 from trainer.distributed import World
+from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 from trainer.state_files import read_tensors, write_parts, write_whole
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from trainer.configuration import Precision, ShardingConfig
 from trainer.models.hugging_face import HuggingFaceBackbone
 from trainer.models.hugging_face_language import HuggingFaceLanguageModel
 from trainer.models.language.transformer import Block
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.models.vision_language_action import VisionLanguageAction
+from trainer.training_configuration import Precision, ShardingConfig
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from trainer.configuration import ConfigurationError
 from trainer.distributed import World, joined_world
 from trainer.language_configuration import TextTrainConfig
 from trainer.metric_sinks import MetricSinks, TrackerName, require_tracker
 from trainer.provenance import describe_code, now
+from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory, RunError, TrainingState
 from trainer.stages.beginnings import differing_fields, shaped_like_its_beginning

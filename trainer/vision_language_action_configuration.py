@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from trainer.co_training_configuration import AlsoConfig
-from trainer.configuration import PolicyConfig
 from trainer.data.text.chat_format import ChatFormat
 from trainer.hugging_face_configuration import (
     AnyLanguage,
@@ -24,10 +23,11 @@ from trainer.models.action.configuration import (
     TimeConfig,
 )
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.requirements import require, require_choice, require_positive
 from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language import VisionLanguageConfig
 from trainer.models.vision_language_action import VisionLanguageActionConfig
+from trainer.policy_configuration import PolicyConfig
+from trainer.requirements import require, require_choice, require_positive
 
 ExpertReads = Literal["observation_token", "layers", "keys_values"]
 

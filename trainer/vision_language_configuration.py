@@ -10,9 +10,9 @@ from trainer.data.text.encoding import Learnt
 from trainer.hugging_face_configuration import AnyLanguage, chat_of, language_network
 from trainer.language_configuration import TextTrainConfig
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.requirements import require, require_positive
 from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language import VisionLanguageConfig
+from trainer.requirements import require, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,13 +26,9 @@ from policy_interface.demonstration import (
     save_demonstration,
 )
 from policy_interface.types import CameraView, Observation, Pose, RobotState
-from trainer.configuration import (
-    FlowHeadConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainConfig,
-    VisionConfig,
-)
+from trainer.models.configuration import FlowHeadConfig, ModelConfig, VisionConfig
+from trainer.policy_configuration import TrainConfig
+from trainer.training_configuration import OptimizerConfig
 
 HEIGHT, WIDTH = 40, 48
 CAMERAS = {

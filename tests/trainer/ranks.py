@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.configuration import OptimizerConfig, TrainConfig
 from trainer.configuration_json import config_to_json
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import Learner
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.policy_configuration import TrainConfig
 from trainer.recipes import tiny_vla
 from trainer.run_configuration import RunConfig
+from trainer.training_configuration import OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageShape, VisionLanguageTrainConfig

@@ -10,17 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import (
+from trainer.configuration_json import config_from_json, config_to_json
+from trainer.models.baseline_heads import DiffusionHead, RegressionHead
+from trainer.models.chunk_policy import integrate_flow
+from trainer.models.configuration import (
     BaselineHeadConfig,
     DiffusionHeadConfig,
     ModelConfig,
     RegressionHeadConfig,
-    ServingConfig,
-    TrainConfig,
 )
-from trainer.configuration_json import config_from_json, config_to_json
-from trainer.models.baseline_heads import DiffusionHead, RegressionHead
-from trainer.models.chunk_policy import integrate_flow
+from trainer.policy_configuration import ServingConfig, TrainConfig
 
 LENGTH, SIZE, TOKENS, WIDTH = 8, 3, 2, 16
 DIFFUSION = DiffusionHeadConfig(channels=(16, 32), kernel_size=3, levels_per_image=2)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from trainer.atomic_directory import atomic_directory, remove_partial_directories
 from trainer.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from trainer.configuration import TrainConfig
+from trainer.policy_configuration import TrainConfig
 
 FILES = (
     "model.safetensors",

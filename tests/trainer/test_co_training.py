@@ -20,7 +20,6 @@ from trainer.checkpoint import read_checkpoint
 from trainer.co_training_configuration import AlsoConfig
 from trainer.co_training_learner import CoTrainingLearner
 from trainer.command_line import main
-from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig, TrainConfig
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
 from trainer.inference import load_policy
@@ -28,7 +27,10 @@ from trainer.learner import StepResult
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.plotting.quantities import quantity_of
+from trainer.policy_configuration import TrainConfig
+from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
+from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 from trainer.vision_language_action_configuration import (
     ExpertShape,

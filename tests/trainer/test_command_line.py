@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from trainer.command_line import main
-from trainer.configuration import TrainConfig
 from trainer.configuration_json import config_to_json
 from trainer.learner import Learner
+from trainer.policy_configuration import TrainConfig
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
@@ -89,7 +89,8 @@ def test_a_missing_extra_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tyro", None)
-    monkeypatch.delitem(sys.modules, "trainer.verbs", raising=False)
+    for name in [name for name in sys.modules if name.startswith("trainer.verbs")]:
+        monkeypatch.delitem(sys.modules, name)
     assert main(["inspect", "x"]) == 2
     assert "pip install 'assay[train]'" in complaint(capsys)
 

@@ -10,17 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.configuration import (
-    ConfigurationError,
-    EmaConfig,
-    FlowHeadConfig,
-    NormalizationConfig,
-    OptimizerConfig,
-    ServingConfig,
-    TrainConfig,
-)
 from trainer.configuration_json import config_differences, config_from_json, config_to_json
+from trainer.data.configuration import NormalizationConfig
+from trainer.models.configuration import FlowHeadConfig
+from trainer.policy_configuration import ServingConfig, TrainConfig
 from trainer.recipes import RECIPES, find_recipe
+from trainer.requirements import ConfigurationError
+from trainer.training_configuration import EmaConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from trainer.co_training_configuration import AlsoConfig
-from trainer.configuration import ConfigurationError, EmaConfig, ShardingConfig, TrainConfig
 from trainer.distributed import joined_world
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
+from trainer.policy_configuration import TrainConfig
+from trainer.requirements import ConfigurationError
+from trainer.training_configuration import EmaConfig, ShardingConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import FlowHeadConfig, ModelConfig, VisionConfig
 from trainer.models.chunk_policy import integrate_flow
+from trainer.models.configuration import FlowHeadConfig, ModelConfig, VisionConfig
 from trainer.models.flow_head import Conditioning, FlowHead, flow_loss
 from trainer.models.policy_network import PolicyNetwork
 

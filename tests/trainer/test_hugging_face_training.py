@@ -20,7 +20,6 @@ from policy_interface.contract import RIGHT_ARM
 from policy_interface.types import Observation
 from trainer.checkpoint import read_checkpoint
 from trainer.command_line import main
-from trainer.configuration import EmaConfig, OptimizerConfig
 from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
 from trainer.hugging_face_folder import read_language_folder, read_vision_language_folder
 from trainer.inference import Policy, load_policy
@@ -30,6 +29,7 @@ from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_learner import VisionLanguageActionLearner
 from trainer.stages.vision_language_action import open_vision_language_action_stage
+from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import train
 from trainer.vision_language_action_configuration import (
     ExpertShape,

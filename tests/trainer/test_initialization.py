@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.configuration import ConfigurationError
 from trainer.initialization import load_part
+from trainer.requirements import ConfigurationError
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
-from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig, TrainConfig
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
 from trainer.data.text.encoding import EncodedDocument
@@ -39,9 +38,12 @@ from trainer.language_learner import LanguageLearner, TextBatch
 from trainer.learner import Learner, TrainingDivergedError, learning_rate_at
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.language.language_model import LanguageModel
+from trainer.policy_configuration import TrainConfig
 from trainer.recipes import RECIPES, find_recipe
+from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.throughput import training_flops_per_token
+from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 
 _SUBJECTS, _VERBS = ("the mug", "the box", "a bowl", "the lid"), ("stands", "falls", "turns")

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from trainer.command_line import main
-from trainer.configuration import ConfigurationError, TrainConfig
 from trainer.configuration_json import config_to_json
+from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
+from trainer.requirements import ConfigurationError
 from trainer.training_loop import TrainingInterruptedError, train
 
 

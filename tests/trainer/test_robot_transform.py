@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy_interface.types import InvalidValueError
-from trainer.configuration import NormalizationConfig
+from trainer.data.configuration import NormalizationConfig
 from trainer.data.normalization import NormalizationError
 from trainer.data.robot_transform import RobotTransform
 

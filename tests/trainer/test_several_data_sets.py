@@ -20,12 +20,13 @@ from policy_interface.demonstration import (
 )
 from trainer.checkpoint import read_checkpoint
 from trainer.command_line import main
-from trainer.configuration import ConfigurationError, TrainConfig
 from trainer.data.batches import TrainingData
 from trainer.data.errors import DataError
 from trainer.data.robot_recordings import read_recordings
 from trainer.data.robot_sources import open_robot_data, robot_sources
+from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
+from trainer.requirements import ConfigurationError
 from trainer.training_loop import TrainingInterruptedError, train
 
 

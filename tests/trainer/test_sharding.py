@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from trainer.configuration import ConfigurationError, ShardingConfig, TrainConfig
 from trainer.language_configuration import LanguageTrainConfig
+from trainer.policy_configuration import TrainConfig
+from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
+from trainer.training_configuration import ShardingConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.configuration import ConfigurationError, OptimizerConfig
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.language_learner import LanguageLearner
 from trainer.learner import Learner
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.requirements import ConfigurationError
 from trainer.spike_guard import SpikeGuard
+from trainer.training_configuration import OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 
 _SPIKE_AT = 26

@@ -24,22 +24,17 @@ from policy_interface.demonstration import (
 from policy_interface.types import CameraView, Observation, Pose, RobotState
 from trainer import run_directory
 from trainer.checkpoint import read_checkpoint
-from trainer.configuration import (
-    AugmentationConfig,
-    ConfigurationError,
-    EmaConfig,
-    LoaderConfig,
-    OptimizerConfig,
-    ServingConfig,
-    TrainConfig,
-    VisionConfig,
-)
 from trainer.configuration_json import config_from_json
+from trainer.data.configuration import AugmentationConfig, LoaderConfig
 from trainer.data.errors import DataError
 from trainer.data.verbs.convert import main as convert
 from trainer.inference import load_policy
 from trainer.learner import Learner, TrainingDivergedError, ema_decay_at, learning_rate_at
+from trainer.models.configuration import VisionConfig
+from trainer.policy_configuration import ServingConfig, TrainConfig
+from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory, RunError, TrainingState
+from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 
 

@@ -23,7 +23,6 @@ from policy_interface.demonstration import (
 from policy_interface.types import Action, ChunkGuidance, Observation, Pose, RobotState
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.command_line import main
-from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig, TrainConfig
 from trainer.configuration_json import config_from_json
 from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import train_tokenizer
@@ -34,8 +33,11 @@ from trainer.models.language.configuration import LanguageConfig, TransformerCon
 from trainer.models.language.transformer import Block
 from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import VisionLanguageActionLearner
+from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
+from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 from trainer.vision_language_action_configuration import (
     ExpertReads,

@@ -19,7 +19,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
-from trainer.configuration import ConfigurationError, EmaConfig, OptimizerConfig
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
 from trainer.inference import load_policy
@@ -30,8 +29,10 @@ from trainer.models.language.configuration import LanguageConfig, TransformerCon
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language import VisionLanguageModel
+from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.stages.language_data import Vocabulary
+from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 from trainer.vision_language_action_configuration import (
     ExpertShape,

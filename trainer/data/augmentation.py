@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own custom)
 from torch import Tensor
 
 from policy_interface.types import FloatArray
-from trainer.configuration import AugmentationConfig
+from trainer.data.configuration import AugmentationConfig
 from trainer.data.counter_random import normal, uniform
 from trainer.data.windows import IntArray
 

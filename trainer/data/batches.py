@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.configuration import NormalizationConfig, PolicyConfig
 from trainer.data.augmentation import augmented_images, proprioception_noise
+from trainer.data.configuration import NormalizationConfig
 from trainer.data.counter_random import uniform
 from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.loader import LoaderSource, WindowBatch, WindowLoader
@@ -28,6 +28,7 @@ from trainer.data.robot_transform import RobotTransform, motion_statistics
 from trainer.data.statistics.field_statistics import FieldStatistics
 from trainer.data.windows import IntArray, WindowIndex, WindowSpec
 from trainer.distributed import current_world
+from trainer.policy_configuration import PolicyConfig
 
 # A stream of its own under the run's seed, apart from those of sampling and augmentation.
 _STEP_STREAM = 1

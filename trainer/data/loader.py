@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainer.configuration import LoaderConfig
+from trainer.data.configuration import LoaderConfig
 from trainer.data.episode import Dataset
 from trainer.data.errors import DataError
 from trainer.data.frame_workers import EpisodeFrames, FrameRequest, FrameWorkers

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_interface.types import FloatArray
-from trainer.configuration import NormalizationConfig
+from trainer.data.configuration import NormalizationConfig
 from trainer.data.statistics.field_statistics import FieldStatistics
 from trainer.data.statistics.summary import Summary
 

@@ -24,12 +24,12 @@ from policy_interface.contract import (
     differences,
 )
 from policy_interface.types import FloatArray
-from trainer.configuration import ConfigurationError
 from trainer.configuration_json import did_you_mean
 from trainer.data.episode import Dataset, Episode, EpisodeDescription, FieldRole
 from trainer.data.errors import DataError
 from trainer.data.instructions import instruction_places
 from trainer.data.poses import PoseFields
+from trainer.requirements import ConfigurationError
 
 _ROTATION_TOLERANCE = 1e-4
 _KINDS_OF_ROTATION = (

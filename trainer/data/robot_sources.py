@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from trainer.configuration import PolicyConfig
 from trainer.data.episode import Dataset
 from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
 from trainer.data.joined_dataset import JoinedDataset
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.windows import split_episodes
+from trainer.policy_configuration import PolicyConfig
 
 
 @dataclass(frozen=True, kw_only=True)

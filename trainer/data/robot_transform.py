@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_interface.types import FloatArray
-from trainer.configuration import NormalizationConfig
+from trainer.data.configuration import NormalizationConfig
 from trainer.data.episode import Field
 from trainer.data.normalization import NormalizationError, Normalizer
 from trainer.data.poses import PoseFields

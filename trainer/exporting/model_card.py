@@ -8,11 +8,11 @@ from typing import Any
 
 from policy_interface.printable import printable
 from trainer.checkpoint import Checkpoint
-from trainer.configuration import PolicyConfig
 from trainer.exporting.evaluation import Evaluation, TaskResult
 from trainer.exporting.markdown import code, escaped, front_matter, in_words, table
 from trainer.foundry.configuration import FoundryPolicyConfig
 from trainer.language_checkpoint import LanguageCheckpoint
+from trainer.policy_configuration import PolicyConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
-from trainer.configuration import ServingConfig, WeightsFormat
 from trainer.models.action.configuration import ObservationTokenConfig
 from trainer.models.language.configuration import LanguageConfig
-from trainer.models.requirements import require, require_choice, require_positive
 from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.policy_configuration import ServingConfig
+from trainer.requirements import require, require_choice, require_positive
+from trainer.training_configuration import WeightsFormat
 
 ResizeMethod = Literal["center_crop", "resize_no_crop", "resize_fit"]
 

@@ -23,7 +23,6 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from trainer.configuration import ConfigurationError
 from trainer.data.locations import Location
 from trainer.importing.errors import ImportingError
 from trainer.importing.foundry_shapes import (
@@ -51,6 +50,7 @@ from trainer.models.vision_language_action import (
     VisionLanguageAction,
     VisionLanguageActionConfig,
 )
+from trainer.requirements import ConfigurationError
 
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)\.pt$")
 _BACKBONE = "vision_language_backbone._model."

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from policy_interface.contract import Contract, ContractError, ImageSize
 from trainer.checkpoint import Checkpoint
-from trainer.configuration import ConfigurationError, ServingConfig, WeightsFormat
 from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.foundry.configuration import (
@@ -36,7 +35,10 @@ from trainer.models.action.configuration import FlowConfig, ObservationTokenConf
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.vision_language import VisionLanguageConfig
 from trainer.models.vision_language_action import VisionLanguageAction
+from trainer.policy_configuration import ServingConfig
 from trainer.provenance import describe_code, now
+from trainer.requirements import ConfigurationError
+from trainer.training_configuration import WeightsFormat
 
 # As the original's server has them.
 _NUM_FLOW_STEPS, _OPEN_LOOP_STEPS = 10, 4

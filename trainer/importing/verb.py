@@ -13,12 +13,12 @@ from policy_interface.contract import ContractError, ImageSize
 from policy_interface.printable import printable
 from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.checkpoint import write_checkpoint
-from trainer.configuration import WeightsFormat
 from trainer.importing.errors import ImportingError
 from trainer.importing.foundry import import_foundry
 from trainer.importing.foundry_checkpoint import Station, checkpoint_of, missing_facts
 from trainer.models.model_folder import write_model
 from trainer.models.vision_language_action import VisionLanguageAction
+from trainer.training_configuration import WeightsFormat
 
 _USAGE = "usage: trainer import foundry PATH|hf://OWNER/NAME --output FOLDER"
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from trainer.models.requirements import require, require_choice, require_positive
+from trainer.requirements import require, require_choice, require_positive
 
 AdaptationKind = Literal["full", "lora", "frozen"]
 

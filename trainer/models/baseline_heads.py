@@ -12,11 +12,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import BaselineHeadConfig, DiffusionHeadConfig, RegressionHeadConfig
 from trainer.models.action.configuration import ActionSpaceConfig
 from trainer.models.action.diffusion import DiffusionConfig, diffusion_loss
 from trainer.models.action.regression import ChunkRegression, regression_loss
 from trainer.models.action.unet import ConvolutionalDenoiser, UnetConfig
+from trainer.models.configuration import (
+    BaselineHeadConfig,
+    DiffusionHeadConfig,
+    RegressionHeadConfig,
+)
 from trainer.models.language.configuration import TransformerConfig
 
 # Normalised actions are hardly beyond 1; at the noisiest level the chunk is noise magnified.

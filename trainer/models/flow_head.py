@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from trainer.configuration import FlowHeadConfig
+from trainer.models.configuration import FlowHeadConfig
 
 # Below this remaining time 1 - t the loss weight 1 / (1 - t)^2 of a velocity error stops growing.
 _MIN_REMAINING_TIME = 0.25

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from trainer.configuration import ConfigurationError
-from trainer.models.requirements import require
+from trainer.requirements import ConfigurationError, require
 
 # Of a configuration: code to be fetched, where it came from, and how it would be run.
 _NO_SHAPE = ("auto_map", "quantization_config", "transformers_version", "dtype", "torch_dtype")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trainer.models.backbone import VisionLanguageInput
-from trainer.models.requirements import require
+from trainer.requirements import require
 
 Family = Literal["qwen", "smolvlm", "paligemma"]
 

@@ -26,7 +26,7 @@ from trainer.models.language.cross_entropy import cross_entropy
 from trainer.models.language.language_model import LanguageOutput
 from trainer.models.language.masks import AttentionMask
 from trainer.models.language.transformer import TransformerOutput
-from trainer.models.requirements import require
+from trainer.requirements import require
 
 
 @dataclass(frozen=True, kw_only=True)

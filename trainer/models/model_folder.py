@@ -20,7 +20,6 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from trainer.atomic_directory import atomic_directory
-from trainer.configuration import ConfigurationError
 from trainer.configuration_json import did_you_mean
 from trainer.models.action.configuration import (
     ActionSpaceConfig,
@@ -45,6 +44,7 @@ from trainer.models.vision_language_action import (
     VisionLanguageAction,
     VisionLanguageActionConfig,
 )
+from trainer.requirements import ConfigurationError
 
 MODEL_FORMAT = "assay.model/1"
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"

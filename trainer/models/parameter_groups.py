@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from trainer.configuration import ConfigurationError
 from trainer.configuration_json import did_you_mean
 from trainer.models.adaptation import trainable_parameters
+from trainer.requirements import ConfigurationError
 
 
 def parameter_groups(

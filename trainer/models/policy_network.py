@@ -10,11 +10,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from trainer.configuration import ConfigurationError, ModelConfig
 from trainer.models.baseline_heads import build_baseline_head
 from trainer.models.chunk_policy import ChunkHead, ChunkPolicy, Scene
+from trainer.models.configuration import ModelConfig
 from trainer.models.flow_head import FlowHead, computed
 from trainer.models.vision_encoder import MIN_IMAGE_SIDE, VisionEncoder
+from trainer.requirements import ConfigurationError
 
 
 class PolicyNetwork(ChunkPolicy):

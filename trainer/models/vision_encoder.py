@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.configuration import VisionConfig
+from trainer.models.configuration import VisionConfig
 from trainer.models.vision.group_norm import GroupNorm
 
 # Of the spatial softmax. At 1, fresh weights give nearly even weights and every keypoint starts in

@@ -19,10 +19,10 @@ from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.generation import GenerationConfig, generate
 from trainer.models.language.language_model import LanguageModel, LanguageOutput
 from trainer.models.language.masks import AttentionMask
-from trainer.models.requirements import require
 from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision.connector import Connector
 from trainer.models.vision.vision_transformer import VisionTransformer
+from trainer.requirements import require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from policy_interface.contract import ContractError
 from policy_interface.usage import UsageError, parse_or_say_why
 from trainer.checkpoint_files import CheckpointError
-from trainer.configuration import ConfigurationError
 from trainer.plotting.errors import PlottingError
 from trainer.plotting.gallery import Table, listed
 from trainer.plotting.palette import Scheme
@@ -21,6 +20,7 @@ from trainer.plotting.planning import Subject, name_of_checkpoint
 from trainer.plotting.predictions import prediction_gallery
 from trainer.plotting.runs import named_folders
 from trainer.plotting.writing import write_gallery
+from trainer.requirements import ConfigurationError
 
 _DESCRIPTION = """Draw what policies plan on recorded episodes, beside what the teacher did.
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.configuration import ConfigurationError
 from trainer.configuration_json import config_from_json
 from trainer.plotting.errors import PlottingError
 from trainer.plotting.event_files import Scalars, read_scalars
+from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
 

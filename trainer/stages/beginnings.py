@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
-from trainer.configuration import ConfigurationError
 from trainer.configuration_json import config_from_json, leaves
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.hugging_face_configuration import (
@@ -28,6 +27,7 @@ from trainer.hugging_face_folder import (
 from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.adaptation import with_updates_added
+from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
 from trainer.vision_language_action_configuration import (

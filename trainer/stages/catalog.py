@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainer.configuration import TrainConfig
+from trainer.policy_configuration import TrainConfig
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
 from trainer.stages.language import open_language_stage

@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from trainer.co_training_configuration import AlsoSource
 from trainer.co_training_learner import CoTrainedBatch, CoTrainingLearner
-from trainer.configuration import ConfigurationError
 from trainer.data.batches import Batch
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.distributed import current_world
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.plotting.answers import Answered, picture_of_answers
+from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory
 from trainer.stages.answering import answers_about, in_words
 from trainer.stages.language_data import LanguageData, TextOpening

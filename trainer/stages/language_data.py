@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from trainer.atomic_directory import remove_partial_directories
 from trainer.atomic_file import atomic_file
-from trainer.configuration import ConfigurationError
 from trainer.data.errors import DataError
 from trainer.data.sampling import permuted
 from trainer.data.text.chat import ChatTemplate, Template
@@ -36,6 +35,7 @@ from trainer.data.text.packing import PackedSequences
 from trainer.data.text.sources import TextSource, open_source
 from trainer.data.text.tokenizer import SPECIAL_TOKENS, TextTokenizer, train_tokenizer
 from trainer.language_configuration import TextTrainConfig
+from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory, RunError
 
 # The same documents are held out in all runs on the same data.

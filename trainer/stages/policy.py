@@ -14,7 +14,6 @@ import torch
 
 from trainer.checkpoint import Checkpoint, build_network, prompts_of, write_checkpoint
 from trainer.co_training_learner import CoTrainingLearner
-from trainer.configuration import PolicyConfig, TrainConfig
 from trainer.data.batches import Batch, TrainingData
 from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
@@ -26,6 +25,7 @@ from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.open_loop import OpenLoopPlans
 from trainer.plotting.predictions import picture_of_plans
+from trainer.policy_configuration import PolicyConfig, TrainConfig
 from trainer.policy_learner import ChunkLearner, PolicyLearner, VisionLanguageActionLearner
 from trainer.provenance import describe_data
 from trainer.stages.stage import Measurement, Stage, StepReport

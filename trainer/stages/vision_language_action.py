@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from trainer.atomic_file import atomic_file
-from trainer.configuration import ConfigurationError
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import open_robot_data
 from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
 from trainer.initialization import load_part
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory, RunError
 from trainer.stages.beginnings import (
     begins_with_others,

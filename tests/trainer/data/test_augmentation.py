@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.configuration import AugmentationConfig
 from trainer.data.augmentation import augmented_images, proprioception_noise
+from trainer.data.configuration import AugmentationConfig
 
 NOTHING = {"shift_pixels": 0, "brightness": 0.0, "contrast": 0.0, "proprioception_noise": 0.0}
 EVERYTHING = AugmentationConfig(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from trainer.configuration import LoaderConfig
+from trainer.data.configuration import LoaderConfig
 from trainer.data.episode import Field
 from trainer.data.errors import DataError
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.configuration import ConfigurationError, NormalizationConfig
+from trainer.data.configuration import NormalizationConfig
 from trainer.data.normalization import NormalizationError, Normalizer
 from trainer.data.statistics.field_statistics import FieldStatistics
 from trainer.data.statistics.summary import Summary
+from trainer.requirements import ConfigurationError
 
 PAST, FUTURE = 2, 3
 LENGTH = PAST + 1 + FUTURE

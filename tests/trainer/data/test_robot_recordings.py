@@ -16,8 +16,8 @@ from policy_interface.demonstration import (
     demonstration_path,
     save_demonstration,
 )
-from trainer.configuration import AugmentationConfig, ConfigurationError, LoaderConfig, TrainConfig
 from trainer.data.batches import Batch, TrainingData
+from trainer.data.configuration import AugmentationConfig, LoaderConfig
 from trainer.data.episode import Field, FieldKind, FieldRole
 from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
@@ -25,6 +25,8 @@ from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import RobotSource
 from trainer.models.policy_network import images_to_input
+from trainer.policy_configuration import TrainConfig
+from trainer.requirements import ConfigurationError
 
 
 def load(folder: Path, cameras: list[str] | None = None) -> RobotRecordings:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.configuration import ConfigurationError
 from trainer.models.action.action_tokens import (
     ActionTokenConfig,
     ActionTokenizer,
@@ -30,6 +29,7 @@ from trainer.models.action.diffusion import (
 from trainer.models.action.regression import ChunkRegression, regression_loss
 from trainer.models.action.unet import ConvolutionalDenoiser, UnetConfig
 from trainer.models.language.configuration import TransformerConfig
+from trainer.requirements import ConfigurationError
 
 MEAN, DEVIATION = 0.4, 0.3
 SPACE = ActionSpaceConfig(action_size=3, chunk_length=16)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.configuration import ConfigurationError
 from trainer.models.action.configuration import (
     ActionSpaceConfig,
     CrossAttentionConfig,
@@ -32,6 +31,7 @@ from trainer.models.vision_language_action import (
     VisionLanguageAction,
     VisionLanguageActionConfig,
 )
+from trainer.requirements import ConfigurationError
 
 pytest.importorskip("transformers")
 pytest.importorskip("peft")

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.configuration import ConfigurationError
 from trainer.models.language.configuration import LanguageConfig, QueryKeyNorm, TransformerConfig
 from trainer.models.language.cross_entropy import IGNORED, next_token_labels
 from trainer.models.language.generation import GenerationConfig, generate, next_token
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.language.masks import AttentionMask
+from trainer.requirements import ConfigurationError
 
 transformers = pytest.importorskip("transformers")
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.configuration import ConfigurationError
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.presets import VISION_LANGUAGE_PRESETS, VISION_PRESETS
@@ -16,6 +15,7 @@ from trainer.models.vision.connector import pixel_shuffle
 from trainer.models.vision.convolutional_stem import stem_strides
 from trainer.models.vision.vision_transformer import VisionTransformer
 from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
+from trainer.requirements import ConfigurationError
 
 CONFIG = VISION_LANGUAGE_PRESETS["tiny"]
 IMAGE = CONFIG.image_token

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.configuration import ConfigurationError
 from trainer.models.action.configuration import (
     ActionSpaceConfig,
     CrossAttentionConfig,
@@ -31,6 +30,7 @@ from trainer.models.vision_language_action import (
     VisionLanguageActionConfig,
 )
 from trainer.models.vision_language_policy import ExpertHead
+from trainer.requirements import ConfigurationError
 
 BACKBONE = VISION_LANGUAGE_PRESETS["tiny"]
 IMAGE = BACKBONE.image_token

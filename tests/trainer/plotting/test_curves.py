@@ -25,13 +25,14 @@ from torch.utils.tensorboard import SummaryWriter
 from step_analysis.report.palette import colours as colours_of_reports
 from step_analysis.report.palette import policy_role
 from trainer.command_line import main
-from trainer.configuration import OptimizerConfig, TrainConfig
 from trainer.learner import Learner
 from trainer.plotting.event_files import read_scalars
 from trainer.plotting.palette import SCHEMES, colours, series_role
 from trainer.plotting.panels import thinned
 from trainer.plotting.scales import Scale, in_short
 from trainer.plotting.smoothing import smoothed
+from trainer.policy_configuration import TrainConfig
+from trainer.training_configuration import OptimizerConfig
 from trainer.training_loop import train
 
 

@@ -21,9 +21,9 @@ from policy_interface.demonstration import (
 )
 from policy_interface.types import Action, Observation
 from trainer.command_line import main
-from trainer.configuration import ServingConfig, TrainConfig
 from trainer.inference import Policy
 from trainer.plotting.planning import Subject
+from trainer.policy_configuration import ServingConfig, TrainConfig
 from trainer.training_loop import train
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.models.action.configuration import ActionSpaceConfig
-from trainer.models.requirements import require, require_positive
+from trainer.requirements import require, require_positive
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

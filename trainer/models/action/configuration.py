@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from trainer.models.language.configuration import TransformerConfig
-from trainer.models.requirements import require, require_choice, require_positive
+from trainer.requirements import require, require_choice, require_positive
 
 TimeDistribution = Literal["uniform", "beta", "logit_normal"]
 Solver = Literal["euler", "heun"]

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.configuration import ConfigurationError
 from trainer.models.action.configuration import ActionSpaceConfig, CrossAttentionConfig
 from trainer.models.action.expert import repeated_rows, sinusoids, with_noise
 from trainer.models.backbone import BackboneFeatures
@@ -29,6 +28,7 @@ from trainer.models.language.masks import PreparedMask
 from trainer.models.language.normalization import build_norm
 from trainer.models.language.rotary import rotate, rotation_of
 from trainer.models.language.transformer import Transformer
+from trainer.requirements import ConfigurationError
 
 # Times in [0, 1] are spread over the sinusoids as if they were positions up to this number.
 _TIME_SCALE = 1000.0

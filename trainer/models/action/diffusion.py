@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from trainer.models.requirements import require, require_choice, require_positive
+from trainer.requirements import require, require_choice, require_positive
 
 Schedule = Literal["squared_cosine", "linear"]
 Prediction = Literal["noise", "chunk", "v"]

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from trainer.models.action.configuration import ActionSpaceConfig
 from trainer.models.action.expert import sinusoids
-from trainer.models.requirements import require, require_positive
+from trainer.requirements import require, require_positive
 
 _TIME_SCALE = 1000.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from trainer.models.requirements import require, require_choice, require_positive
+from trainer.requirements import require, require_choice, require_positive
 
 NormKind = Literal["rms", "layer", "layer_without_bias", "layer_without_weights"]
 FeedForwardKind = Literal["swiglu", "gelu", "gelu_tanh"]

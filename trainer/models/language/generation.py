@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.language.masks import AttentionMask
-from trainer.models.requirements import require, require_positive
+from trainer.requirements import require, require_positive
 
 if TYPE_CHECKING:
     from trainer.models.hugging_face_language import HuggingFaceLanguageModel

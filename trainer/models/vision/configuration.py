@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from trainer.configuration import ConfigurationError
 from trainer.models.language.configuration import TransformerConfig
-from trainer.models.requirements import require, require_choice, require_positive
 from trainer.models.vision.convolutional_stem import stem_strides
 from trainer.models.vision.group_norm import CHANNELS_PER_GROUP
+from trainer.requirements import ConfigurationError, require, require_choice, require_positive
 
 ImagePositions = Literal["learned", "sinusoidal"]
 ImageStem = Literal["patches", "convolutions"]
