@@ -29,6 +29,7 @@ from sim_client.evaluation.episode_files import adopt_files
 from sim_client.evaluation.errors import EvaluationStoppedError
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.plan import Plan
+from sim_client.evaluation.running_episode import num_running
 from step_analysis.rollouts import Outcome
 
 _GOODBYE_S = 3.0
@@ -136,7 +137,7 @@ class RayExecutor:
 
     @property
     def _num_running(self) -> int:
-        return len(self._postponed) + sum(each.running is not None for each in self._simulators)
+        return len(self._postponed) + num_running(self._simulators)
 
     @property
     def _s_between_signs(self) -> float:

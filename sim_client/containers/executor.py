@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import tempfile
 import time
 from contextlib import ExitStack
@@ -25,12 +24,13 @@ from sim_client.containers.messages import (
 )
 from sim_client.containers.owner import Owner, labels
 from sim_client.containers.relay import Relay
+from sim_client.containers.scratch import scratch_folder
 from sim_client.containers.simulator import SimulatorContainer, User
 from sim_client.evaluation.docker_options import DockerOptions
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
 from sim_client.evaluation.interruption import Interruption
-from sim_client.evaluation.running_episode import RunningEpisode
+from sim_client.evaluation.running_episode import RunningEpisode, num_running
 from sim_client.evaluation.simulator_facts import versions_here
 from sim_client.evaluation.worker import Ended, Halt, Heartbeat, WorkerSettings
 from sim_client.evaluation.worker_pool import exit_description
@@ -43,7 +43,6 @@ _KILL_S = 20.0
 
 # Where the results belong to root, simulators are somebody without any right on this machine.
 _NOBODY = 10001
-_SCRATCH_PREFIX, _OWNER_FILE_NAME = ".simulators-", "owner"
 # What must be the same in a container as in the process that has made the design.
 _VERSIONS_OF_THE_DESIGN = ("assay", "assay_source", "drake")
 
@@ -85,7 +84,6 @@ class DockerExecutor:
         self._owner = Owner.this_process()
         self._labels = labels(run_id=self._run_id, owner=self._owner, output=self._output)
         self._user = _user_for(self._output)
-        self._scratch = self._output / f"{_SCRATCH_PREFIX}{self._run_id}"
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -94,10 +92,9 @@ class DockerExecutor:
             self._stack.callback(self._engine.close)
             self._greeting = _greeting(self._settings)
             self._engine.remove_orphans(run_id=self._run_id, here=self._owner, output=self._output)
-            self._remove_orphaned_scratch()
-            self._scratch.mkdir()
-            self._stack.callback(shutil.rmtree, self._scratch, ignore_errors=True)
-            (self._scratch / _OWNER_FILE_NAME).write_text(str(self._owner), "ascii")
+            self._scratch = self._stack.enter_context(
+                scratch_folder(self._output, run_id=self._run_id, owner=self._owner)
+            )
             # A socket's path is bounded to a hundred characters, and results may lie deeper.
             self._private = Path(
                 self._stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-"))
@@ -118,12 +115,11 @@ class DockerExecutor:
 
     @property
     def is_busy(self) -> bool:
-        return any(simulator.running is not None for simulator in self._simulators)
+        return num_running(self._simulators) > 0
 
     @property
     def has_room(self) -> bool:
-        busy = sum(simulator.running is not None for simulator in self._simulators)
-        return busy < self._num_workers
+        return num_running(self._simulators) < self._num_workers
 
     def submit(self, request: EpisodeRequest) -> None:
         allowance_s = 0.0
@@ -298,15 +294,6 @@ class DockerExecutor:
             simulator.container.await_end(timeout_s=_KILL_S)
             simulator.container.close()
         self._simulators.clear()
-
-    def _remove_orphaned_scratch(self) -> None:
-        for folder in self._output.glob(f"{_SCRATCH_PREFIX}*"):
-            try:
-                owner = Owner.parse((folder / _OWNER_FILE_NAME).read_text("ascii"))
-            except (OSError, ValueError):
-                continue
-            if owner is not None and owner.is_gone(here=self._owner):
-                shutil.rmtree(folder, ignore_errors=True)
 
     def _in_our_words(self, text: str) -> str:
         return text.replace(POLICY_ADDRESS, self._settings.server.address)

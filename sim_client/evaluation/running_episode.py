@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest, Stopwatch
 from step_analysis.rollouts import Outcome
@@ -24,3 +26,15 @@ class RunningEpisode:
             wall_s=self.stopwatch.wall_s,
             message=message,
         )
+
+
+class RunsEpisodes(Protocol):
+    """A simulator, wherever it is, that runs one episode at a time or none."""
+
+    @property
+    def running(self) -> object | None: ...
+
+
+def num_running(simulators: Iterable[RunsEpisodes]) -> int:
+    """How many of them run an episode now."""
+    return sum(simulator.running is not None for simulator in simulators)

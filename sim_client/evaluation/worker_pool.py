@@ -14,7 +14,7 @@ from typing import Any, Self
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
 from sim_client.evaluation.errors import EvaluationStoppedError
 from sim_client.evaluation.interruption import Interruption
-from sim_client.evaluation.running_episode import RunningEpisode
+from sim_client.evaluation.running_episode import RunningEpisode, num_running
 from sim_client.evaluation.worker import Ended, Halt, Heartbeat
 from sim_client.evaluation.worker_process import start_worker
 
@@ -80,12 +80,12 @@ class WorkerPool:
     @property
     def is_busy(self) -> bool:
         """Whether any episode is running."""
-        return any(worker.running is not None for worker in self._workers)
+        return num_running(self._workers) > 0
 
     @property
     def has_room(self) -> bool:
         """Whether another episode can start now."""
-        return sum(worker.running is not None for worker in self._workers) < self._num_workers
+        return num_running(self._workers) < self._num_workers
 
     def submit(self, request: EpisodeRequest) -> None:
         """Start an episode in an idle worker, or in a new one."""
