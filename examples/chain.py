@@ -107,7 +107,7 @@ def project_texts() -> Iterator[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--scenes", type=int, default=600)
     parser.add_argument("--demonstrations", type=int, default=100)
     parser.add_argument("--episodes", type=int, default=50)

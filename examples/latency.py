@@ -79,7 +79,7 @@ class Latency:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--task", default="PickAndPlaceBox")
     parser.add_argument("--latencies-ms", type=int, nargs="+", default=[0, 50, 100, 200, 400])

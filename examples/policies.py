@@ -104,7 +104,7 @@ def _now() -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--tasks", default="all", help="names or sets, separated by commas: `sim-client tasks`"
     )

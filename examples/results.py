@@ -66,7 +66,7 @@ def read_training(folder: Path, seconds: Path) -> Training:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb")
     collecting = verbs.add_parser("collect", help="keep what runs came to, then draw the page")
     collecting.add_argument("group", choices=GROUPS)

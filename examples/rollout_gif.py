@@ -56,7 +56,7 @@ def write_gif(film: Path, output: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path, help="folder of an evaluated policy")
     parser.add_argument("task")
     parser.add_argument("episode", type=int)
