@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from trainer.distributed import current_world
-from trainer.models.parameter_groups import parameter_groups
-from trainer.requirements import ConfigurationError
+from trainer.optimizers import Optimizers
 from trainer.sharding import gathered, hollow_copy, is_cut, local, shard
 from trainer.spike_guard import SpikeGuard
 from trainer.training_configuration import EmaConfig, OptimizerConfig, RunFields
@@ -66,27 +65,6 @@ def learning_rate_at(step: int, total_steps: int, config: OptimizerConfig) -> fl
 def ema_decay_at(step: int, config: EmaConfig) -> float:
     """After `step` steps: grows, so that early averages forget the random first weights."""
     return min(config.max_decay, (1 + step) / (10 + step))
-
-
-def _build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Of what is trained; what a multiplier of 0 freezes asks for no gradient any more."""
-    groups = parameter_groups(
-        network,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        multipliers=config.multiplier_of,
-    )
-    if not groups:
-        raise ConfigurationError(
-            "optimizer.multipliers, adaptation: expected something that is trained, got a network "
-            "of which everything is frozen"
-        )
-    return torch.optim.AdamW(
-        groups,
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        fused=True,
-    )
 
 
 def num_threads_of(config: RunFields) -> int:
@@ -143,7 +121,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         factor = config.optimizer.spike_factor
         self.guard = None if factor is None else SpikeGuard(factor)
         self.averages = config.ema.max_decay > 0
-        self.optimizer = _build_optimizer(self.network, config.optimizer)
+        self.optimizers = Optimizers(self.network, config.optimizer)
         self._trained = [p for p in self.network.parameters() if p.requires_grad]
         # Without averages these are the weights themselves, under their names; frozen ones are.
         self._own_ema = {
@@ -201,8 +179,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
     def step(self, batch: _Batch, step: int, generator: torch.Generator) -> StepResult:
         """Optimizer step `step`, counted from 0. Raises TrainingDivergedError, nothing changed."""
         rate = learning_rate_at(step, self.config.total_steps, self.config.optimizer)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["multiplier"]
+        self.optimizers.set_learning_rate(rate)
         loss = self._set_gradients(batch, generator)
         norm = self._gradient_norm()
         result = StepResult(loss=loss.item(), gradient_norm=norm.item(), learning_rate=rate)
@@ -215,7 +192,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
         if self.guard is not None and self.guard.is_spike(result.gradient_norm):
             return replace(result, skipped=True)
         self._clip_gradients(result.gradient_norm)
-        self.optimizer.step()
+        self.optimizers.step()
         if self.averages:
             decay = ema_decay_at(step + 1, self.config.ema)
             with torch.no_grad():
@@ -246,7 +223,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
 
     def _set_sharded_gradients(self, parts: Sequence[Callable[[], Tensor]]) -> Tensor:
         """One part after the other, each exchanged by itself: no rank has a whole gradient."""
-        self.optimizer.zero_grad()
+        self.optimizers.zero_grad()
         total = torch.zeros((), device=self.device)
         with self.world.exchanging():
             for part in parts:
@@ -332,18 +309,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
         state |= {_EMA + name: self._own_ema[name] for name in self._averaged_parameters()}
         if self.guard is not None:
             state |= {_GUARD + name: tensor for name, tensor in self.guard.state().items()}
-        names = self._names_by_place()
-        moments: dict[int, dict[str, Any]] = self.optimizer.state_dict()["state"]
-        for place, tensors in moments.items():
-            state |= {
-                f"{_OPTIMIZER}{names[place]}/{key}": tensor for key, tensor in tensors.items()
-            }
+        state |= {_OPTIMIZER + name: moment for name, moment in self.optimizers.state().items()}
         return state
-
-    def _names_by_place(self) -> list[str]:
-        """Of parameters, in the optimizer's order."""
-        names = {parameter: name for name, parameter in self.network.named_parameters()}
-        return [names[p] for group in self.optimizer.param_groups for p in group["params"]]
 
     def layout(self) -> dict[str, Tensor]:
         """Of a state, tensors of which each rank holds a part, cut as they have to be."""
@@ -370,16 +337,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
                     self._own_ema[name].copy_(state[_EMA + name])
         if self.guard is not None:
             self.guard.load_state({n: state[_GUARD + n] for n in self.guard.state()})
-        places = {name: place for place, name in enumerate(self._names_by_place())}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in state.items():
-            if name.startswith(_OPTIMIZER):
-                owner, _, key = name.removeprefix(_OPTIMIZER).rpartition("/")
-                # States were once by place; of another network's, ValueError.
-                place = places[owner] if owner in places else int(owner)
-                moments.setdefault(place, {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        moments = {n: tensor for n, tensor in state.items() if n.startswith(_OPTIMIZER)}
+        self.optimizers.load_state({n.removeprefix(_OPTIMIZER): t for n, t in moments.items()})
 
 
 def _own(gradients: Sequence[Tensor]) -> list[Tensor]:

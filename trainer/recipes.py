@@ -63,18 +63,19 @@ def put_mug_on_saucer() -> TrainConfig:
 
 
 def one_task() -> TrainConfig:
-    """Any of the simulation's tasks, by one arm or both: some thirteen minutes of one CPU thread.
+    """Any of the simulation's tasks, by one arm or both: some twenty-two minutes of a CPU thread.
 
-    Small batches: after 6,400 windows, of 16 each, the held-out error was 32 mm; of 64 each, 56 mm.
+    By Muon: after 150 s of one thread the held-out error was 16 mm in place of AdamW's 21 mm.
     """
     return TrainConfig(
         name="one_task",
         cameras=("scene_left_0", "wrist_right_minus", "wrist_left_plus"),
-        batch_size=16,
+        batch_size=32,
         num_steps=4000,
         validation_every=500,
         save_state_every=250,
         weights_format="float16",
+        optimizer=OptimizerConfig(kind="muon"),
     )
 
 

@@ -11,14 +11,19 @@ from trainer.requirements import numbers_by_name, require, require_positive
 Precision = Literal["auto", "float32", "bfloat16"]
 WeightsFormat = Literal["float32", "float16", "bfloat16"]
 Schedule = Literal["cosine", "constant_decay"]
+OptimizerKind = Literal["adamw", "muon"]
 ShardingKind = Literal["none", "gradients", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW; the learning rate rises linearly, then falls to its final fraction.
+    """How gradients become steps; learning rates rise linearly, then fall to a final fraction.
 
     Attributes:
+        kind: AdamW; or Muon for the matrices and kernels inside of a network and AdamW for the
+            rest: half the steps or fewer, of which each takes somewhat longer.
+        matrix_learning_rate: Muon's greatest one: about the greatest singular value of an update.
+        momentum: Decay of Muon's average of gradients.
         learning_rate: The greatest one, after the warm-up.
         warmup_steps: Optimizer steps of linear rise.
         schedule: It falls along a cosine; or stays, and falls along a line at the end, so that a
@@ -26,8 +31,8 @@ class OptimizerConfig:
         decay_fraction: The part of all steps in which constant_decay falls.
         final_learning_rate_fraction: Where it ends, as a fraction of the greatest.
         weight_decay: Acts on matrices and kernels alone, never on biases or norms.
-        beta1: Decay of the gradients' average.
-        beta2: Decay of the squared gradients' average.
+        beta1: Decay of AdamW's average of gradients.
+        beta2: Decay of AdamW's average of squared gradients.
         max_gradient_norm: Gradients longer than this are shortened to it.
         spike_factor: Steps whose gradient is more than so many times as long as the median of the
             last hundred are left out; None takes every step.
@@ -35,6 +40,9 @@ class OptimizerConfig:
             longest name that holds a parameter counts, and 0 freezes it.
     """
 
+    kind: OptimizerKind = "adamw"
+    matrix_learning_rate: float = 0.02
+    momentum: float = 0.95
     learning_rate: float = 1e-3
     warmup_steps: int = 50
     schedule: Schedule = "cosine"
@@ -48,7 +56,7 @@ class OptimizerConfig:
     multipliers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require_positive(self, "learning_rate", "max_gradient_norm")
+        require_positive(self, "learning_rate", "matrix_learning_rate", "max_gradient_norm")
         require(
             self.spike_factor is None or self.spike_factor > 1,
             "spike_factor",
@@ -63,7 +71,7 @@ class OptimizerConfig:
             "0 < fraction <= 1",
             self.decay_fraction,
         )
-        for name in ("final_learning_rate_fraction", "beta1", "beta2"):
+        for name in ("final_learning_rate_fraction", "momentum", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, name, "0 <= value < 1", value)
         _ = self.multiplier_of

@@ -122,6 +122,13 @@ def _train(config: RunConfig, run: RunDirectory, world: World, tracker: TrackerN
 def _require_shareable(config: RunConfig, world: World) -> None:
     if world.size == 1:
         return
+    sharding, optimizer = config.sharding.kind, config.optimizer.kind
+    if sharding != "none" and optimizer != "adamw":
+        # No rank that holds parts of a matrix could make it orthogonal.
+        raise ConfigurationError(
+            f"optimizer.kind: expected 'adamw' with sharding.kind {sharding!r}, which cuts "
+            f"matrices apart, got {optimizer!r}"
+        )
     micro = config.micro_batch_size if isinstance(config, TextTrainConfig) else None
     divisor, of_what = world.size, f"{world.size} ranks"
     if micro is not None:

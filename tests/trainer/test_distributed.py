@@ -18,7 +18,7 @@ from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
-from trainer.training_configuration import EmaConfig, ShardingConfig
+from trainer.training_configuration import EmaConfig, OptimizerConfig, ShardingConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
@@ -84,6 +84,9 @@ def together(
         "unshared": run(policy, folder / "unshared", "unshared"),
         "indivisible": run(replace(policy, batch_size=11), folder / "indivisible"),
         "parts": run(replace(language, micro_batch_size=8), folder / "parts"),
+        "cut_apart": run(
+            replace(sharded, optimizer=OptimizerConfig(kind="muon")), folder / "cut_apart"
+        ),
         "diverged": run(language, folder / "diverged", "spoil", step=6),
         "drifting": run(language, folder / "drifting", "drift", step=6),
         "sharded": run(sharded, folder / "sharded"),
@@ -250,16 +253,17 @@ def test_ranks_whose_weights_differ_do_not_save(together: Together) -> None:
 
 
 @pytest.mark.slow
-def test_a_batch_that_ranks_cannot_share_is_refused_before_anything_is_written(
+def test_what_ranks_cannot_share_is_refused_before_anything_is_written(
     together: Together,
 ) -> None:
-    for name in ("indivisible", "parts"):
+    for name in ("indivisible", "parts", "cut_apart"):
         assert [rank["exit_code"] for rank in together.of(name)] == [2, 2]
         assert not (together.folder / name).exists()
     # Once, though both ranks are ended by it.
     told = together.notes.stderr.count
     assert told("batch_size: expected a multiple of 2 for 2 ranks, got 11") == 1
     assert told("a multiple of 16 for 2 ranks of 8 sequences at once, got 8") == 1
+    assert told("optimizer.kind: expected 'adamw' with sharding.kind 'full', which cuts") == 1
 
 
 @pytest.mark.slow

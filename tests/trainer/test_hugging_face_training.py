@@ -370,7 +370,7 @@ def test_rates_by_module_freeze_and_cost_no_moments(
     with open_vision_language_action_stage(resolved, RunDirectory(root=run))() as stage:
         learner = stage.learner
         assert isinstance(learner, VisionLanguageActionLearner)
-        groups = {group["name"]: group["params"] for group in learner.optimizer.param_groups}
+        groups = {group["name"]: group["params"] for group in learner.optimizers.groups}
         assert {name.removesuffix(", not decayed") for name in groups} == {
             "model.backbone.connector",
             "model.expert",
@@ -378,9 +378,10 @@ def test_rates_by_module_freeze_and_cost_no_moments(
         batch = next(iter(stage.batches(0, 1)))
         stage.step(batch, 0)
         num_trained = sum(p.numel() for group in groups.values() for p in group)
-        state = learner.optimizer.state.values()
-        assert sum(each["exp_avg"].numel() for each in state) == num_trained
-        assert {group["lr"] for group in learner.optimizer.param_groups} == {5e-3, 2e-2}
+        state = learner.optimizers.state()
+        averages = [state[name] for name in state if name.endswith("/exp_avg")]
+        assert sum(average.numel() for average in averages) == num_trained
+        assert {group["lr"] for group in learner.optimizers.groups} == {5e-3, 2e-2}
         names = learner.state()
         assert not any(name.startswith("ema/model.backbone.language.") for name in names)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.configuration_json import did_you_mean
 from trainer.models.adaptation import trainable_parameters
 from trainer.requirements import ConfigurationError
+
+# As every head of ours names them.
+_NEXT_TO_ACTIONS = ("from_actions", "to_actions")
 
 
 def parameter_groups(
@@ -18,12 +21,15 @@ def parameter_groups(
     learning_rate: float,
     weight_decay: float,
     multipliers: Mapping[str, float] | None = None,
+    matrix_learning_rate: float | None = None,
 ) -> list[dict[str, Any]]:
     """What torch's optimizers take, with a `name` a group.
 
     `multipliers`: of the learning rate, by a module's name such as `backbone.vision`; the longest
     name that holds a parameter counts, and 0 freezes it. Frozen parameters are left out; vectors
-    (biases, norms) are not decayed. Raises ConfigurationError for a name that holds none.
+    (biases, norms) are not decayed. `matrix_learning_rate`: of inner matrices, in groups of their
+    own with `is_orthogonal`; None for no such groups. Raises ConfigurationError for a name that
+    holds none.
     """
     multipliers = {} if multipliers is None else multipliers
     known = [name for name, _ in network.named_modules() if name]
@@ -35,7 +41,8 @@ def parameter_groups(
             raise ConfigurationError(
                 f"learning rate of {name!r}: there is no such module{near}; the parts are {parts}"
             )
-    grouped: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    inner: set[Tensor] = set() if matrix_learning_rate is None else set(_inner_matrices(network))
+    grouped: dict[tuple[str, bool, bool], list[nn.Parameter]] = {}
     owners: list[str] = []
     for name, parameter in trainable_parameters(network):
         owner = max((m for m in multipliers if f"{name}.".startswith(f"{m}.")), key=len, default="")
@@ -44,20 +51,50 @@ def parameter_groups(
             continue
         if owner not in owners:
             owners.append(owner)
-        grouped.setdefault((owner, parameter.ndim > 1), []).append(parameter)
+        kind = (owner, parameter.ndim > 1, parameter in inner)
+        grouped.setdefault(kind, []).append(parameter)
     # Always matrices before vectors: an optimizer's stored moments are by place.
-    in_order = [(owner, decays) for owner in owners for decays in (True, False)]
-    return [
-        {
-            "name": f"{owner or 'rest'}{'' if is_decayed else ', not decayed'}",
-            "params": parameters,
-            "lr": learning_rate * multipliers.get(owner, 1.0),
-            "multiplier": multipliers.get(owner, 1.0),
-            "weight_decay": weight_decay if is_decayed else 0.0,
-        }
-        for owner, is_decayed in in_order
-        if (parameters := grouped.get((owner, is_decayed)))
+    in_order = [
+        (owner, *kind) for owner in owners for kind in ((True, True), (True, False), (False, False))
     ]
+    groups: list[dict[str, Any]] = []
+    for owner, is_decayed, is_orthogonal in in_order:
+        parameters = grouped.get((owner, is_decayed, is_orthogonal))
+        if not parameters:
+            continue
+        multiplier = multipliers.get(owner, 1.0)
+        if is_orthogonal:
+            assert matrix_learning_rate is not None
+            multiplier *= matrix_learning_rate / learning_rate
+        words = ", orthogonal" if is_orthogonal else "" if is_decayed else ", not decayed"
+        groups.append(
+            {
+                "name": f"{owner or 'rest'}{words}",
+                "params": parameters,
+                "lr": learning_rate * multiplier,
+                "multiplier": multiplier,
+                "weight_decay": weight_decay if is_decayed else 0.0,
+                "is_orthogonal": is_orthogonal,
+            }
+        )
+    return groups
+
+
+def _inner_matrices(network: nn.Module) -> Iterator[Tensor]:
+    """Of linear layers and convolutions, but for those next to words and actions.
+
+    An embedding's rows are seen apart from each other, and so are those of a head of as many
+    words; a policy whose actions' layers learned by Muon was worse.
+    """
+    named = list(network.named_modules())
+    vocabularies = {m.num_embeddings for _, m in named if isinstance(m, nn.Embedding)}
+    for name, module in named:
+        if isinstance(module, nn.modules.conv._ConvNd) or (
+            isinstance(module, nn.Linear)
+            and module.out_features not in vocabularies
+            and name.rpartition(".")[2] not in _NEXT_TO_ACTIONS
+        ):
+            yield module.weight
 
 
 def _parts(network: nn.Module, prefix: str = "") -> list[str]:

@@ -1,0 +1,106 @@
+"""Muon: an average of gradients whose matrices are made orthogonal before they are a step.
+
+Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/: five steps of a Newton-Schulz
+iteration bring every singular value of the averaged gradient near 1, so that all directions of a
+matrix learn at one pace.
+
+In place of torch.optim.Muon, which takes no kernels of convolutions and iterates in bfloat16: a
+CPU without that format needs sixteen times as long for it.
+
+Axes: N block, R row of a block, C column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Of the odd polynomial a x + b x^3 + c x^5, steep at 0; it leaves values in about [0.7, 1.2].
+_POLYNOMIAL = (3.4445, -4.7750, 2.0315)
+_NUM_ITERATIONS = 5
+# Taller matrices are cut into blocks of so many rows, each made orthogonal by itself: four times
+# cheaper at 192 columns, and a policy's error after as many steps differed by less than its noise.
+_BLOCK_ROWS = 48
+_TINY = 1e-7
+
+
+class Muon(torch.optim.Optimizer):
+    """Of matrices and kernels; a kernel is a matrix of a row an output channel.
+
+    lr: an update's greatest singular value is about this, times sqrt(rows / columns) where a
+    matrix is taller than wide. momentum: decay of the gradients' average, of which the next step
+    is foreseen (Nesterov). weight_decay: beside the gradient, as AdamW has it.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float = 0.02,
+        *,
+        momentum: float,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self._momentum = momentum
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        assert closure is None, "gradients are set before"
+        for group in self.param_groups:
+            parameters: list[nn.Parameter] = [p for p in group["params"] if p.grad is not None]
+            updates = _orthogonal([self._direction(parameter) for parameter in parameters])
+            for parameter, update in zip(parameters, updates, strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.view_as(parameter), alpha=-group["lr"])
+
+    def _direction(self, parameter: nn.Parameter) -> Tensor:
+        """(rows, columns)."""
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        average = state["momentum"].lerp_(gradient, 1 - self._momentum)
+        return gradient.lerp(average, self._momentum).flatten(1)
+
+
+def _orthogonal(matrices: list[Tensor]) -> list[Tensor]:
+    """Of each, (rows, columns), the nearest matrix with equal singular values, roughly, and of
+    rows about as long as a unit vector. Blocks of one shape are computed together."""
+    blocks = [_blocks(matrix) for matrix in matrices]
+    done: list[Tensor] = [torch.empty(0)] * len(blocks)
+    by_shape = sorted(range(len(blocks)), key=lambda place: blocks[place].shape[1:])
+    for _, group in groupby(by_shape, key=lambda place: blocks[place].shape[1:]):
+        places = list(group)
+        together = _newton_schulz(torch.cat([blocks[place] for place in places]))
+        parts = together.split([len(blocks[place]) for place in places])
+        for place, part_NRC in zip(places, parts, strict=True):
+            done[place] = part_NRC.flatten(0, 1)
+    return done
+
+
+def _blocks(matrix: Tensor) -> Tensor:
+    """(rows, columns) to (N, R, C), of as many rows together as are cheap."""
+    rows, columns = matrix.shape
+    return matrix.reshape(-1, _BLOCK_ROWS if rows % _BLOCK_ROWS == 0 else rows, columns)
+
+
+def _newton_schulz(matrix_NRC: Tensor) -> Tensor:
+    rows, columns = matrix_NRC.shape[1:]
+    precision = torch.bfloat16 if matrix_NRC.is_cuda else torch.float32
+    x_NRC = matrix_NRC.to(precision)
+    x_NRC = x_NRC / (x_NRC.norm(dim=(1, 2), keepdim=True) + _TINY)
+    # The products are of the shorter side.
+    if rows > columns:
+        x_NRC = x_NRC.mT.contiguous()
+    a, b, c = _POLYNOMIAL
+    for _ in range(_NUM_ITERATIONS):
+        gram_NRR = x_NRC @ x_NRC.mT
+        factor_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c)
+        x_NRC = torch.baddbmm(x_NRC, factor_NRR, x_NRC, beta=a)
+    if rows > columns:
+        x_NRC = x_NRC.mT
+    return x_NRC.to(matrix_NRC.dtype) * max(1.0, rows / columns) ** 0.5
