@@ -131,6 +131,9 @@ class EvaluationConfig:
     """A worker without a control step for so long is replaced."""
     time_limit_s: float | None = None
     """Simulated seconds an episode may take, instead of each task's own limit."""
+    while_input_open: bool = False
+    """End, as by SIGTERM, when standard input ends: for a program that starts this one through a
+    pipe, and may be killed."""
 
     def connection(self) -> ServerConnection:
         """How to speak with the server."""

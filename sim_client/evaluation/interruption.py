@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import signal
 import socket
@@ -12,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STANDARD_INPUT = 0
 
 
 class Interruption:
@@ -68,3 +70,16 @@ def sigterm_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def end_with_input() -> None:
+    """From now on the end of standard input is like SIGTERM to this process."""
+
+    def read() -> None:
+        # One that cannot be read, such as a closed one, has ended too.
+        with contextlib.suppress(OSError):
+            while os.read(_STANDARD_INPUT, 4096):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=read, name="standard-input", daemon=True).start()

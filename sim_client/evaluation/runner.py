@@ -23,7 +23,11 @@ from sim_client.evaluation.handshake import (
     await_metadata,
     served_policy,
 )
-from sim_client.evaluation.interruption import Interruption, sigterm_like_ctrl_c
+from sim_client.evaluation.interruption import (
+    Interruption,
+    end_with_input,
+    sigterm_like_ctrl_c,
+)
 from sim_client.evaluation.live_page import announced
 from sim_client.evaluation.output_folder import OutputFolder, check_writable
 from sim_client.evaluation.plan import Plan, make_design, protocol_json
@@ -56,6 +60,8 @@ def run(config: EvaluationConfig, *, station_factory: str = OUR_STATION) -> int:
     """
     try:
         with sigterm_like_ctrl_c():
+            if config.while_input_open:
+                end_with_input()
             return _evaluate(config, station_factory)
     except KeyboardInterrupt:
         _complain("interrupted")

@@ -18,6 +18,7 @@ if __name__ == "__main__":
         address=options["address"],
         workers=options["workers"],
         output=Path(options["output"]),
+        while_input_open=options.get("while_input_open", False),
         executor="docker" if "image" in options else "local",
         docker=DockerOptions(image=options["image"]) if "image" in options else DockerOptions(),
     )

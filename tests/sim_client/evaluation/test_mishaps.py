@@ -48,13 +48,16 @@ def start_evaluation(
     """Evaluate in another process, in a process group of its own as under a terminal."""
     started: list[Process] = []
 
-    def start(episodes: str, workers: int = 2, **process: Any) -> Process:
+    def start(
+        episodes: str, workers: int = 2, *, while_input_open: bool = False, **process: Any
+    ) -> Process:
         options = {
             "tasks": ["PickAndPlaceBox"],
             "episodes": episodes,
             "address": served.address,
             "workers": workers,
             "output": str(rollouts),
+            "while_input_open": while_input_open,
         }
         process = subprocess.Popen(
             [sys.executable, str(HERE / "evaluate_with_fake_station.py"), json.dumps(options)],
@@ -293,6 +296,24 @@ def test_ctrl_c_leaves_everything_consistent(
     (results,) = read_results_tree(rollouts)
     assert [record.scenario_index for record in results.records] == [0, 1]
     assert [key.scenario_index for key in results.pending] == [2, 3]
+
+
+@pytest.mark.slow
+def test_an_evaluation_ends_when_whoever_holds_its_input_is_gone(
+    served: Any, start_evaluation: Any, make_gate: Any, rollouts: Path
+) -> None:
+    gate = make_gate(1)
+    served.before_step = gate
+    process = start_evaluation("0:2", workers=1, while_input_open=True, stdin=subprocess.PIPE)
+    gate.wait_until_reached()
+    family = psutil.Process(process.pid).children(recursive=True)
+    # It closes the pipe first.
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "sim-client: interrupted"
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    assert verdicts(rollouts) == {0: 1}
 
 
 def test_two_processes_share_the_episodes_of_one_folder(
