@@ -46,6 +46,13 @@ _ADDED: dict[str, Any] = {
         "validation_sequences": 64,
         "num_answers": 2,
     },
+    "evaluate": {
+        "every": None,
+        "tasks": (),
+        "episodes": "1000000:1000010",
+        "workers": 1,
+        "device": "cpu",
+    },
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
 }
 

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 import uuid
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
 
@@ -53,6 +54,16 @@ class MetricSinks:
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, step)
         self._track(numbers, step)
+
+    def add_late_scalars(self, numbers: Mapping[str, float], step: int, now: int) -> None:
+        """Of an earlier optimizer step than `now`, which a tracker takes nothing of any more.
+
+        They are on the disk when this returns: no resume makes them again.
+        """
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+        self._track({**numbers, "evaluation/optimizer_step": step}, now)
 
     def add_text(self, name: str, text: str, step: int) -> None:
         self._writer.add_text(name, text, step)

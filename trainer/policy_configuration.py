@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from trainer.closed_loop.configuration import EvaluateConfig
 from trainer.data.configuration import AugmentationConfig, LoaderConfig, NormalizationConfig
 from trainer.models.configuration import ModelConfig
 from trainer.requirements import numbers_by_name, require, require_one_budget, require_positive
@@ -71,6 +72,7 @@ class PolicyConfig:
         normalization: How poses and widths become numbers of order one.
         augmentation: Noise on what the policy sees.
         loader: How frames come to the network.
+        evaluate: Checkpoints that are tried in simulation beside the training.
         optimizer: AdamW and its learning rate.
         ema: The average of the weights that a checkpoint holds.
         sharding: How several ranks hold the network.
@@ -78,7 +80,7 @@ class PolicyConfig:
     """
 
     kind: ClassVar[str]
-    may_change: ClassVar[tuple[str, ...]] = ("data", "loader", "sharding")
+    may_change: ClassVar[tuple[str, ...]] = ("data", "loader", "evaluate", "sharding")
 
     data: str = ""
     more_data: tuple[str, ...] = ()
@@ -102,6 +104,7 @@ class PolicyConfig:
     normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
@@ -152,8 +155,14 @@ class PolicyConfig:
         return (self.num_samples or 0) // self.batch_size
 
     @property
+    def evaluated_steps(self) -> tuple[int, ...]:
+        """Every optimizer step whose checkpoint is tried in simulation, ascending."""
+        every, total = self.evaluate.every, self.total_steps
+        return () if every is None else (*range(every, total, every), total)
+
+    @property
     def kept_steps(self) -> tuple[int, ...]:
-        return kept_steps(self)
+        return tuple(sorted({*kept_steps(self), *self.evaluated_steps}))
 
 
 @dataclass(frozen=True, kw_only=True)

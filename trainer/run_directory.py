@@ -4,6 +4,7 @@ config.json                        the resolved configuration
 checkpoints/step_000400/           as asked for; `final` links to the last
 training_state/step_000400/        weights, averages and moments of the newest save, in a file, or
                                    in one of each rank that holds a part
+evaluations/step_000400/           of a checkpoint in simulation, where that was asked for
 tokenizer.json, corpus/            of a language model: its text as tokens
 tensorboard/
 .lock                              held by the process that trains in it
@@ -87,6 +88,9 @@ class RunDirectory:
 
     def checkpoint(self, step: int) -> Path:
         return self._checkpoints / step_name(step)
+
+    def evaluation(self, step: int) -> Path:
+        return self.root / "evaluations" / step_name(step)
 
     @property
     def _checkpoints(self) -> Path:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Event, current_thread, main_thread
 from types import FrameType
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
+from trainer.closed_loop.evaluations import Evaluations, evaluated_steps, owed_steps
 from trainer.distributed import World, joined_world
 from trainer.language_configuration import TextTrainConfig
 from trainer.metric_sinks import MetricSinks, TrackerName, require_tracker
@@ -35,6 +37,9 @@ _Config = TypeVar("_Config", bound=RunConfig)
 # Steps between scalars in TensorBoard, and between plain lines where no progress bar is shown.
 _SCALARS_EVERY = 10
 _LINES_EVERY = 200
+
+# Between looks whether an evaluation has ended, or whether to stop, at the end of a run.
+_LOOK_AGAIN_S = 1.0
 
 
 class TrainingInterruptedError(RuntimeError):
@@ -97,7 +102,7 @@ def _tell_replaced(resolved: RunConfig, config: RunConfig, run: RunDirectory) ->
 
 def _train(config: RunConfig, run: RunDirectory, world: World, tracker: TrackerName) -> Path:
     run.check(config)
-    finished = run.is_finished()
+    finished = run.is_finished() and not owed_steps(config, run, config.total_steps)
     # Before one of them writes, all have looked; and all do the same.
     if world.any(finished):
         return run.final_checkpoint
@@ -108,13 +113,14 @@ def _train(config: RunConfig, run: RunDirectory, world: World, tracker: TrackerN
     claimed = run.claimed(config) if world.is_first else nullcontext()
     with claimed, _made_in_turn(make_stage, world) as stage:
         _require_knows_ranks(stage, world)
+        evaluations = Evaluations(config, run, stage.tasks) if world.is_first else nullcontext()
         session = _Session.prepare(config, run, stage, world)
         world.wait()
         # From this step on, what was told before is void; of the step itself it stands.
         told = session.step + 1
         sinks = MetricSinks(config, run, told, tracker) if world.is_first else nullcontext()
-        with sinks as scalars:
-            session.run_to_end(scalars)
+        with sinks as scalars, evaluations as beside:
+            session.run_to_end(scalars, beside)
         world.wait()
     return run.final_checkpoint
 
@@ -197,9 +203,13 @@ class _Session:
             saver=StateSaver(run, world, is_sharded=stage.learner.is_sharded),
         )
 
-    def run_to_end(self, scalars: MetricSinks | None) -> None:
-        """scalars: None where another rank tells how the run goes."""
+    def run_to_end(self, scalars: MetricSinks | None, beside: Evaluations | None) -> None:
+        """scalars, beside: None where another rank tells how the run goes, and evaluates."""
         total = self.config.total_steps
+        evaluated = evaluated_steps(self.config)
+        if beside:
+            for step in owed_steps(self.config, self.run, self.step):
+                beside.begin(step)
         hidden = None if scalars else True
         with (
             _stop_on_signals() as stop,
@@ -233,14 +243,36 @@ class _Session:
                         f"stopped after optimizer step {self.step} of {total}; the same command "
                         "goes on from here"
                     )
-                if self.step % self.config.save_state_every == 0 or self.step == total:
+                # A resume goes back to no step before one that is evaluated.
+                saved = self.step % self.config.save_state_every == 0 or self.step == total
+                if saved or self.step in evaluated:
                     self._save_state()
+                if scalars and beside:
+                    if self.step in evaluated:
+                        beside.begin(self.step)
+                    beside.tell(scalars, self.step, _written(progress))
         # A run that was killed between its last save and its last checkpoint lacks the latter.
         if self.world.any(self.world.is_first and not self.run.checkpoint(total).exists()):
             with self.stage.learner.gathered():
                 self._write_checkpoint()
+            if beside and total in evaluated:
+                beside.begin(total)
         if self.world.is_first:
             self.run.link_final(total)
+        self._await_evaluations(scalars, beside)
+
+    def _await_evaluations(self, scalars: MetricSinks | None, beside: Evaluations | None) -> None:
+        """Those that are under way at the end; the other ranks meet the first one all the while."""
+        with _stop_on_signals() as stop:
+            while self.world.any(beside is not None and beside.is_busy):
+                if self.world.any(stop.is_set()):
+                    raise TrainingInterruptedError(
+                        f"all {self.step} optimizer steps are done, an evaluation is not; the same "
+                        "command goes on with it"
+                    )
+                if scalars and beside:
+                    beside.wait(_LOOK_AGAIN_S)
+                    beside.tell(scalars, self.step, _written(tqdm))
 
     def _announce(self, progress: tqdm) -> None:
         learner = self.stage.learner
@@ -322,7 +354,8 @@ class _Session:
             return
         path = self.run.checkpoint(self.step)
         # Written before the state that a resume began from was saved: the same, once more.
-        shutil.rmtree(path, ignore_errors=True)
+        for made_of_it in (path, self.run.evaluation(self.step)):
+            shutil.rmtree(made_of_it, ignore_errors=True)
         self.stage.write_checkpoint(
             path,
             {
@@ -334,6 +367,11 @@ class _Session:
                 **self.code,
             },
         )
+
+
+def _written(progress: tqdm | type[tqdm]) -> Callable[[str], object]:
+    """Lines above the bar."""
+    return partial(progress.write, file=sys.stderr)
 
 
 def _in_words(facts: Mapping[str, float]) -> str:

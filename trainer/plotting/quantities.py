@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-TRAINING, HELD_OUT, PACE = "Training", "Held out", "Pace"
-SECTIONS = (TRAINING, HELD_OUT, PACE)
+TRAINING, HELD_OUT, IN_SIMULATION, PACE = "Training", "Held out", "In simulation", "Pace"
+SECTIONS = (TRAINING, HELD_OUT, IN_SIMULATION, PACE)
 
 _UNITS_BY_ENDING = {
     "_mm": "mm",
@@ -70,6 +70,10 @@ def quantity_of(name: str) -> Quantity:
         # Of one of several data.
         whole = _KNOWN[f"{group}/loss"] if f"{group}/loss" in _KNOWN else _KNOWN["train/loss"]
         return replace(whole, title=f"Loss of {rest.removeprefix('loss_')}")
+    if group.startswith("evaluation/"):
+        # Of one of several tasks; rates, and the bounds of their intervals.
+        what = rest.replace("_", " ").capitalize()
+        return Quantity(section=IN_SIMULATION, title=f"{what}, {group.partition('/')[2]}")
     unit = ""
     for ending, of_ending in _UNITS_BY_ENDING.items():
         if rest.endswith(ending) and rest != ending:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -95,6 +95,10 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
             f"{shares}{self._num_training_episodes} of {recordings.num_episodes} episodes "
             f"({recordings.num_steps} frames, {len(recordings.contract.cameras)} cameras)"
         )
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        return self._recordings.tasks
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         return self._data.batches(start, stop)

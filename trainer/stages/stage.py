@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,11 @@ class Stage(ABC, Generic[_Learner, _Batch]):
     @abstractmethod
     def describe(self) -> str:
         """The data and the network, for the first line of a run."""
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        """What it learns to do, as the data name it; none of what does not act."""
+        return ()
 
     @abstractmethod
     def batches(self, start: int, stop: int) -> Iterator[_Batch]:
