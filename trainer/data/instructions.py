@@ -1,15 +1,23 @@
-"""Which of an episode's instructions holds at a step, where an episode has several."""
+"""Which of an episode's instructions are of its whole task, and which holds at a step."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer.data.episode import Episode
+from trainer.data.episode import Episode, EpisodeDescription
 from trainer.data.errors import DataError
 
 # A step's place in the episode's instructions of kind "original".
 INSTRUCTION_FIELD = "instruction_index"
+# What is done of the task at a time: a kind of instructions, and a step's place in it, or -1.
+SUBTASK_KIND, SUBTASK_FIELD = "subtask", "subtask_index"
+
+
+def task_phrasings(description: EpisodeDescription) -> tuple[str, ...]:
+    """What the robot was told to do: the instructions of all kinds but those of parts of it."""
+    told = description.instructions
+    return tuple(text for kind, texts in told.items() if kind != SUBTASK_KIND for text in texts)
 
 
 def instruction_places(episode: Episode, num_instructions: int) -> npt.NDArray[np.int64] | None:

@@ -27,7 +27,7 @@ from policy_interface.types import FloatArray
 from trainer.configuration_json import did_you_mean
 from trainer.data.episode import Dataset, Episode, EpisodeDescription, FieldRole
 from trainer.data.errors import DataError
-from trainer.data.instructions import instruction_places
+from trainer.data.instructions import instruction_places, task_phrasings
 from trainer.data.poses import PoseFields
 from trainer.requirements import ConfigurationError
 
@@ -151,9 +151,7 @@ def _any_of(description: EpisodeDescription) -> npt.NDArray[np.int64]:
 def _read_instructions(episode: Episode) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """The phrasings, the original ones where they are told apart, and (T,) which holds."""
     description = episode.description
-    phrasings = description.instructions.get("original") or tuple(
-        each for kind in description.instructions.values() for each in kind
-    )
+    phrasings = description.instructions.get("original") or task_phrasings(description)
     if not phrasings:
         raise DataError(
             "no instruction, and the policy is told what to do", episode=description.episode_id

@@ -347,6 +347,87 @@ def test_features_are_understood_however_they_are_told(broken: Callable[[str], P
     assert "observation.images.depth (a depth map" in left_out
 
 
+_ANNOTATION = pa.struct(
+    {
+        "role": pa.string(),
+        "content": pa.string(),
+        "style": pa.string(),
+        "timestamp": pa.float32(),
+        "camera": pa.string(),
+        "tool_calls": pa.list_(pa.string()),
+    }
+)
+
+
+def annotate(folder: Path, annotations: Sequence[object], kind: pa.DataType = _ANNOTATION) -> None:
+    """The same of all episodes, as LeRobot repeats them: in every row of `language_persistent`."""
+    file = folder / "data" / "chunk-000" / "file-000.parquet"
+    table = pq.read_table(file)
+    column = pa.array([annotations] * table.num_rows, pa.list_(kind))
+    pq.write_table(table.append_column("language_persistent", column), file)
+    feature = {"dtype": "language", "shape": [1], "names": None}
+    features = json.loads((folder / "meta" / "info.json").read_text())["features"]
+    named = {"language_persistent": feature, "language_events": feature}
+    change_info(folder, features={**features, **named})
+
+
+def annotation(style: str, content: str | None, timestamp: float) -> dict[str, object]:
+    told = {"role": "assistant", "camera": None, "tool_calls": None}
+    return {**told, "style": style, "content": content, "timestamp": timestamp}
+
+
+def test_subtasks_hold_from_their_time_on(broken: Callable[[str], Path]) -> None:
+    folder = broken("v3.0-image")
+    told = [
+        annotation("task_aug", "shut the door", 0.0),
+        annotation("subtask", "let go", 0.4),
+        annotation("plan", "reach, then pull", 0.0),
+        annotation("subtask", "reach", 0.1),
+        annotation("subtask", "reach", 0.6),
+    ]
+    annotate(folder, told)
+    episode = open_dataset(folder).episode(0)
+    original = open_dataset(FIXTURES / "v3.0-image").episode(0).description.instructions
+    assert episode.description.instructions == {
+        **original,
+        "alternative": ("shut the door",),
+        "subtask": ("reach", "let go"),
+    }
+    # Seven steps at 10 Hz.
+    assert episode.read("subtask_index").tolist() == [-1, 0, 0, 0, 1, 1, 0]
+    assert episode.read("subtask_index", 3, 5).tolist() == [0, 1]
+    left_out = episode.description.provenance["features_left_out"]
+    assert "language_persistent (its plans, memories and motions)" in left_out
+    assert "language_events (words about single moments)" in left_out
+
+
+def test_nothing_may_be_annotated(broken: Callable[[str], Path]) -> None:
+    folder = broken("v3.0-image")
+    annotate(folder, [])
+    episode = open_dataset(folder).episode(1)
+    assert list(episode.description.instructions) == ["original"]
+    assert episode.read("subtask_index").tolist() == [-1] * 5
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "said"),
+    [
+        ([annotation("subtask", None, 0.0)], _ANNOTATION, "annotation 0: subtask: expected a text"),
+        ([annotation("subtask", "a", float("nan"))], _ANNOTATION, "expected its time, got nan"),
+        ([annotation("subtask", text, 0.2) for text in "ab"], _ANNOTATION, "1: a second subtask"),
+        (["reach"], pa.string(), "annotation 0: expected style and content, got 'reach'"),
+    ],
+)
+def test_broken_annotations_are_an_error(
+    broken: Callable[[str], Path], told: Sequence[object], kind: pa.DataType, said: str
+) -> None:
+    folder = broken("v3.0-image")
+    annotate(folder, told, kind)
+    with pytest.raises(DataError, match=said) as raised:
+        open_dataset(folder).episode(0)
+    assert "field 'language_persistent'" in str(raised.value)
+
+
 def test_images_may_be_jpeg(broken: Callable[[str], Path]) -> None:
     folder = broken("v3.0-image")
     (file,) = (folder / "data").rglob("*.parquet")

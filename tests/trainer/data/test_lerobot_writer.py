@@ -23,10 +23,12 @@ from trainer.data.conversion import ConversionOptions, Source, convert
 from trainer.data.episode import Dataset, Field
 from trainer.data.errors import DataError
 from trainer.data.formats.catalog import open_dataset
+from trainer.data.formats.lerobot_language import language_of
 from trainer.data.formats.lerobot_writer import LeRobotWriter
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.formats.writer import Origin
 from trainer.data.image_files import ImageSettings
+from trainer.data.instructions import SUBTASK_FIELD
 from trainer.data.video_writing import VideoSettings, encode_video
 
 FIXTURES = Path(__file__).parent / "fixtures" / "lerobot"
@@ -222,10 +224,46 @@ def _without_rate() -> ArrayEpisode:
     return ArrayEpisode(described, np.zeros(2), {"a": np.zeros(2)}, {}, {}, {})
 
 
+def _with_subtasks(places: list[int], name: str = "episode") -> ArrayEpisode:
+    subtask = Field(shape=(), dtype="int64")
+    told = {"original": ("tidy up",), "verbose": ("tidy all up",), "subtask": ("reach", "lift")}
+    fields = {SUBTASK_FIELD: (subtask, np.array(places))}
+    return ArrayEpisode.make(name, rate_hz=5.0, fields=fields, instructions=told)
+
+
+def test_subtasks_are_written_as_lerobot_annotates_them(tmp_path: Path) -> None:
+    episodes = [_with_subtasks([-1, 0, 0, 1]), _with_subtasks([1, 1, 0], "another")]
+    back = written(tmp_path / "data", MemoryDataset(episodes))
+    for got, expected in zip(back, episodes, strict=True):
+        assert got.description.instructions == expected.description.instructions
+        np.testing.assert_array_equal(got.read(SUBTASK_FIELD), expected.read(SUBTASK_FIELD))
+    info = json.loads((tmp_path / "data" / "meta" / "info.json").read_text())
+    assert info["features"]["language_persistent"]["dtype"] == "language"
+    (file,) = (tmp_path / "data").glob("data/*/*.parquet")
+    rows = pq.read_table(file)["language_persistent"].to_pylist()
+    assert rows[:4] == [rows[0]] * 4
+    assert rows[4:] == [rows[4]] * 3
+    assert [(one["role"], one["style"], one["content"]) for one in rows[0]] == [
+        ("user", "task_aug", "tidy all up"),
+        ("assistant", "subtask", "reach"),
+        ("assistant", "subtask", "lift"),
+    ]
+    # At 5 Hz.
+    assert [one["timestamp"] for one in rows[0]] == pytest.approx([0.0, 0.2, 0.6])
+    assert [one["timestamp"] for one in rows[4]] == pytest.approx([0.0, 0.0, 0.4])
+    assert {one["camera"] for one in rows[0]} == {one["tool_calls"] for one in rows[0]} == {None}
+    # Those who know nothing of our own columns read the same from LeRobot's.
+    language = language_of(rows[0])
+    assert language.phrasings == ("tidy all up",)
+    assert language.subtask_places(np.float32([0.0, 0.2, 0.4, 0.6])).tolist() == [-1, 0, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("episode", "message"),
     [
         (_without_rate(), "tells of no rate"),
+        (_with_subtasks([0, -1, 0]), "a subtask ends at step 1 and none begins"),
+        (_with_subtasks([0, 2, 0]), "expected places in 2 subtasks, got 0 to 2"),
         (
             _episode({}, images={"top": np.zeros((2, 33, 64, 3), np.uint8)}),
             "64x33 cannot be a video",

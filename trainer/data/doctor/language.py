@@ -7,6 +7,7 @@ from typing import ClassVar
 from trainer.data.doctor.check import Check
 from trainer.data.doctor.examined import ExaminedEpisode
 from trainer.data.doctor.finding import Finding, Severity
+from trainer.data.instructions import task_phrasings
 
 # What people write where a form asks for an instruction.
 _PLACEHOLDERS = frozenset(
@@ -31,7 +32,7 @@ class Language(Check):
     def look(self, episode: ExaminedEpisode) -> None:
         self._number += 1
         description = episode.description
-        texts = [text for kind in description.instructions.values() for text in kind]
+        texts = task_phrasings(description)
         plain = {" ".join(text.lower().split()) for text in texts} - {""}
         if not plain:
             self._missing.append(description.episode_id)

@@ -34,7 +34,7 @@ from trainer.data.formats.foundry_statistics import merge_windows
 from trainer.data.formats.staged_episodes import StagedEpisodes
 from trainer.data.formats.writer import DatasetWriter, Origin, Receipt
 from trainer.data.image_files import ImageSettings, files_to_store, resized_intrinsics
-from trainer.data.instructions import instruction_places
+from trainer.data.instructions import SUBTASK_KIND, instruction_places
 from trainer.data.windows import WindowSpec
 
 _END_OF_TAR = b"\0" * 1024
@@ -259,7 +259,9 @@ class _Instructions:
     """What the robot was told, by kind; where that changes in an episode, at each step."""
 
     def __init__(self, episode: Episode) -> None:
-        self._told = {kind: list(texts) for kind, texts in episode.description.instructions.items()}
+        told = episode.description.instructions
+        # A training draws one of the texts, whatever the step: one of a part's would mislead it.
+        self._told = {kind: list(texts) for kind, texts in told.items() if kind != SUBTASK_KIND}
         self._places = instruction_places(episode, len(self._told.get("original", ())))
 
     def at(self, step: int) -> Mapping[str, list[str]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.data.errors import DataError
+from trainer.data.formats.lerobot_language import LANGUAGE_DTYPE
 from trainer.data.formats.lerobot_statistics import (
     merged_statistics,
     steps_of_frames,
@@ -113,7 +114,8 @@ class _Statistics:
     """Of every column, episode after episode."""
 
     def __init__(self, features: Mapping[str, Mapping[str, Any]]) -> None:
-        self._dtypes = {name: feature["dtype"] for name, feature in features.items()}
+        dtypes = {name: feature["dtype"] for name, feature in features.items()}
+        self._dtypes = {name: dtype for name, dtype in dtypes.items() if dtype != LANGUAGE_DTYPE}
         self._parts: dict[str, list[Summary]] = {}
         self._num_frames: dict[str, int] = {}
 

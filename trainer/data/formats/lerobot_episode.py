@@ -18,13 +18,14 @@ from trainer.data.description_json import description_from_json
 from trainer.data.episode import Episode, EpisodeDescription, Field
 from trainer.data.errors import DataError
 from trainer.data.formats.lerobot_info import Feature, LeRobotInfo
+from trainer.data.formats.lerobot_language import LANGUAGE_COLUMN, Language, language_of
 from trainer.data.formats.parquet_rows import open_parquet, to_numpy
 from trainer.data.image_files import decode_frames
-from trainer.data.instructions import INSTRUCTION_FIELD
+from trainer.data.instructions import INSTRUCTION_FIELD, SUBTASK_FIELD
 from trainer.data.locations import Location
 from trainer.data.video_frames import read_video_frames
 
-_INSTRUCTION_FEATURE = Field(shape=(), dtype="int64", role="other")
+_PLACE_OF_A_TEXT = Field(shape=(), dtype="int64", role="other")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ class LeRobotEpisode(Episode):
     def __init__(self, tables: LeRobotTables, place: EpisodePlace) -> None:
         self._tables, self._info, self._place = tables, tables.info, place
         self._rows_start: int | None = None
+        self._language = self._read_language()
         self._description = self._describe()
         for name, span in place.videos.items():
             self._check_span(name, span)
@@ -89,6 +91,9 @@ class LeRobotEpisode(Episode):
         field, start, stop = self.check_range(name, start, stop)
         if name == INSTRUCTION_FIELD and name not in self._info.fields:
             return self._instruction_index(start, stop)
+        if name == SUBTASK_FIELD and name not in self._info.fields:
+            times = self._column(self._info.time_column, start, stop).reshape(-1)
+            return self._language.subtask_places(times)
         return self._numbers(self._info.fields[name].column, field, start, stop)
 
     def frames(self, camera: str, steps: Sequence[int]) -> npt.NDArray[np.uint8]:
@@ -136,7 +141,9 @@ class LeRobotEpisode(Episode):
         info, place = self._info, self._place
         fields = {name: feature.field for name, feature in info.fields.items() if feature.field}
         if self._tables.changes_task and INSTRUCTION_FIELD not in fields:
-            fields[INSTRUCTION_FIELD] = _INSTRUCTION_FEATURE
+            fields[INSTRUCTION_FIELD] = _PLACE_OF_A_TEXT
+        if info.has_language and SUBTASK_FIELD not in fields:
+            fields[SUBTASK_FIELD] = _PLACE_OF_A_TEXT
         cameras = {name: feature.camera for name, feature in info.cameras.items() if feature.camera}
         if place.facts is not None:
             try:
@@ -158,11 +165,24 @@ class LeRobotEpisode(Episode):
             rate_hz=info.rate_hz,
             fields=fields,
             cameras=cameras,
-            instructions={"original": place.tasks} if place.tasks else {},
+            instructions={
+                **({"original": place.tasks} if place.tasks else {}),
+                **self._language.instructions,
+            },
             task=place.tasks[0] if len(place.tasks) == 1 else None,
             success=place.success,
             provenance=provenance,
         )
+
+    def _read_language(self) -> Language:
+        """Nothing for an episode that this project wrote: its facts have all instructions."""
+        if not self._info.has_language or self._place.facts is not None:
+            return Language()
+        try:
+            (annotations,) = self._read_rows(LANGUAGE_COLUMN, 0, 1).to_pylist()
+            return language_of(annotations)
+        except (pa.ArrowException, ValueError) as error:
+            raise self._error(str(error), field=LANGUAGE_COLUMN) from error
 
     def _check_span(self, camera: str, span: VideoSpan) -> None:
         if span.end_s is None:

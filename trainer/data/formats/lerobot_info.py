@@ -17,6 +17,7 @@ import numpy as np
 
 from trainer.data.episode import Camera, Field, FieldRole
 from trainer.data.errors import DataError
+from trainer.data.formats.lerobot_language import LANGUAGE_COLUMN, LANGUAGE_DTYPE, LEFT_OUT
 from trainer.data.locations import Location
 
 INFO_PATH = ("meta", "info.json")
@@ -39,8 +40,8 @@ class Feature:
 @dataclass(frozen=True, kw_only=True)
 class LeRobotInfo:
     """fields, cameras: features by the name that they have in the view. intrinsics, extrinsics: the
-    columns of each camera. time_column: when each step was, in seconds. left_out: features that the
-    view does not show, and why."""
+    columns of each camera. time_column: when each step was, in seconds. has_language: whether
+    subtasks may be annotated. left_out: features that the view does not show, and why."""
 
     location: Location
     version: str
@@ -51,6 +52,7 @@ class LeRobotInfo:
     video_path: str | None
     total_episodes: int
     time_column: str
+    has_language: bool
     fields: Mapping[str, Feature]
     cameras: Mapping[str, Feature]
     intrinsics: Mapping[str, str]
@@ -135,6 +137,7 @@ def _parse(location: Location, version: str, told: Mapping[str, Any]) -> LeRobot
     extrinsics: dict[str, str] = {}
     left_out: dict[str, str] = {}
     time_column = "timestamp"
+    has_language = False
     for column, feature in told["features"].items():
         ours = feature.get(ASSAY_KEY) or {}
         if column in BOOKKEEPING:
@@ -156,6 +159,9 @@ def _parse(location: Location, version: str, told: Mapping[str, Any]) -> LeRobot
                 cameras[_camera_name(column, ours, told["features"])] = Feature(
                     column=column, camera=_camera(feature), is_video=feature["dtype"] == "video"
                 )
+        elif feature["dtype"] == LANGUAGE_DTYPE and column in LEFT_OUT:
+            has_language = has_language or column == LANGUAGE_COLUMN
+            left_out[column] = LEFT_OUT[column]
         elif not _is_numeric(feature["dtype"]):
             left_out[column] = f"holds no numbers but {feature['dtype']}"
         else:
@@ -171,6 +177,7 @@ def _parse(location: Location, version: str, told: Mapping[str, Any]) -> LeRobot
         video_path=told.get("video_path"),
         total_episodes=int(told["total_episodes"]),
         time_column=time_column,
+        has_language=has_language,
         fields=fields,
         cameras={
             name: _calibrated(feature, name in intrinsics, name in extrinsics)

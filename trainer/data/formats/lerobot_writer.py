@@ -29,11 +29,17 @@ from trainer.data.formats.lerobot_columns import (
     read_columns,
 )
 from trainer.data.formats.lerobot_info import ASSAY_KEY
+from trainer.data.formats.lerobot_language import (
+    LANGUAGE_COLUMN,
+    language_column,
+    language_features,
+    read_language,
+)
 from trainer.data.formats.lerobot_statistics import steps_of_frames, summary_of_frames
 from trainer.data.formats.staged_episodes import StagedEpisodes
 from trainer.data.formats.writer import DatasetWriter, Origin, Receipt
 from trainer.data.image_files import ImageSettings, files_to_store, resize_image
-from trainer.data.instructions import instruction_places
+from trainer.data.instructions import instruction_places, task_phrasings
 from trainer.data.video_writing import VideoSettings, encode_video
 
 # Frames in memory at once.
@@ -92,7 +98,7 @@ class LeRobotWriter(DatasetWriter):
             if self.video is not None:
                 feature["info"] = self._video_info(height, width, description.rate_hz)
             features[camera_column(name)] = feature
-        return {**features, **bookkeeping_features()}
+        return {**features, **language_features(description), **bookkeeping_features()}
 
     def write_episode(self, index: int, episode: Episode) -> Receipt:
         description = episode.description
@@ -118,7 +124,7 @@ class LeRobotWriter(DatasetWriter):
                     )
                 few = episode.frames(name, steps_of_frames(description.num_steps))
                 colours[column] = summary_of_frames(few).to_fields()
-            table = _table(columns, images, text_index, description)
+            table = _table(columns, images, text_index, episode)
             pq.write_table(table, folder / "rows.parquet", compression="snappy")
             part = {"texts": texts, "colours": colours, "facts": facts_to_json(description)}
             (folder / "part.json").write_text(json.dumps(part))
@@ -187,8 +193,7 @@ def _frames(
 def _instructions(episode: Episode) -> tuple[list[str], npt.NDArray[np.int64]]:
     """What the episode was told, and which of it at each step. LeRobot wants a text; "" is none."""
     description = episode.description
-    told = description.instructions
-    phrasings = list(told.get("original") or next(iter(told.values()), ()))
+    phrasings = description.instructions.get("original") or task_phrasings(description)
     places = instruction_places(episode, len(phrasings))
     if places is not None:
         used, index = np.unique(places, return_inverse=True)
@@ -201,9 +206,10 @@ def _table(
     columns: Mapping[str, npt.NDArray[Any]],
     images: Mapping[str, list[bytes]],
     text_index: npt.NDArray[np.int64],
-    description: EpisodeDescription,
+    episode: Episode,
 ) -> pa.Table:
     """The rows, but for their numbers in the data set, which are known at the end."""
+    description = episode.description
     arrays: dict[str, pa.Array] = {}
     for name, numbers in columns.items():
         flat = pa.array(np.ascontiguousarray(numbers).reshape(-1))
@@ -219,9 +225,13 @@ def _table(
         arrays[name] = pa.array(rows, image_type)
     steps = np.arange(description.num_steps)
     assert description.rate_hz is not None
-    arrays["timestamp"] = pa.array((steps / description.rate_hz).astype(np.float32))
+    times_s = (steps / description.rate_hz).astype(np.float32)
+    arrays["timestamp"] = pa.array(times_s)
     arrays["frame_index"] = pa.array(steps)
     arrays["task_index"] = pa.array(text_index)
+    if language_features(description):
+        language = read_language(episode, times_s)
+        arrays[LANGUAGE_COLUMN] = language_column(language, description.num_steps)
     return pa.table(arrays)
 
 

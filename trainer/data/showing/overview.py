@@ -11,6 +11,7 @@ import numpy as np
 from policy_interface.types import FloatArray
 from trainer.data.episode import Camera, Dataset, Episode, Field
 from trainer.data.errors import DataError
+from trainer.data.instructions import task_phrasings
 from trainer.data.locations import Location
 
 
@@ -138,12 +139,7 @@ def _add(facts: Overview, episode: Episode, ranges: bool) -> None:
         _count(facts.cameras.setdefault(name, {}), view)
     if description.task is not None:
         _count(facts.tasks, description.task)
-    wordings = {
-        text.strip()
-        for texts in description.instructions.values()
-        for text in texts
-        if text.strip()
-    }
+    wordings = {text.strip() for text in task_phrasings(description) if text.strip()}
     for text in wordings:
         _count(facts.instructions, text)
     facts.num_without_instruction += not wordings
