@@ -1,4 +1,4 @@
-"""`trainer data VERB`: convert, inspect, stats, doctor, play.
+"""`trainer data VERB`: convert, inspect, stats, doctor, play, text.
 
 A verb's `main` returns the exit code: 0 done, 1 where a check found something.
 """
@@ -20,6 +20,7 @@ Reads robot data in the formats that people have, and knows when it is bad.
   trainer data stats SOURCE                  statistics of its fields in one pass
   trainer data doctor SOURCE                 find what ruins policies; exit code 1 if it does
   trainer data play SOURCE EPISODE           a film of an episode
+  trainer data text VERB SOURCE              inspect or doctor, of text and pictures with words
 
 example:
   trainer data convert demos/PickAndPlaceBox data/box
@@ -33,6 +34,7 @@ VERBS = {
     "stats": "trainer.data.verbs.stats",
     "doctor": "trainer.data.verbs.doctor",
     "play": "trainer.data.verbs.play",
+    "text": "trainer.data.verbs.text",
 }
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -19,6 +17,7 @@ from trainer.data.doctor.content import shared_findings
 from trainer.data.doctor.examination import Examination, examine
 from trainer.data.doctor.examined import DEFAULT_FRAME_PAIRS
 from trainer.data.doctor.finding import Finding, Severity, most_severe_first
+from trainer.data.doctor.report import told, verdict
 from trainer.data.formats.catalog import open_dataset
 
 _DESCRIPTION = """Find what ruins policies, before they are trained.
@@ -93,8 +92,8 @@ def main(arguments: Sequence[str]) -> int:
         for one in examinations:
             _print(_report(one))
         if between:
-            _print(_told(between, len(examinations[1].fingerprints)))
-        print(_verdict(findings))
+            _print(told(between, len(examinations[1].fingerprints)))
+        print(verdict(findings))
     level = Severity(parsed.fail_on)
     return int(any(finding.severity.reaches(level) for finding in findings))
 
@@ -125,56 +124,4 @@ def _report(examination: Examination) -> Iterator[str]:
         f"{examination.num_frames_seen} of {examination.num_frames} frames looked at"
     )
     yield ""
-    yield from _told(examination.findings, examination.num_episodes)
-
-
-def _told(findings: Sequence[Finding], num_episodes: int) -> Iterator[str]:
-    width = min(shutil.get_terminal_size().columns, 110)
-    for finding in findings:
-        subject = f"  {finding.subject}" if finding.subject else ""
-        yield f"{finding.severity.value.upper():<8} {finding.check}{_shortened(subject, 3 * width)}"
-        for label, text in (
-            ("measured", finding.measured),
-            ("where", _where(finding, num_episodes)),
-            ("costs", finding.cost),
-            ("mend", finding.remedy),
-        ):
-            if text:
-                yield from textwrap.wrap(
-                    text,
-                    width,
-                    initial_indent=f"         {label:<9}",
-                    subsequent_indent=" " * 18,
-                )
-        yield ""
-
-
-def _where(finding: Finding, num_episodes: int) -> str:
-    if not finding.episodes:
-        return ""
-    shown = ", ".join(finding.episodes[:4])
-    more = len(finding.episodes) - 4
-    text = f"{len(finding.episodes)} of {num_episodes} episodes: {shown}"
-    text += f" and {more} more" if more > 0 else ""
-    if finding.steps is not None:
-        start, stop = finding.steps
-        steps = f"step {start}" if stop == start + 1 else f"steps {start} to {stop - 1}"
-        text += f" ({steps} of the first)"
-    return text
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _verdict(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return "Nothing found."
-    numbers = [
-        (sum(finding.severity is severity for finding in findings), severity.value)
-        for severity in Severity
-    ]
-    return (
-        ", ".join(f"{number} {name}" + "s" * (number != 1) for number, name in numbers if number)
-        + "."
-    )
+    yield from told(examination.findings, examination.num_episodes)
