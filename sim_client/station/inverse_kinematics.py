@@ -195,10 +195,11 @@ class DifferentialInverseKinematics:
         """Joint changes (7,) that move the flange by `move` (6,), none of them out of its range."""
         damping = self.limits.damping**2
         changes = damped_least_squares(columns, move, toward_posture, damping)
+        outside = self._leaving(changes)
         free = list(range(panda.NUM_JOINTS))
         # A joint that would leave its range is set on the limit, and the others solve for the
         # rest of the motion: an active set, at most one round per joint.
-        while outside := [i for i in free if self._leaves(i, changes[i])]:
+        while outside:
             for i in outside:
                 after = min(max(self.angles[i] + changes[i], self._lower[i]), self._upper[i])
                 changes[i] = after - self.angles[i]
@@ -209,23 +210,30 @@ class DifferentialInverseKinematics:
             )
             for i, change in zip(free, rest, strict=True):
                 changes[i] = change
+            outside = [i for i in self._leaving(changes) if i in free]
         return changes
 
-    def _leaves(self, joint: int, change: float) -> bool:
-        return not self._lower[joint] <= self.angles[joint] + change <= self._upper[joint]
+    def _leaving(self, changes: list[float]) -> list[int]:
+        """Which joints these changes (7,) would take out of their ranges."""
+        return [
+            i
+            for i, (angle, change, low, high) in enumerate(
+                zip(self.angles, changes, self._lower, self._upper, strict=True)
+            )
+            if not low <= angle + change <= high
+        ]
 
     def _follow(self, changes: list[float], dt_s: float) -> None:
         """Take the step, or as much of it as the joints' speeds allow."""
         # One factor for all joints keeps the direction of the end effector's motion.
         speeds = zip(changes, self._speed_rad_s, strict=True)
-        excess = max(abs(change) / greatest for change, greatest in speeds) / dt_s
+        excess = max([abs(change) / greatest for change, greatest in speeds]) / dt_s
         if excess > 1.0:
             changes = [change / excess for change in changes]
+        after = [angle + change for angle, change in zip(self.angles, changes, strict=True)]
         self.angles = [
-            min(max(angle + change, low), high)
-            for angle, change, low, high in zip(
-                self.angles, changes, _LOWEST_RAD, _HIGHEST_RAD, strict=True
-            )
+            low if angle < low else high if angle > high else angle
+            for angle, low, high in zip(after, _LOWEST_RAD, _HIGHEST_RAD, strict=True)
         ]
         self.rates = [change / dt_s for change in changes]
 

@@ -18,6 +18,7 @@ from sim_client.station.arm_models import ArmModel
 from sim_client.station.cameras import RenderQuality
 from sim_client.station.commands import ARM_NAMES, GRIPPER_NAMES, Tick
 from sim_client.station.contacts import ContactReader
+from sim_client.station.fixed_input import FixedInput
 from sim_client.station.panda_kinematics import Array
 from sim_client.station.scene import Scene, SceneSpec, build_scene
 from sim_client.station.workspace import BASE_POSITIONS_M, SIDES, TIME_STEP_S
@@ -46,14 +47,8 @@ class World:
             for side in SIDES
         }
         self._state_now = self._view_of_state()
-        self._ports = [
-            (
-                self._plant.get_desired_state_input_port(self.scene.arms[side].arm),
-                self._plant.get_desired_state_input_port(self.scene.arms[side].fingers),
-            )
-            for side in self.controllers
-        ]
-        self._fixed: list[ArmCommand | None] = [None] * len(self._ports)
+        self._servos: list[tuple[FixedInput, FixedInput]] = []
+        self._followed: Sequence[ArmCommand] = ()
         self._contacts = ContactReader(self.scene)
         free = [name for name in self.scene.bodies if name not in self.scene.fixed_frames]
         self.free_objects = tuple(free)
@@ -84,7 +79,7 @@ class World:
             arm = self.scene.arms[side]
             plant.SetPositions(context, arm.arm, drake_array(controller.q))
             plant.SetPositions(context, arm.fingers, drake_array(np.full(2, width_m / 2.0)))
-        self.fix_commands(self.commands())
+        self._fix_commands(self.commands())
         self.simulator.Initialize()
         self._state_now = self._view_of_state()
         self._num_time_steps = 0
@@ -105,7 +100,7 @@ class World:
 
     def advance(self, tick: Tick) -> None:
         """Simulate one tick under its commands. Raises SimulationError."""
-        self.fix_commands(tick.commands)
+        self._follow(tick.commands)
         self._num_time_steps += tick.num_time_steps
         self._state = None
         # From the number of time steps, so that rounding errors do not add up.
@@ -124,16 +119,31 @@ class World:
         """What the controllers command now, in the order of the sides."""
         return tuple(controller.command() for controller in self.controllers.values())
 
-    def fix_commands(self, commands: Sequence[ArmCommand]) -> None:
+    def _fix_commands(self, commands: Sequence[ArmCommand]) -> None:
+        """Connect the arms' servos to what they are to follow, in every episode anew."""
+        plant, context = self._plant, self.plant_context
+        self._servos = [
+            (
+                FixedInput(plant.get_desired_state_input_port(arm.arm), context, command.joints),
+                FixedInput(
+                    plant.get_desired_state_input_port(arm.fingers), context, command.fingers
+                ),
+            )
+            for arm, command in zip(self.scene.arms.values(), commands, strict=True)
+        ]
+        self._followed = commands
+
+    def _follow(self, commands: Sequence[ArmCommand]) -> None:
         """Give the arms' servos what they are to follow from now on."""
-        for side, (arm_port, finger_port) in enumerate(self._ports):
-            command, fixed = commands[side], self._fixed[side]
-            # What is the same as before is fixed already: an arm that waits, an open hand.
-            if fixed is None or command.joints is not fixed.joints:
-                arm_port.FixValue(self.plant_context, command.joints)
-            if fixed is None or command.fingers is not fixed.fingers:
-                finger_port.FixValue(self.plant_context, command.fingers)
-            self._fixed[side] = command
+        for (joints, fingers), command, former in zip(
+            self._servos, commands, self._followed, strict=True
+        ):
+            # What is the same as before is followed already: an arm that waits, an open hand.
+            if command.joints is not former.joints:
+                joints.set(command.joints)
+            if command.fingers is not former.fingers:
+                fingers.set(command.fingers)
+        self._followed = commands
 
     def require_finite(self) -> None:
         """Raises SimulationError where the simulation has diverged."""

