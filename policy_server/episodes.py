@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,10 +18,12 @@ from policy_interface.codec import (
     compressed_images,
     decode_observation,
     encode_action,
+    fill_action,
 )
 from policy_interface.contract import Contract, ContractError, differences, violations
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
 from policy_interface.images import decode_image
+from policy_interface.shared_work import shared
 from policy_interface.types import Observation
 from policy_server.batching import Plan, PlanRequest
 from policy_server.deployments import Deployment
@@ -40,7 +43,9 @@ logger = logging.getLogger(__name__)
 _THINK_FORGETTING = 0.8
 
 # From so many on, the images of one observation are decoded by several threads.
-_MANY_PIXELS = 400_000
+_MANY_PIXELS = 150_000
+_MAX_THREADS = 4
+_NUM_HELPERS = min(_MAX_THREADS, os.cpu_count() or 1) - 1
 
 
 class Episode:
@@ -110,6 +115,7 @@ class Episodes:
         )
         self._metrics = metrics
         self._decoders = decoders
+        self._num_decoding = 0
         self._sweeper: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -194,21 +200,29 @@ class Episodes:
             encoding_s = time.perf_counter()
             step = session.control_step
             action = session.advance(observation)
-            response = PolicyStep_pb2.PolicyStepResponse(success=True, action=encode_action(action))
+            response = PolicyStep_pb2.PolicyStepResponse(success=True)
+            fill_action(response.action, action)
             if wants_chunk:
                 response.chunk.CopyFrom(_chunk_message(episode, step, decoded_s, plan))
             data = response.SerializeToString()
             episode.last_answer = (step, data)
             episode.note_answer()
         now_s = time.perf_counter()
-        self._metrics.observe_phase("decode", decoded_s)
-        if plan is not None:
-            self._metrics.observe_phase("queue", plan.queue_s)
-            self._metrics.observe_phase("inference", plan.inference_s)
-        self._metrics.observe_phase("encode", now_s - encoding_s)
-        self._metrics.observe_phase("total", now_s - started_s)
-        self._metrics.step_answered(plan is not None, now_s - started_s)
+        # Counted when the answer is on its way.
+        asyncio.get_running_loop().call_soon(
+            self._count, decoded_s, plan, now_s - encoding_s, now_s - started_s
+        )
         return data
+
+    def _count(self, decoded_s: float, plan: Plan | None, encoded_s: float, total_s: float) -> None:
+        metrics = self._metrics
+        metrics.observe_phase("decode", decoded_s)
+        if plan is not None:
+            metrics.observe_phase("queue", plan.queue_s)
+            metrics.observe_phase("inference", plan.inference_s)
+        metrics.observe_phase("encode", encoded_s)
+        metrics.observe_phase("total", total_s)
+        metrics.step_answered(plan is not None, total_s)
 
     def _caught_up(self, episode: Episode, control_step: int, *, wants_chunk: bool) -> bytes | None:
         """The former answer where the step is a repeated one. Raises ControlStepError."""
@@ -246,13 +260,19 @@ class Episodes:
     async def _decompressed(
         self, images: Sequence[tuple[ImageKey, PolicyStep_pb2.Image]]
     ) -> dict[ImageKey, npt.NDArray[Any]]:
-        """Off the event loop; large ones side by side."""
-        loop = asyncio.get_running_loop()
+        """Off the event loop; many pixels by several threads, where no other step needs these."""
         num_pixels = sum(image.height * image.width for _, image in images)
-        # A hop to a thread and back takes as long as a small image.
-        shares = [images] if num_pixels < _MANY_PIXELS else [[image] for image in images]
-        jobs = [loop.run_in_executor(self._decoders, _decoded, share) for share in shares]
-        return {key: pixels for job in jobs for key, pixels in await job}
+        is_alone = self._num_decoding == 0
+        num_helpers = _NUM_HELPERS if is_alone and num_pixels >= _MANY_PIXELS else 0
+
+        def decoded() -> dict[ImageKey, npt.NDArray[Any]]:
+            return dict(shared(_decoded, images, helpers=self._decoders, num_helpers=num_helpers))
+
+        self._num_decoding += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, decoded)
+        finally:
+            self._num_decoding -= 1
 
     async def _plan(
         self,
@@ -314,9 +334,10 @@ class Episodes:
 
 
 def _decoded(
-    images: Sequence[tuple[ImageKey, PolicyStep_pb2.Image]],
-) -> list[tuple[ImageKey, npt.NDArray[Any]]]:
-    return [(key, decode_image(image, str(key))) for key, image in images]
+    named: tuple[ImageKey, PolicyStep_pb2.Image],
+) -> tuple[ImageKey, npt.NDArray[Any]]:
+    key, image = named
+    return key, decode_image(image, str(key))
 
 
 def station_differences(policy: Contract, station_contract: str) -> list[str]:

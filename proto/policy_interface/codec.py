@@ -216,8 +216,11 @@ def _add_grippers(message: PolicyStep_pb2.PosesAndGrippers, widths: Mapping[str,
 
 
 def decode_state(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> RobotState:
+    poses: dict[str, Pose] = {}
     vectors: dict[str, dict[str, Sequence[float]]] = {}
     for arm in message.pose_status:
+        arm_name = arm.robot_name
+        _decode_pose(arm, arm_name, poses, name)
         # Asking for each vector in turn would take longer than all that is done with those given.
         for field, value in arm.ListFields():
             field_name = _ARM_VECTORS_BY_FIELD.get(field)
@@ -225,12 +228,10 @@ def decode_state(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> RobotSt
                 continue
             vector = value[:]
             # LBM Eval sends wrenches and torques that it does not know as NaN: not given.
-            if not all(map(math.isnan, vector)):
-                vectors.setdefault(field_name, {})[arm.robot_name] = vector
+            if not (math.isnan(vector[0]) and all(map(math.isnan, vector))):
+                vectors.setdefault(field_name, {})[arm_name] = vector
     try:
-        return RobotState.from_numbers(
-            _decode_poses(message, name), _decode_grippers(message, name), vectors
-        )
+        return RobotState.from_numbers(poses, _decode_grippers(message, name), vectors)
     except InvalidValueError as error:
         text = str(error)
         raise InvalidValueError(text if text.startswith(name) else f"{name}: {text}") from error
@@ -239,14 +240,20 @@ def decode_state(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> RobotSt
 def _decode_poses(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> dict[str, Pose]:
     poses: dict[str, Pose] = {}
     for arm in message.pose_status:
-        arm_name, pose = arm.robot_name, arm.pose
-        if arm_name in poses:
-            raise _given_twice(name, "arm", arm_name)
-        try:
-            poses[arm_name] = Pose.from_numbers(pose.rotation[:], pose.translation[:])
-        except InvalidValueError as error:
-            raise InvalidValueError(f"{name}, arm {arm_name!r}: {error}") from error
+        _decode_pose(arm, arm.robot_name, poses, name)
     return poses
+
+
+def _decode_pose(
+    arm: PolicyStep_pb2.RobotPoseStatus, arm_name: str, poses: dict[str, Pose], name: str
+) -> None:
+    if arm_name in poses:
+        raise _given_twice(name, "arm", arm_name)
+    pose = arm.pose
+    try:
+        poses[arm_name] = Pose.from_numbers(pose.rotation[:], pose.translation[:])
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{name}, arm {arm_name!r}: {error}") from error
 
 
 def _decode_grippers(message: PolicyStep_pb2.PosesAndGrippers, name: str) -> dict[str, float]:
@@ -335,11 +342,22 @@ def decode_observation(
 
 
 def encode_action(action: Action, time_s: float | None = None) -> PolicyStep_pb2.PosesAndGrippers:
-    message = PolicyStep_pb2.PosesAndGrippers(timestamp_data=encode_time(time_s))
-    for arm, pose in action.poses.items():
-        message.pose_status.add(robot_name=arm, pose=encode_pose(pose))
-    _add_grippers(message, action.gripper_widths_m)
+    message = PolicyStep_pb2.PosesAndGrippers()
+    fill_action(message, action, time_s)
     return message
+
+
+def fill_action(
+    message: PolicyStep_pb2.PosesAndGrippers, action: Action, time_s: float | None = None
+) -> None:
+    """As `encode_action`, in a message that has its place already: protobuf copies none of it."""
+    message.timestamp_data.CopyFrom(encode_time(time_s))
+    for arm, pose in action.poses.items():
+        rotation, translation_m = pose.to_numbers()
+        encoded = message.pose_status.add(robot_name=arm).pose
+        encoded.translation.extend(translation_m)
+        encoded.rotation.extend(rotation)
+    _add_grippers(message, action.gripper_widths_m)
 
 
 def decode_action(message: PolicyStep_pb2.PosesAndGrippers) -> Action:

@@ -21,6 +21,7 @@ from policy_interface.codec import ROBOT_VERSION, encode_pose, encode_state, enc
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
 from policy_interface.images import DEFAULT_JPEG_QUALITY, Encoding, encode_image
+from policy_interface.shared_work import shared
 from policy_interface.types import CameraView, Observation
 
 _Kind = Literal["rgb", "depth", "label"]
@@ -32,12 +33,14 @@ _DTYPES: Mapping[_Kind, PolicyStep_pb2.ImageDtype] = {
     "label": PolicyStep_pb2.DTYPE_INT16,
 }
 
-# Below, fewer pixels than four cameras of 224x224 have, handing images to other threads and waiting
-# for them takes as long as it saves.
+# From so many on, fewer than four cameras of 224x224 have, other threads help; and from so many on,
+# about 2 ms of work, an event loop's thread does something else meanwhile.
 _MANY_PIXELS = 150_000
+_TOO_MANY_PIXELS = 300_000
 
 # As many as a station has cameras, about; each encodes one image at a time.
 _MAX_THREADS = 4
+_NUM_HELPERS = min(_MAX_THREADS, os.cpu_count() or 1) - 1
 
 _IMAGE = PolicyStep_pb2.Image
 _CAMERA_IMAGE = PolicyStep_pb2.CameraImage
@@ -110,9 +113,11 @@ def observation_bytes(
     *,
     encoding: Encoding = "raw",
     quality: int = DEFAULT_JPEG_QUALITY,
-    executor: Executor | None = None,
+    helpers: Executor | None = None,
 ) -> MessageBytes:
     """What codec.encode_observation makes of the same arguments. The pixels are not copied yet.
+
+    helpers: threads that encode images beside this one; None for this one alone.
 
     Raises MissingCodecError, and InvalidValueError for a quality that is none.
     """
@@ -126,9 +131,9 @@ def observation_bytes(
             for (_, kind), pixels in images.items()
         ]
         results = (
-            map(_compressed, arguments)
-            if executor is None
-            else executor.map(_compressed, arguments)
+            [_compressed(each) for each in arguments]
+            if helpers is None
+            else shared(_compressed, arguments, helpers=helpers, num_helpers=_NUM_HELPERS)
         )
         encoded = dict(zip(images, results, strict=True))
     time_s = observation.time_s
@@ -151,22 +156,20 @@ def observation_bytes(
 
 
 class ObservationEncoder:
-    """Encodes observations in one way, the images of an observation all at once."""
+    """Encodes observations in one way, the images of an observation side by side."""
 
     def __init__(self, encoding: Encoding = "raw", quality: int = DEFAULT_JPEG_QUALITY) -> None:
         self._encoding: Encoding = encoding
         self._quality = quality
-        self._threads = (
+        self._helpers = (
             None
-            if encoding == "raw"
-            else ThreadPoolExecutor(
-                min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="image-encoder"
-            )
+            if encoding == "raw" or not _NUM_HELPERS
+            else ThreadPoolExecutor(_NUM_HELPERS, thread_name_prefix="image-encoder")
         )
 
     def takes_long(self, observation: Observation) -> bool:
         """Whether encoding is too much work for an event loop's thread."""
-        return self._threads is not None and _num_pixels(observation) >= _MANY_PIXELS
+        return self._encoding != "raw" and _num_pixels(observation) >= _TOO_MANY_PIXELS
 
     def encode(self, observation: Observation) -> MessageBytes:
         """Raises MissingCodecError."""
@@ -174,12 +177,12 @@ class ObservationEncoder:
             observation,
             encoding=self._encoding,
             quality=self._quality,
-            executor=self._threads if self.takes_long(observation) else None,
+            helpers=self._helpers if _num_pixels(observation) >= _MANY_PIXELS else None,
         )
 
     def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._helpers is not None:
+            self._helpers.shutdown(wait=False, cancel_futures=True)
 
 
 def _num_pixels(observation: Observation) -> int:

@@ -7,11 +7,15 @@ from field to field, to where the pixels are, and protobuf parses what is left w
 The bytes are hostile. Only the path to the pixels is read here; whatever else there is, broken or
 not, is left in its place for protobuf to judge. Where the path is not what every serializer writes,
 nothing is taken out.
+
+An episode's requests look alike. Which bytes a walk went by is remembered, and where they are the
+same again, it would end the same: comparing them takes a fifth of the time of walking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
@@ -42,6 +46,13 @@ _SHIFTS = (7, 14, 21, 28)
 
 _Field = tuple[int, int, int]
 """A length-delimited field: where its length is written, where its value begins, and ends."""
+
+
+# A peer may send anything: of how long an observation without its pixels, and of how long a walk,
+# something is remembered, and of how many.
+_MAX_OTHER_BYTES = 16 * 1024
+_MAX_PASSED_BYTES = 1024
+_MAX_WALKS = 256
 
 
 class _UnusualError(Exception):
@@ -85,51 +96,128 @@ def split_stream_request(data: bytes) -> SplitRequest:
     return _split(data, _OBSERVATION_IN_STREAM)
 
 
+class _Layout(NamedTuple):
+    """Where the pixels of a request are.
+
+    kept: what `rest` is made of. lengths: where in `rest` a length is written, and the shorter one.
+    """
+
+    pixels: Sequence[slice | None]
+    kept: Sequence[slice]
+    lengths: Sequence[tuple[slice, bytes]]
+
+    def split(self, data: bytes) -> SplitRequest:
+        view = memoryview(data)
+        rest = bytearray().join([view[each] for each in self.kept])
+        for at, length in self.lengths:
+            rest[at] = length
+        return SplitRequest(
+            bytes(rest), [None if each is None else view[each] for each in self.pixels]
+        )
+
+
+class _Walk(NamedTuple):
+    """A walk through an observation: the bytes that it went by, what they were, where it led."""
+
+    passed: Callable[[bytes], Any]
+    as_passed: Any
+    layout: _Layout
+
+
+class _Passing:
+    """Bytes that know which of them were asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.positions: list[int] = []
+
+    def __getitem__(self, position: int) -> int:
+        self.positions.append(position)
+        return self._data[position]
+
+
+# By the fields around the observation. Beside it stands what differs from step to step, its number,
+# so they are walked each time. Threads that add at once lose an entry at worst.
+_walks: dict[tuple[_Field, ...], _Walk] = {}
+
+
 def _split(data: bytes, path: tuple[int, ...]) -> SplitRequest:
     try:
         around = _descended(data, 0, len(data), path)
         if around is None:
             return SplitRequest(data, ())
-        _, start, end = around[-1]
-        cameras = _fields(data, start, end, _CAMERAS)
-        within = [
-            _descended(data, start, end, _PIXELS_IN_CAMERA, _COMPRESSION)
-            for _, start, end in cameras
-        ]
+        former = _walks.get(tuple(around))
+        if former is not None and former.passed(data) == former.as_passed:
+            return former.layout.split(data)
+        layout = _layout(data, around)
     except (_UnusualError, IndexError):
         return SplitRequest(data, ())
-    view = memoryview(data)
-    pixels: list[memoryview | None] = []
-    parts: list[memoryview] = []
+    if layout is None:
+        return SplitRequest(data, ())
+    _remember(data, around, layout)
+    return layout.split(data)
+
+
+def _remember(data: bytes, around: list[_Field], layout: _Layout) -> None:
+    _, start, end = around[-1]
+    num_taken = sum(each.stop - each.start for each in layout.pixels if each is not None)
+    if end - start - num_taken > _MAX_OTHER_BYTES:
+        return
+    passing = _Passing(data)
+    _cameras(passing, start, end)
+    if len(passing.positions) > _MAX_PASSED_BYTES:
+        return
+    if len(_walks) >= _MAX_WALKS:
+        _walks.clear()
+    passed = itemgetter(*passing.positions)
+    _walks[tuple(around)] = _Walk(passed, passed(data), layout)
+
+
+def _cameras(
+    data: bytes | _Passing, start: int, end: int
+) -> list[tuple[_Field, list[_Field] | None]]:
+    """The cameras of an observation, and in each the fields down to its raw pixels, if any."""
+    return [
+        (camera, _descended(data, camera[1], camera[2], _PIXELS_IN_CAMERA, _COMPRESSION))
+        for camera in _fields(data, start, end, _CAMERAS)
+    ]
+
+
+def _layout(data: bytes, around: list[_Field]) -> _Layout | None:
+    """None where nothing is to be taken out. Raises as `_fields`."""
+    _, start, end = around[-1]
+    pixels: list[slice | None] = []
+    kept: list[slice] = []
     # Fields that lose bytes: by how many of them they move, and how many they lose.
     shrunk: list[tuple[_Field, int, int]] = []
     copied = removed = 0
-    for camera, inner in zip(cameras, within, strict=True):
+    for camera, inner in _cameras(data, start, end):
         if inner is None:
             pixels.append(None)
             continue
         _, start, end = inner[-1]
         size = end - start
-        pixels.append(view[start:end])
-        parts.append(view[copied:start])
+        pixels.append(slice(start, end))
+        kept.append(slice(copied, start))
         copied = end
-        shrunk.append((camera, removed, size))
-        for each in inner:
-            shrunk.append((each, removed, size))
+        shrunk += [(each, removed, size) for each in (camera, *inner)]
         removed += size
-    if not parts:
-        return SplitRequest(data, ())
-    parts.append(view[copied:])
-    rest = bytearray().join(parts)
-    for each in around:
-        shrunk.append((each, 0, removed))
-    for (at, start, end), moved, lost in shrunk:
-        _write_length(rest, at - moved, start - moved - 1, end - start - lost)
-    return SplitRequest(bytes(rest), pixels)
+    if not kept:
+        return None
+    kept.append(slice(copied, None))
+    shrunk += [(each, 0, removed) for each in around]
+    return _Layout(
+        pixels=pixels,
+        kept=kept,
+        lengths=[
+            (slice(at - moved, start - moved), _length(end - start - lost, start - at))
+            for (at, start, end), moved, lost in shrunk
+        ],
+    )
 
 
 def _descended(
-    data: bytes, start: int, end: int, path: tuple[int, ...], unless: int | None = None
+    data: bytes | _Passing, start: int, end: int, path: tuple[int, ...], unless: int | None = None
 ) -> list[_Field] | None:
     """The fields along the path, each within the one before; None where one is missing.
 
@@ -148,7 +236,7 @@ def _descended(
 
 
 def _fields(
-    data: bytes, position: int, end: int, number: int, unless: int | None = None
+    data: bytes | _Passing, position: int, end: int, number: int, unless: int | None = None
 ) -> list[_Field]:
     """The length-delimited fields of that number in a message; see `_descended` for `unless`.
 
@@ -190,7 +278,7 @@ def _fields(
     return found
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
+def _varint(data: bytes | _Passing, position: int) -> tuple[int, int]:
     """The tag or length at `position`, and where the next thing is."""
     number = data[position] & 0x7F
     for shift in _SHIFTS:
@@ -205,10 +293,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     raise _UnusualError
 
 
-def _write_length(data: bytearray, position: int, last: int, length: int) -> None:
-    """In as many bytes as it had, so that nothing moves: a varint may end in zeros."""
-    while position < last:
-        data[position] = length & 0x7F | 0x80
-        length >>= 7
-        position += 1
-    data[position] = length
+def _length(number: int, num_bytes: int) -> bytes:
+    """A varint of so many bytes, so that nothing moves: it may end in zeros."""
+    groups = [number >> 7 * i & 0x7F for i in range(num_bytes)]
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])

@@ -89,7 +89,7 @@ def test_lengths_of_every_size_are_written(make_observation, size) -> None:
     assert parsed.observation == encode_observation(observation)
 
 
-@pytest.mark.parametrize("num_rows", [10, 110])
+@pytest.mark.parametrize("num_rows", [10, 60, 110])
 @pytest.mark.parametrize("encoding", ["raw", "jpeg", "png"])
 def test_threads_change_nothing(make_observation, encoding, num_rows) -> None:
     size = ImageSize(height=num_rows, width=1000)
@@ -97,7 +97,7 @@ def test_threads_change_nothing(make_observation, encoding, num_rows) -> None:
     alone = observation_bytes(observation, encoding=encoding)
     encoder = ObservationEncoder(encoding)
     with ThreadPoolExecutor(3) as threads:
-        shared = observation_bytes(observation, encoding=encoding, executor=threads)
-    assert alone.joined() == shared.joined() == encoder.encode(observation).joined()
+        helped = observation_bytes(observation, encoding=encoding, helpers=threads)
+    assert alone.joined() == helped.joined() == encoder.encode(observation).joined()
     assert encoder.takes_long(observation) is (encoding != "raw" and num_rows > 100)
     encoder.close()

@@ -128,6 +128,8 @@ def test_whatever_is_changed_protobuf_reads_the_rest_as_it_reads_the_whole(
     """A byte changed, put in or left out, anywhere: lengths, tags and values among them."""
     request = _request(make_observation(cameras=_SMALL))
     message = _in_stream(request) if is_stream else request
+    # What is remembered of the one must not be believed of the other.
+    _require_same(type(message), message.SerializeToString())
     changed = bytearray(message.SerializeToString())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(changed) - 1))
