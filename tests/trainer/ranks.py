@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.trainer.small_models import VISION
 from trainer.configuration_json import config_to_json
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import Learner
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.recipes import tiny_vla
 from trainer.run_configuration import RunConfig
@@ -162,15 +162,7 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageTrainConfi
                 vocabulary_size=300,
                 context_length=48,
             ),
-            vision=VisionTransformerConfig(
-                width=32,
-                depth=1,
-                num_heads=2,
-                feed_forward_width=64,
-                patch_size=8,
-                image_size=32,
-                shuffle_factor=2,
-            ),
+            vision=VISION,
             image_size=32,
         ),
         optimizer=OptimizerConfig(warmup_steps=2, learning_rate=5e-3),

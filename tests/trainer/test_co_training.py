@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from policy_interface.types import Observation
+from tests.trainer.pictures import COLOURS, write_colours
+from tests.trainer.small_models import EXPERT, LANGUAGE, VISION
 from trainer.checkpoint import read_checkpoint
 from trainer.co_training_configuration import AlsoConfig
 from trainer.co_training_learner import CoTrainingLearner
@@ -24,8 +26,7 @@ from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
 from trainer.inference import load_policy
 from trainer.learner import StepResult
-from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.language.configuration import LanguageConfig
 from trainer.plotting.quantities import quantity_of
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
@@ -33,34 +34,32 @@ from trainer.run_directory import RunError
 from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 from trainer.vision_language_action_configuration import (
-    ExpertShape,
     VisionLanguageActionShape,
     VisionLanguageActionTrainConfig,
 )
 
-_COLOURS = {"red": (220, 40, 30), "blue": (40, 60, 210)}
+_COLOURS = ("red", "blue")
 
 
 def picture(number: int) -> bytes:
     """A PNG of 32 pixels: a colour, and some noise that makes it another picture."""
     rng = np.random.default_rng(number)
-    pixels = np.array(list(_COLOURS.values())[number % 2]) + rng.integers(0, 30, (32, 32, 3))
+    pixels = np.array(COLOURS[_COLOURS[number % 2]]) + rng.integers(0, 30, (32, 32, 3))
     file = io.BytesIO()
     Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
+def coloured(numbers: Iterable[int]) -> Iterator[tuple[bytes, str]]:
+    """Pictures, each with its colour."""
+    for number in numbers:
+        yield picture(number), _COLOURS[number % 2]
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "scenes"
-    folder.mkdir()
-    lines = []
-    for number in range(24):
-        (folder / f"{number}.png").write_bytes(picture(number))
-        colour = list(_COLOURS)[number % 2]
-        lines.append({"image": f"{number}.png", "question": "Which colour?", "answer": colour})
-    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
+    return write_colours(folder, coloured(range(24)))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,6 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(tiny_config: TrainConfig, scenes: Path, words: Path) -> VisionLanguageActionTrainConfig:
-    small = TransformerConfig(width=32, depth=2, num_heads=2, feed_forward_width=64)
     return VisionLanguageActionTrainConfig(
         data=tiny_config.data,
         name="tiny_vla",
@@ -95,17 +93,9 @@ def config(tiny_config: TrainConfig, scenes: Path, words: Path) -> VisionLanguag
             num_answers=1,
         ),
         model=VisionLanguageActionShape(
-            language=LanguageConfig(transformer=small, vocabulary_size=320, context_length=48),
-            vision=VisionTransformerConfig(
-                width=32,
-                depth=1,
-                num_heads=2,
-                feed_forward_width=64,
-                patch_size=8,
-                image_size=32,
-                shuffle_factor=2,
-            ),
-            expert=ExpertShape(transformer=replace(small, causal=False)),
+            language=replace(LANGUAGE, context_length=48),
+            vision=VISION,
+            expert=EXPERT,
             image_size=32,
             instruction_tokens=20,
             repeats=2,
@@ -199,14 +189,7 @@ def test_it_keeps_knowing_what_it_also_learns(
         also=replace(config.also, data=(f"{scenes}=1",), num_answers=0),
     )
     run = train(longer, tmp_path / "run")
-    shown = tmp_path / "shown"
-    shown.mkdir()
-    lines = []
-    for number in range(100, 112):
-        (shown / f"{number}.png").write_bytes(picture(number))
-        colour = list(_COLOURS)[number % 2]
-        lines.append({"image": f"{number}.png", "question": "Which colour?", "answer": colour})
-    (shown / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = write_colours(tmp_path / "shown", coloured(range(100, 112)))
     capsys.readouterr()
     assert main(["ask", str(run), "--data", str(shown), "--json"]) == 0
     (kind,) = json.loads(capsys.readouterr().out)["kinds"]

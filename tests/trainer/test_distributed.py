@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainer import ranks
 from trainer.co_training_configuration import AlsoConfig
 from trainer.distributed import joined_world
 from trainer.language_checkpoint import read_language_checkpoint
@@ -21,13 +20,6 @@ from trainer.requirements import ConfigurationError
 from trainer.training_configuration import EmaConfig, OptimizerConfig, ShardingConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
-
-_spec = importlib.util.spec_from_file_location("ranks", Path(__file__).with_name("ranks.py"))
-assert _spec is not None
-assert _spec.loader is not None
-ranks = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = ranks
-_spec.loader.exec_module(ranks)
 
 language, policy = ranks.language, ranks.policy
 instructed, seeing = ranks.instructed, ranks.seeing

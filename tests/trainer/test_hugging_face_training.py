@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import io
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +17,21 @@ from torch import Tensor
 
 from policy_interface.contract import RIGHT_ARM
 from policy_interface.types import Observation
+from tests.trainer import hugging_face_folders as folders
+from tests.trainer.pictures import write_colours
+from tests.trainer.small_models import EXPERT, VISION
 from trainer.checkpoint import read_checkpoint
 from trainer.command_line import main
 from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
 from trainer.hugging_face_folder import read_language_folder, read_vision_language_folder
 from trainer.inference import Policy, load_policy
 from trainer.models.adaptation import AdaptationConfig, AdaptationKind
-from trainer.models.language.configuration import TransformerConfig
-from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_learner import VisionLanguageActionLearner
 from trainer.stages.vision_language_action import open_vision_language_action_stage
 from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import train
 from trainer.vision_language_action_configuration import (
-    ExpertShape,
     HuggingFaceActionShape,
     VisionLanguageActionShape,
     VisionLanguageActionTrainConfig,
@@ -43,30 +42,8 @@ from trainer.vision_language_configuration import VisionLanguageShape, VisionLan
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-_spec = importlib.util.spec_from_file_location(
-    "hugging_face_folders", Path(__file__).with_name("hugging_face_folders.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-folders = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = folders
-_spec.loader.exec_module(folders)
-
 MakeObservation = Callable[..., Observation]
-_EXPERT = ExpertShape(
-    transformer=TransformerConfig(
-        width=32, depth=2, num_heads=2, feed_forward_width=64, causal=False
-    )
-)
-_VISION = VisionTransformerConfig(
-    width=16,
-    depth=1,
-    num_heads=2,
-    feed_forward_width=32,
-    patch_size=8,
-    image_size=16,
-    shuffle_factor=2,
-)
+_VISION = replace(VISION, width=16, feed_forward_width=32, image_size=16)
 _RUN: dict[str, Any] = {
     "num_steps": 2,
     "device": "cpu",
@@ -87,15 +64,15 @@ def language_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("pictures")
-    lines = []
-    for number in range(12):
-        colour = ("red", "green", "blue")[number % 3]
-        Image.new("RGB", (20, 20), colour).save(folder / f"{number}.png")
-        asked = {"image": f"{number}.png", "question": "Which colour?", "answer": colour}
-        lines.append(json.dumps(asked))
-    (folder / "asked.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
+    def plain(colour: str) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (20, 20), colour).save(file, "PNG")
+        return file.getvalue()
+
+    colours = ("red", "green", "blue") * 4
+    return write_colours(
+        tmp_path_factory.mktemp("pictures"), [(plain(colour), colour) for colour in colours]
+    )
 
 
 def acting(model: Any, data: Path, **changed: Any) -> VisionLanguageActionTrainConfig:
@@ -108,7 +85,7 @@ def shape_on(folder: Path, kind: AdaptationKind = "lora") -> HuggingFaceActionSh
         backbone=HuggingFaceVisionLanguage(
             path=str(folder), adaptation=AdaptationConfig(kind=kind, rank=2)
         ),
-        expert=_EXPERT,
+        expert=EXPERT,
         image_size=16,
         instruction_tokens=24,
         repeats=2,
@@ -307,7 +284,7 @@ def test_a_language_model_learns_to_see_and_then_to_act(
     shape = VisionLanguageActionShape(
         language=language,
         vision=_VISION,
-        expert=_EXPERT,
+        expert=EXPERT,
         bidirectional_prefix=False,
         image_size=16,
         instruction_tokens=24,
@@ -343,7 +320,7 @@ def test_rates_by_module_freeze_and_cost_no_moments(
     shape = VisionLanguageActionShape(
         language=HuggingFaceLanguage(context_length=96),
         vision=_VISION,
-        expert=_EXPERT,
+        expert=EXPERT,
         image_size=16,
         instruction_tokens=24,
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.trainer import ranks
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
@@ -17,13 +16,6 @@ from trainer.run_configuration import RunConfig
 from trainer.training_configuration import ShardingConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
-
-_spec = importlib.util.spec_from_file_location("ranks", Path(__file__).with_name("ranks.py"))
-assert _spec is not None
-assert _spec.loader is not None
-ranks = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = ranks
-_spec.loader.exec_module(ranks)
 
 language, policy = ranks.language, ranks.policy
 instructed, seeing = ranks.instructed, ranks.seeing

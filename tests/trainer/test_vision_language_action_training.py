@@ -21,6 +21,7 @@ from policy_interface.demonstration import (
     save_demonstration,
 )
 from policy_interface.types import Action, ChunkGuidance, Observation, Pose, RobotState
+from tests.trainer.small_models import EXPERT, TRANSFORMER, VISION
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
@@ -29,9 +30,8 @@ from trainer.data.text.tokenizer import train_tokenizer
 from trainer.inference import Policy, load_policy
 from trainer.models.action.flow_matching import integrate
 from trainer.models.chunk_policy import integrate_flow
-from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.transformer import Block
-from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import VisionLanguageActionLearner
@@ -41,7 +41,6 @@ from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train
 from trainer.vision_language_action_configuration import (
     ExpertReads,
-    ExpertShape,
     VisionLanguageActionShape,
     VisionLanguageActionTrainConfig,
 )
@@ -52,26 +51,13 @@ _PROMPT = "Reach the square."
 def shape(reads: ExpertReads = "layers") -> VisionLanguageActionShape:
     return VisionLanguageActionShape(
         language=LanguageConfig(
-            transformer=TransformerConfig(width=32, depth=2, num_heads=2, feed_forward_width=64),
+            transformer=TRANSFORMER,
             vocabulary_size=320,
             # The head has no weight of its own.
             tied_weights=True,
         ),
-        vision=VisionTransformerConfig(
-            width=32,
-            depth=1,
-            num_heads=2,
-            feed_forward_width=64,
-            patch_size=8,
-            image_size=32,
-            shuffle_factor=2,
-        ),
-        expert=ExpertShape(
-            transformer=TransformerConfig(
-                width=32, depth=2, num_heads=2, feed_forward_width=64, causal=False
-            ),
-            reads=reads,
-        ),
+        vision=VISION,
+        expert=replace(EXPERT, reads=reads),
         image_size=32,
         instruction_tokens=12,
         repeats=2,
