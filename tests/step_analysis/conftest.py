@@ -1,6 +1,7 @@
 """Records and evaluations that several tests need."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ MakeEvaluation = Callable[..., Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def step_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Boundaries made once a run, and never in the user's own cache."""
-    folder = tmp_path_factory.mktemp("boundaries")
+    """Boundaries made once a run, by whichever worker needs one first; not in the user's cache."""
+    base = tmp_path_factory.getbasetemp()
+    # Each of several workers has a folder of its own below that of the run.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "boundaries"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_FOLDER_VARIABLE, str(folder))
         yield folder
