@@ -159,8 +159,9 @@ class NativeEpisode(Episode):
     def read_fields(
         self, names: Sequence[str], start: int = 0, stop: int | None = None
     ) -> dict[str, npt.NDArray[Any]]:
-        for name in names:
-            self.check_range(name, start, stop)
+        for place, name in enumerate(names):
+            if place == 0 or name not in self._description.fields:
+                self.check_range(name, start, stop)
         rows = self.rows(start, stop)
         return {name: rows[name] for name in names}
 

@@ -172,8 +172,8 @@ class NativeReader:
     def _open_file(self, episode: int) -> _OpenFile:
         record = self._records[episode]
         try:
-            path = self._location.inside(record.file).local()
-            file = _OpenFile(os.open(path, os.O_RDONLY))
+            place = self._location.inside(record.file)
+            file = _OpenFile(os.open(place.path if place.is_local else place.local(), os.O_RDONLY))
         except OSError as error:
             raise self._error(episode, f"cannot be opened: {error.strerror or error}") from error
         size = os.fstat(file.descriptor).st_size

@@ -13,9 +13,10 @@ Axes: T control step, N window, W step of the window, C column (a number of a fi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -179,19 +180,20 @@ def _by_offset(
     to some, those near the ends to all from some on: what is common is merged once, going down
     and going up."""
     nothing = Summary.of(np.empty((0, num_columns)))
+
+    def merged(parts: Iterable[Summary]) -> Summary:
+        some = [each for each in parts if each is not nothing]
+        return Summary.merged(some) if some else nothing
+
     offsets = range(first, last + 1)
     from_first = {o[1]: s for o, s in groups.items() if o and o[0] == first and o[1] != last}
     to_last = {o[0]: s for o, s in groups.items() if o and o[1] == last and o[0] != first}
     downwards = {last + 1: nothing}
     for k in reversed(offsets):
-        more = from_first.get(k)
-        before = downwards[k + 1]
-        downwards[k] = before if more is None else Summary.merged([before, more])
+        downwards[k] = merged([downwards[k + 1], from_first.get(k, nothing)])
     upwards = {first - 1: nothing}
     for k in offsets:
-        more = to_last.get(k)
-        before = upwards[k - 1]
-        upwards[k] = before if more is None else Summary.merged([before, more])
+        upwards[k] = merged([upwards[k - 1], to_last.get(k, nothing)])
     # In every offset: or, of episodes shorter than the window, in a few in its middle.
     others = {
         o: s
@@ -199,9 +201,8 @@ def _by_offset(
         if o and (o == (first, last) or (first < o[0] and o[1] < last))
     }
     return [
-        Summary.merged(
+        merged(
             [
-                nothing,
                 downwards[k],
                 upwards[k],
                 *(s for o, s in others.items() if o is not None and o[0] <= k <= o[1]),
@@ -280,7 +281,7 @@ def _summarise(dataset: Dataset, plan: _Plan, start: int) -> _Block:
         table_TC = _table(values, description)
         if plan.hashes:
             hasher = hashlib.sha256(f"{description.episode_id} {length}\n".encode())
-            hasher.update(table_TC.data)
+            hasher.update(np.ascontiguousarray(table_TC).data)
             digests.append(hasher.digest())
         for offsets, steps in _groups_of_steps(plan.window, length):
             rows.setdefault(offsets, []).append(table_TC[steps])
@@ -318,7 +319,7 @@ def _check_fields(description: EpisodeDescription, plan: _Plan) -> None:
 
 
 def _table(values: Mapping[str, npt.NDArray[Any]], description: EpisodeDescription) -> FloatArray:
-    """(T, C), all fields side by side."""
+    """(T, C), all fields side by side, each column in one piece as it will be sorted."""
     length = description.num_steps
     for name, array in values.items():
         if len(array) != length:
@@ -327,15 +328,20 @@ def _table(values: Mapping[str, npt.NDArray[Any]], description: EpisodeDescripti
                 episode=description.episode_id,
                 field=name,
             )
-    columns = [array.reshape(length, -1) for array in values.values()]
-    return np.concatenate(columns, axis=1, dtype=np.float64)
+    fields = [array.reshape(length, -1) for array in values.values()]
+    table_CT, start = np.empty((sum(each.shape[1] for each in fields), length)), 0
+    for each in fields:
+        table_CT[start : start + each.shape[1]] = each.T
+        start += each.shape[1]
+    return table_CT.T
 
 
 def _numeric(fields: Mapping[str, Field]) -> dict[str, Field]:
     return {name: each for name, each in fields.items() if np.dtype(each.dtype).kind in "biuf"}
 
 
-def _groups_of_steps(window: WindowSpec, length: int) -> list[tuple[_Offsets, slice]]:
+@functools.lru_cache(maxsize=1024)
+def _groups_of_steps(window: WindowSpec, length: int) -> Sequence[tuple[_Offsets, slice]]:
     """Runs of an episode's steps that belong to the same offsets."""
     first, stop = window.anchor_range(length)
     if first == stop:
