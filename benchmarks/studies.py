@@ -65,7 +65,10 @@ def simulate(
     unreliability: Unreliability,
     rng: np.random.Generator,
 ) -> Simulated:
-    """Run a study whose outcomes, by policy and task, are known to the station alone."""
+    """Run a study whose outcomes, by policy and task, are known to the station alone.
+
+    outcomes: scores in [0, 1], of which 1 is a success; or True and False.
+    """
     study = Study(design)
     records: list[RolloutRecord] = []
     running: list[tuple[float, RolloutKey]] = []
@@ -80,7 +83,7 @@ def simulate(
             key = next_rollout(study, busy=busy, given_up=given_up)
             if key is None:
                 break
-            success = outcomes[key.policy, key.task][key.scenario_index]
+            success = outcomes[key.policy, key.task][key.scenario_index] == 1
             heapq.heappush(running, (clock_s + rng.exponential(1.0 if success else 3.0), key))
         if not running or study.standing().is_finished:
             break
@@ -109,13 +112,14 @@ def simulate(
 def _record(
     key: RolloutKey, outcomes: dict[tuple[str, str], np.ndarray], given: Outcome | None
 ) -> RolloutRecord:
-    success = outcomes[key.policy, key.task][key.scenario_index]
+    score = float(outcomes[key.policy, key.task][key.scenario_index])
     return RolloutRecord(
         policy=key.policy,
         task=key.task,
         scenario_index=key.scenario_index,
         seed=_FIRST_SEED + key.scenario_index,
-        outcome=given or (Outcome.SUCCESS if success else Outcome.FAILURE),
+        outcome=given or (Outcome.SUCCESS if score == 1.0 else Outcome.FAILURE),
+        progress=None if given else score,
     )
 
 
@@ -138,13 +142,22 @@ def alike(
     """Outcomes of policies that are equally good on each task.
 
     sharing: the chance that a scenario's outcome is the scenario's own, the same for every policy.
+
+    Where progress is measured, a failure has come through none to three of four stages, each as
+    likely.
     """
+
+    def scored(successes: np.ndarray) -> np.ndarray:
+        if design.measure == "success":
+            return successes
+        return np.where(successes, 1.0, rng.integers(4, size=len(successes)) / 4.0)
+
     outcomes = {}
     for task, rate in zip(design.tasks, rates, strict=True):
-        own = rng.random(design.max_episodes) < rate
+        own = scored(rng.random(design.max_episodes) < rate)
         shared = rng.random(design.max_episodes) < sharing
         for policy in design.policies:
-            drawn = rng.random(design.max_episodes) < rate
+            drawn = scored(rng.random(design.max_episodes) < rate)
             outcomes[policy.name, task] = np.where(shared, own, drawn)
     return outcomes
 
@@ -161,6 +174,8 @@ class ErrorsArguments:
     """Larger than anybody would take, so that wrong verdicts are there to be counted."""
     seed: int = 1
     """Of all draws."""
+    only: str = ""
+    """Of the kinds, those alone whose name has this in it."""
 
 
 _KINDS: dict[str, dict[str, Any]] = {
@@ -176,6 +191,20 @@ _KINDS: dict[str, dict[str, Any]] = {
         "episodes": 50,
         "test": "betting",
     },
+    "two policies, one task, progress": {
+        "policies": 2,
+        "tasks": 1,
+        "episodes": 100,
+        "test": "betting",
+        "measure": "progress",
+    },
+    "three policies, two tasks and both together, progress": {
+        "policies": 3,
+        "tasks": 2,
+        "episodes": 30,
+        "test": "betting",
+        "measure": "progress",
+    },
 }
 _RATES = (0.3, 0.5, 0.8)
 
@@ -184,6 +213,7 @@ def errors(arguments: ErrorsArguments) -> list[dict[str, Any]]:
     return [
         _errors_of(name, dict(kind), workers, arguments)
         for name, kind in _KINDS.items()
+        if arguments.only in name
         for workers in arguments.workers
     ]
 
