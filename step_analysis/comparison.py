@@ -270,12 +270,11 @@ def _common_tasks(policies: Sequence[PolicyRollouts]) -> tuple[str, ...]:
 def count_of(policy: PolicyRollouts, tasks: Sequence[str]) -> Count:
     """One policy's outcomes on some tasks, pooled."""
     rollouts = [policy.tasks[task] for task in tasks]
-    counted = [record for task in rollouts for record in task.counted]
     return Count(
         policy=policy.policy,
-        successes=sum(record.outcome is Outcome.SUCCESS for record in counted),
-        num_counted=len(counted),
-        num_timeouts=sum(record.outcome is Outcome.TIMEOUT for record in counted),
+        successes=sum(task.num(Outcome.SUCCESS) for task in rollouts),
+        num_counted=sum(len(task.counted) for task in rollouts),
+        num_timeouts=sum(task.num(Outcome.TIMEOUT) for task in rollouts),
         num_errors=sum(len(task.errors) for task in rollouts),
         num_missing=sum(task.num_missing for task in rollouts),
     )

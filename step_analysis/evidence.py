@@ -17,6 +17,13 @@ from step_analysis.rollouts import Outcome
 NOT_FINISHED = -1
 ERROR = -2
 
+_CODES = {
+    Outcome.SUCCESS: 1,
+    Outcome.FAILURE: 0,
+    Outcome.TIMEOUT: 0,
+    Outcome.ERROR: ERROR,
+}
+
 _BLOCK_ORDER_SEED = 20250613
 
 
@@ -123,10 +130,7 @@ def _task_outcomes(rollouts: TaskRollouts) -> TaskOutcomes:
     for position, index in enumerate(indices):
         record = rollouts.outcomes.get(index)
         if record is not None:
-            if record.outcome.counts:
-                codes[position] = record.outcome is Outcome.SUCCESS
-            else:
-                codes[position] = ERROR
+            codes[position] = _CODES[record.outcome]
     return TaskOutcomes(
         indices=np.array(indices, dtype=np.int64),
         codes=codes,

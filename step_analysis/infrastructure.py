@@ -9,6 +9,8 @@ import re
 
 from step_analysis.rollouts import Outcome
 
+# Of most failures there is no message.
+_FAILURE = Outcome.FAILURE
 _TIMEOUT = re.compile(r"timed?[ -]?(out|limit)", re.IGNORECASE)
 
 # What LBM Eval v1.1 raised in the rollouts released with VLA Foundry, and what grpc, Drake, CUDA
@@ -50,6 +52,8 @@ _INFRASTRUCTURE = re.compile(
 
 def outcome_of_failure(message: object) -> Outcome:
     """What a failed episode with this message is: an error, a timeout or a failure."""
+    if message is None:
+        return _FAILURE
     if is_infrastructure(message):
         return Outcome.ERROR
     return Outcome.TIMEOUT if is_timeout(message) else Outcome.FAILURE

@@ -16,7 +16,7 @@ from step_analysis.ledger import LedgerError
 from step_analysis.provenance import Provenance
 from step_analysis.reading.discovery import Discovery, LeftOut
 from step_analysis.reading.source import PolicySource, SourceFormat
-from step_analysis.rollouts import EvaluationDesign, RolloutRecord
+from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 from step_analysis.strict_json import shown
 
 
@@ -76,6 +76,14 @@ class TaskRollouts:
     def num_missing(self) -> int:
         """Episodes requested and neither counted nor failed by an error."""
         return sum(index not in self.outcomes for index in self.requested)
+
+    def num(self, outcome: Outcome) -> int:
+        """How many episodes ended so."""
+        return self._ends.count(outcome)
+
+    @cached_property
+    def _ends(self) -> tuple[Outcome, ...]:
+        return tuple(record.outcome for record in self.outcomes.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +266,10 @@ class _Gathered:
             )
         scored_as_failure = frozenset(source.scored_as_failure)
         for record in source.records:
-            is_scored_as_failure = (record.task, record.scenario_index) in scored_as_failure
+            is_scored_as_failure = (
+                bool(scored_as_failure)
+                and (record.task, record.scenario_index) in scored_as_failure
+            )
             self.tasks[record.task].add(record, source.path, is_scored_as_failure)
 
     def finish(self) -> PolicyRollouts:

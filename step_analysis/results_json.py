@@ -26,6 +26,7 @@ RESULTS_FILE_NAME = "results.json"
 PUBLIC_RESULTS_PATTERN = "results-*.json"
 
 _TIMEOUT_PREFIX = "timeout"
+_OUTCOMES = {True: Outcome.SUCCESS, None: Outcome.ERROR}
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -213,17 +214,19 @@ def _parse(
             f"{what}: max_sample_size_per_model: a positive integer expected, got {shown(budget)}"
         )
     records: list[RolloutRecord] = []
+    # By skill type; entries share all but a few fields.
+    models: dict[str, RolloutRecord] = {}
     pending: list[RolloutKey] = []
     scored_as_failure: set[RolloutKey] = set()
     for position, entry in enumerate(evaluations):
         try:
-            record, is_pending = _parse_entry(entry, policy, task_names)
+            record, is_pending = _parse_entry(entry, policy, task_names, models)
         except FormatError as error:
             raise FormatError(f"{what}: evaluations[{position}]: {error}") from None
         if is_pending:
             pending.append(record.key)
             continue
-        if record.outcome is Outcome.ERROR and entry["is_success"] is False:
+        if not record.outcome.counts and entry["is_success"] is False:
             scored_as_failure.add(record.key)
             if count_infrastructure:
                 record = replace(record, outcome=Outcome.FAILURE)
@@ -239,7 +242,10 @@ def _parse(
 
 
 def _parse_entry(
-    entry: object, policy: str, task_names: Mapping[str, str]
+    entry: object,
+    policy: str,
+    task_names: Mapping[str, str],
+    models: dict[str, RolloutRecord],
 ) -> tuple[RolloutRecord, bool]:
     """An episode's record, and whether it is still pending."""
     if not isinstance(entry, dict):
@@ -247,27 +253,37 @@ def _parse_entry(
     skill_type = entry.get("skill_type")
     if not isinstance(skill_type, str):
         raise FormatError(f"skill_type: text expected, got {shown(skill_type)}")
-    task = check_name(camel_case(skill_type), "skill_type")
+    model = models.get(skill_type)
+    if model is None:
+        model = models[skill_type] = _model(skill_type, policy, task_names)
     if "is_success" not in entry:
         raise FormatError("is_success: missing; true, false or null expected")
     is_success, is_pending = entry["is_success"], entry.get("is_pending", False)
-    for name, value in (("is_success", is_success), ("is_pending", is_pending)):
-        if value is not None and not isinstance(value, bool):
-            raise FormatError(f"{name}: true, false or null expected, got {shown(value)}")
+    if not (is_success is True or is_success is False or is_success is None):
+        raise FormatError(f"is_success: true, false or null expected, got {shown(is_success)}")
+    if not (is_pending is False or is_pending is True or is_pending is None):
+        raise FormatError(f"is_pending: true, false or null expected, got {shown(is_pending)}")
     message = entry.get("failure_message")
-    record = RolloutRecord(
-        policy=policy,
-        task=task_names.get(task, task),
-        scenario_index=entry.get("scenario_index"),  # type: ignore[arg-type]
-        seed=None,
-        outcome=_outcome(is_success, message),
+    record = model.of_episode(
+        entry.get("scenario_index"),  # type: ignore[arg-type]
+        _outcome(is_success, message),
         duration_s=entry.get("total_time"),
         message=message,
     )
     return record, is_success is None and bool(is_pending)
 
 
+def _model(skill_type: str, policy: str, task_names: Mapping[str, str]) -> RolloutRecord:
+    """What the records of a skill type share."""
+    task = check_name(camel_case(skill_type), "skill_type")
+    return RolloutRecord(
+        policy=policy,
+        task=task_names.get(task, task),
+        scenario_index=0,
+        seed=None,
+        outcome=Outcome.ERROR,
+    )
+
+
 def _outcome(is_success: bool | None, message: object) -> Outcome:
-    if is_success is None:
-        return Outcome.ERROR
-    return Outcome.SUCCESS if is_success else outcome_of_failure(message)
+    return outcome_of_failure(message) if is_success is False else _OUTCOMES[is_success]

@@ -43,7 +43,11 @@ class Outcome(StrEnum):
     @property
     def counts(self) -> bool:
         """Whether the outcome says anything about the policy; an error is infrastructure."""
-        return self is not Outcome.ERROR
+        return self is not _ERROR
+
+
+# Looked up once: this is asked of every record, and an enumeration's class answers slowly.
+_ERROR = Outcome.ERROR
 
 
 class RolloutKey(NamedTuple):
@@ -130,6 +134,30 @@ class RolloutRecord:
         if self.state_digest is not None:
             _check_digest(self.state_digest)
         object.__setattr__(self, "detail", _checked_detail(self.detail))
+
+    def of_episode(
+        self,
+        scenario_index: int,
+        outcome: Outcome,
+        *,
+        duration_s: float | None,
+        message: str | None,
+    ) -> Self:
+        """The same of another episode. Only what is given is checked: files hold thousands of
+        records that share the rest."""
+        _check_integer(scenario_index, "scenario_index", minimum=0)
+        if duration_s is not None:
+            _check_number(duration_s, "duration_s", minimum=0.0)
+        if message is not None:
+            _check_text(message, "message")
+        values = self.__dict__.copy()
+        values["scenario_index"] = scenario_index
+        values["outcome"] = outcome
+        values["duration_s"] = duration_s
+        values["message"] = message
+        record = object.__new__(type(self))
+        object.__setattr__(record, "__dict__", values)
+        return record
 
     @property
     def key(self) -> RolloutKey:

@@ -60,6 +60,9 @@ class Analyses:
         if not policies:
             return None
         key = (snapshot.version, condition, _key(query))
+        if not snapshot.is_complete:
+            # Everything would be tested again, and the reading held up, for files yet to be read.
+            return self._until_then(key, policies, snapshot, query)
         with self._lock:
             future = self._known.get(key)
             if future is None:
@@ -74,16 +77,26 @@ class Analyses:
             return future.result(timeout=_PATIENCE_S)
         # Cancelled: a newer state of the folder has been asked about meanwhile.
         except (TimeoutError, CancelledError):
-            earlier = self._earlier(key, policies)
-            if earlier is not None:
-                return earlier
-            counted = count_outcomes(policies, query.alpha)
-            return Analysis(
-                comparison=counted,
-                content=_content(counted, query, snapshot.faults),
-                has_verdicts=False,
-                is_current=False,
-            )
+            return self._until_then(key, policies, snapshot, query)
+
+    def _until_then(
+        self,
+        key: tuple[int, str, Hashable],
+        policies: tuple[PolicyRollouts, ...],
+        snapshot: Snapshot,
+        query: Query,
+    ) -> Analysis:
+        """What is shown until the tests are done."""
+        earlier = self._earlier(key, policies)
+        if earlier is not None:
+            return earlier
+        counted = count_outcomes(policies, query.alpha)
+        return Analysis(
+            comparison=counted,
+            content=_content(counted, query, snapshot.faults),
+            has_verdicts=False,
+            is_current=False,
+        )
 
     def _earlier(
         self, key: tuple[int, str, Hashable], policies: tuple[PolicyRollouts, ...]

@@ -22,7 +22,7 @@ from step_analysis.reading.lbm_eval import LbmEvalReader
 from step_analysis.reading.ledger_file import ledger_sources
 from step_analysis.reading.rename import RENAME_FILE_NAME, Renaming, read_renaming
 from step_analysis.reading.source import PolicySource, SourceFormat
-from step_analysis.rollouts import Outcome, RolloutRecord
+from step_analysis.rollouts import RolloutRecord
 from step_analysis.study.design import StudyDesign
 from step_analysis.study.folder import read_study_design
 
@@ -197,7 +197,7 @@ def _snapshot(
             condition = condition_of(source.design)
             by_condition.setdefault(condition, []).append(source)
             errors.setdefault(condition, []).extend(
-                record for record in source.records if record.outcome is Outcome.ERROR
+                record for record in source.records if not record.outcome.counts
             )
             if known.is_written:
                 running.add((condition, source.policy))

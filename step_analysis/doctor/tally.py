@@ -29,8 +29,8 @@ class Tally(NamedTuple):
 
 def tally(records: Iterable[RolloutRecord]) -> Tally:
     """Of the records that count."""
-    counted = [record for record in records if record.outcome.counts]
-    return Tally(sum(record.outcome is Outcome.SUCCESS for record in counted), len(counted))
+    ends = [record.outcome for record in records]
+    return Tally(ends.count(Outcome.SUCCESS), len(ends) - ends.count(Outcome.ERROR))
 
 
 def named(items: Iterable[object]) -> str:

@@ -11,7 +11,7 @@ from step_analysis.ledger import LedgerError
 from step_analysis.reading.rename import Renaming
 from step_analysis.reading.source import PolicySource, SourceFormat
 from step_analysis.results_json import is_foundry_layout, policy_of, read_results
-from step_analysis.rollouts import RolloutKey
+from step_analysis.rollouts import RolloutKey, RolloutRecord
 
 
 @dataclass(kw_only=True)
@@ -55,7 +55,7 @@ class LbmEvalReader:
             task_names=self.renaming.tasks,
             count_infrastructure=self.count_infrastructure,
         )
-        requested = _by_task([*(record.key for record in results.records), *results.pending])
+        requested = _by_task([*results.records, *results.pending])
         budget = results.max_sample_size
         return PolicySource(
             path=path,
@@ -67,8 +67,8 @@ class LbmEvalReader:
         )
 
 
-def _by_task(keys: Iterable[RolloutKey]) -> dict[str, list[int]]:
+def _by_task(episodes: Iterable[RolloutRecord | RolloutKey]) -> dict[str, list[int]]:
     requested: dict[str, list[int]] = {}
-    for key in keys:
-        requested.setdefault(key.task, []).append(key.scenario_index)
+    for each in episodes:
+        requested.setdefault(each.task, []).append(each.scenario_index)
     return requested

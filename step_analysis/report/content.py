@@ -236,15 +236,12 @@ def _panel(
 
 def _strata(policy: PolicyRollouts, tasks: Sequence[str]) -> list[StratumCounts] | None:
     """The policy's counts of each task; None if one has no counted episode."""
-    counted = [policy.tasks[task].counted for task in tasks]
-    if not all(counted):
+    rollouts = [policy.tasks[task] for task in tasks]
+    if not all(task.counted for task in rollouts):
         return None
     return [
-        StratumCounts(
-            successes=sum(record.outcome is Outcome.SUCCESS for record in records),
-            num_episodes=len(records),
-        )
-        for records in counted
+        StratumCounts(successes=task.num(Outcome.SUCCESS), num_episodes=len(task.counted))
+        for task in rollouts
     ]
 
 

@@ -14,9 +14,12 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betainc
 
+from step_analysis.sequential.lai_cache import keep_log_c, kept_log_c
 from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
 
 _LOG_C_TOLERANCE = 1e-6
+_KEPT_FROM = 1000
+"""From this budget on the constant is kept in the user's cache folder: it takes long to find."""
 _LOG_C_WIDENING = 0.25
 _MAX_LOG_C_WIDTH = 500.0
 
@@ -98,10 +101,22 @@ def solve_c(n_max: int, alpha_per_side: float) -> float:
         size = float(up @ reached)
         return math.log(size / alpha_per_side) if size > 0.0 else -math.inf
 
+    if n_max < _KEPT_FROM:
+        return math.exp(_solved(excess, n_max, alpha_per_side))
+    kept = kept_log_c(n_max, alpha_per_side)
+    # Two sizes tell whether it is the answer, whoever wrote the file; finding it takes twenty.
+    if kept is not None and excess(kept) <= 0.0 < excess(kept + _LOG_C_TOLERANCE):
+        return math.exp(kept)
+    log_c = _solved(excess, n_max, alpha_per_side)
+    keep_log_c(n_max, alpha_per_side, log_c)
+    return math.exp(log_c)
+
+
+def _solved(excess: Callable[[float], float], n_max: int, alpha_per_side: float) -> float:
     # Near the answer for every budget and alpha: c is about proportional to alpha**0.8 / n_max.
     middle = 0.8 * math.log(alpha_per_side) - 1.1 - math.log(n_max)
     low, high = _bracket(excess, middle)
-    return math.exp(low if high is None else _largest_below_zero(excess, low, high))
+    return low if high is None else _largest_below_zero(excess, low, high)
 
 
 def _bracket(excess: Callable[[float], float], guess: float) -> tuple[float, float | None]:

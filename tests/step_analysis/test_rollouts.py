@@ -1,6 +1,8 @@
 import json
+import math
 import pickle
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -51,6 +53,19 @@ def test_a_record_survives_json_in_one_ascii_line(record):
 def test_a_record_travels_between_processes(record):
     assert pickle.loads(pickle.dumps(record)) == record  # noqa: S301
     assert hash(record) == hash(RolloutRecord.from_json(record.to_json()))
+
+
+@given(_records, _records)
+def test_of_another_episode_what_is_given_is_other_and_checked(record, other):
+    given = {name: getattr(other, name) for name in ("duration_s", "message")}
+    made = record.of_episode(other.scenario_index, other.outcome, **given)
+    assert made == replace(
+        record, scenario_index=other.scenario_index, outcome=other.outcome, **given
+    )
+    for change in ({"scenario_index": -1}, {"duration_s": math.inf}, {"message": 3}):
+        wrong = {"scenario_index": 0, "outcome": other.outcome} | given | change
+        with pytest.raises(FormatError, match=next(iter(change))):
+            record.of_episode(**wrong)
 
 
 def test_only_an_error_does_not_count():

@@ -1,11 +1,15 @@
 """A folder that is read again and again as files arrive."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from step_analysis.dashboard.analyses import Analyses
 from step_analysis.dashboard.folder import ResultsFolder
+from step_analysis.dashboard.query import Query
 from step_analysis.dashboard.snapshot import Snapshot
 from step_analysis.ledger import Ledger
 from step_analysis.rollouts import Outcome, RolloutRecord
@@ -131,3 +135,27 @@ def test_a_folder_without_rollouts_is_empty(folder: ResultsFolder, shown: list[S
     folder.look()
     assert shown[-1].is_complete
     assert shown[-1].conditions == {}
+
+
+def test_nothing_is_tested_before_all_is_read(
+    tmp_path: Path,
+    folder: ResultsFolder,
+    shown: list[Snapshot],
+    write_evaluation: Callable[..., Path],
+) -> None:
+    for name, outcomes in (("a", "1" * 20), ("b", "0" * 20)):
+        write_evaluation(tmp_path / name, name, {"PickCup": outcomes})
+    folder.look()
+    done = threading.Event()
+    analyses = Analyses(on_done=done.set)
+    while_reading = replace(shown[-1], is_complete=False)
+    counted = analyses.get(while_reading, Query(), "nominal")
+    assert counted is not None
+    assert (counted.has_verdicts, done.is_set()) == (False, False)
+    assert [each.successes for each in counted.comparison.task_panels[0].counts] == [20, 0]
+    analyses.get(shown[-1], Query(), "nominal")
+    assert done.wait(timeout=60)
+    analyses.close()
+    tested = analyses.get(while_reading, Query(), "nominal")
+    assert tested is not None
+    assert (tested.has_verdicts, tested.is_current) == (True, False)

@@ -1,9 +1,13 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from step_analysis.sequential import lai
 from step_analysis.sequential.lai import LaiTest, lai_characteristics, solve_c
+from step_analysis.sequential.step_tables import CACHE_FOLDER_VARIABLE
 
 
 def test_decisions_and_times_are_those_of_the_reference(reference):
@@ -64,3 +68,26 @@ def test_the_leads_to_stop_are_where_it_stops(pairs):
     verdict = test.run(x, y)
     assert (verdict.decision != 0) == (len(reached) > 0)
     assert not len(reached) or verdict.time == reached[0] + 1
+
+
+def test_a_kept_constant_is_believed_only_where_it_is_the_answer(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv(CACHE_FOLDER_VARIABLE, str(tmp_path / "cache"))
+    solve_c.cache_clear()
+    c = solve_c(1000, 0.01)
+    (kept,) = (tmp_path / "cache").iterdir()
+    good = kept.read_text()
+    looser = (math.log(c) + 0.1).hex()
+    for spoilt in (looser, (math.log(c) - 0.1).hex(), "0x1p9999", "9" * 10_000):
+        kept.write_text(spoilt)
+        solve_c.cache_clear()
+        assert solve_c(1000, 0.01) == c
+        assert kept.read_text() == good
+    with monkeypatch.context() as patch:
+        patch.setattr(lai, "_solved", None)
+        solve_c.cache_clear()
+        assert solve_c(1000, 0.01) == c
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE_FOLDER_VARIABLE, str(tmp_path / "file" / "cache"))
+    solve_c.cache_clear()
+    assert solve_c(1000, 0.01) == c
+    assert CACHE_FOLDER_VARIABLE in caplog.text
