@@ -22,6 +22,9 @@ _SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
+    # At the beginning of a row they would be arguments of the \\ that ends the one above.
+    "[": "{[}",
+    "*": "{*}",
     "\u2013": "--",
     "\u2212": "$-$",
 }

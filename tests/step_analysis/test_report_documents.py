@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,17 @@ def test_latex_tables_are_whole_and_names_are_no_commands(contents):
     assert bare.count("{") == bare.count("}")
     for line in text.splitlines()[1:]:
         assert not re.search(r"(?<!\\)[%#_]", line) or line.startswith(r"\label")
+
+
+def test_in_latex_a_name_is_no_argument_of_the_row_above(contents):
+    content = contents["clean"]
+    panel = content.panels[0]
+    rates = [
+        replace(row, policy=name) for row, name in zip(panel.rates, ("[9ex]", "*"), strict=True)
+    ]
+    text = latex_tables(replace(content, panels=(replace(panel, rates=tuple(rates)),)))
+    assert not re.search(r"\\\\\s*[\[*]", text)
+    assert "{[}9ex] & " in text
 
 
 def _text_of(data: bytes) -> str:
