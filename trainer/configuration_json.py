@@ -39,6 +39,10 @@ _ADDED: dict[str, Any] = {
     "checkpoint_activations": False,
     "sharding": {"kind": "none", "cpu_offload": False},
     "model.baseline": None,
+    "model.backbone.chat.before_images": "",
+    "model.backbone.chat.lead": "",
+    "model.language.chat.before_images": "",
+    "model.language.chat.lead": "",
     "also": {
         "data": (),
         "batch_size": 4,

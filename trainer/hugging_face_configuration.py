@@ -55,15 +55,7 @@ class HuggingFaceLanguage:
     @property
     def transformer(self) -> TransformerConfig:
         """Its shape, as far as ours can say it."""
-        own = self._overrides
-        return TransformerConfig(
-            width=int(own["hidden_size"]),
-            depth=int(own["num_hidden_layers"]),
-            num_heads=int(own["num_attention_heads"]),
-            num_key_value_heads=own.get("num_key_value_heads"),
-            head_width=own.get("head_dim"),
-            feed_forward_width=own.get("intermediate_size"),
-        )
+        return _transformer(self._overrides)
 
     @property
     def _overrides(self) -> Mapping[str, Any]:
@@ -110,9 +102,19 @@ class HuggingFaceVisionLanguage:
 
     @property
     def vocabulary_size(self) -> int:
+        return int(self._words["vocab_size"])
+
+    @property
+    def transformer(self) -> TransformerConfig:
+        """The shape of its language model, as far as ours can say it."""
+        return _transformer(self._words)
+
+    @property
+    def _words(self) -> Mapping[str, Any]:
+        """Of its configuration, what is of its language model."""
         require_known(self.shape, "model.backbone")
         overrides = self.shape["overrides"]
-        return int(overrides.get("text_config", overrides)["vocab_size"])
+        return overrides.get("text_config", overrides)
 
     def pictures(self, image_size: int) -> ImageTaking:
         """Raises ConfigurationError for an architecture or a size that cannot be."""
@@ -127,6 +129,17 @@ class HuggingFaceVisionLanguage:
         if pretrained:
             return HuggingFaceConfig(path=self.path, adaptation=self.adaptation)
         return HuggingFaceConfig(**self.shape, adaptation=self.adaptation)
+
+
+def _transformer(shape: Mapping[str, Any]) -> TransformerConfig:
+    return TransformerConfig(
+        width=int(shape["hidden_size"]),
+        depth=int(shape["num_hidden_layers"]),
+        num_heads=int(shape["num_attention_heads"]),
+        num_key_value_heads=shape.get("num_key_value_heads"),
+        head_width=shape.get("head_dim"),
+        feed_forward_width=shape.get("intermediate_size"),
+    )
 
 
 def require_known(shape: Mapping[str, Any], name: str) -> None:

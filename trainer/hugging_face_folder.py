@@ -7,7 +7,7 @@ for a few made-up turns.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from trainer.requirements import ConfigurationError
 
 # What stands for words while a template is asked; text that no template has.
 _SYSTEM, _USER, _ASSISTANT, _AGAIN = "@system@", "@user@", "@assistant@", "@again@"
+
+_ROLES = {_SYSTEM: "system", _ASSISTANT: "assistant"}
 
 # In which files an image processor, or a chat template beside one, may be.
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -43,8 +45,13 @@ def read_language_folder(language: HuggingFaceLanguage) -> HuggingFaceLanguage:
     return replace(language, shape=shape_of(config, vocabulary), chat=chat)
 
 
-def read_vision_language_folder(backbone: HuggingFaceVisionLanguage) -> HuggingFaceVisionLanguage:
-    """With what its folder says. Raises ConfigurationError, DataError."""
+def read_vision_language_folder(
+    backbone: HuggingFaceVisionLanguage, *, answers: bool = False
+) -> HuggingFaceVisionLanguage:
+    """With what its folder says. answers: how whole dialogues are written, too, not only prompts.
+
+    Raises ConfigurationError, DataError.
+    """
     name = "model.backbone"
     config = _model_config(backbone.path, None, name)
     if config.model_type not in FAMILIES:
@@ -57,7 +64,10 @@ def read_vision_language_folder(backbone: HuggingFaceVisionLanguage) -> HuggingF
         tokenizer = hub_tokenizer(backbone.path, None, name)
         image = tokenizer.convert_ids_to_tokens(config.image_token_id)
         template = tokenizer.chat_template or _json(backbone.path, _TEMPLATES).get("chat_template")
-        chat = _prompts_with_images(tokenizer, template, image, FAMILIES[config.model_type], name)
+        family = FAMILIES[config.model_type]
+        chat = _prompts_with_images(tokenizer, template, image, family, name)
+        if answers and template:
+            chat = _dialogues_with_images(tokenizer, template, chat, image, family, f"{name}.chat")
     mean, std = backbone.image_mean, backbone.image_std
     if not (mean and std):
         processor = _image_processor(backbone.path, name)
@@ -165,10 +175,15 @@ def _dialogues(tokenizer: Any, name: str) -> ChatFormat:
         )
 
     def written(*texts: str, answers: bool = False) -> str:
-        roles = {_SYSTEM: "system", _ASSISTANT: "assistant"}
-        turns = [{"role": roles.get(text, "user"), "content": text} for text in texts]
+        turns = [{"role": _ROLES.get(text, "user"), "content": text} for text in texts]
         return _rendered(tokenizer, tokenizer.chat_template, turns, name, answers=answers)
 
+    return replace(_around_words(written, name), end_of_text=end)
+
+
+def _around_words(written: Callable[..., str], name: str) -> ChatFormat:
+    """written: a dialogue of these words, each of the role that says them; with answers=True what
+    the next answer follows, too."""
     asked = written(_USER)
     before_assistant = written(_USER, answers=True).removeprefix(asked)
     _, _, after_assistant = written(_USER, _ASSISTANT).rpartition(_ASSISTANT)
@@ -176,17 +191,19 @@ def _dialogues(tokenizer: Any, name: str) -> ChatFormat:
     between = dialogue.partition(_ASSISTANT)[2].partition(_AGAIN)[0]
     before_user = between.removeprefix(after_assistant)
     opening, _, after_user = asked.partition(_USER)
+    # Such as a space, which a tokenizer has as the beginning of a word.
+    lead = dialogue.partition(_ASSISTANT)[0].removeprefix(asked + before_assistant)
     chat = ChatFormat(
         begin=opening.removesuffix(before_user),
         before_user=before_user,
         after_user=after_user,
         before_assistant=before_assistant,
+        lead=lead,
         after_assistant=after_assistant,
-        end_of_text=end,
     )
-    parts = (chat.begin, before_user, _USER, after_user, before_assistant, _ASSISTANT)
+    parts = (chat.begin, before_user, _USER, after_user, before_assistant, lead, _ASSISTANT)
     parts = (*parts, after_assistant, before_user, _AGAIN, after_user)
-    if "".join(parts) != dialogue:
+    if "".join(parts) != dialogue or lead.strip():
         raise ConfigurationError(
             f"{name}: the chat template writes dialogues in a way that strings around the words "
             f"cannot say; give {name}.before_user and the like yourself"
@@ -240,6 +257,43 @@ def _prompts_with_images(
         after_user=after_user,
         after_assistant=end,
         end_of_text=end,
+    )
+
+
+def _dialogues_with_images(
+    tokenizer: Any, template: str, prompt: ChatFormat, image: str, family: Family, name: str
+) -> ChatFormat:
+    """Of whole dialogues. prompt: of a question about pictures, which says what is between them."""
+
+    def written(*texts: str, answers: bool = False, num_images: int = 0) -> str:
+        turns = [
+            {
+                "role": _ROLES.get(text, "user"),
+                "content": [
+                    *[{"type": "image"}] * (num_images if text == _USER else 0),
+                    {"type": "text", "text": text},
+                ],
+            }
+            for text in texts
+        ]
+        return _rendered(tokenizer, template, turns, name, answers=answers)
+
+    chat = _around_words(written, name)
+    before, _, behind = written(_USER, num_images=1).partition(image)
+    after_images, _, after_user = behind.partition(_USER)
+    if after_user != chat.after_user or not before.startswith(chat.begin):
+        raise ConfigurationError(
+            f"{name}: the chat template writes a question about a picture otherwise than one "
+            f"without; give {name}.before_images and the like yourself"
+        )
+    first, last = _SMOLVLM_AROUND if family == "smolvlm" else ("", "")
+    return replace(
+        chat,
+        before_images=before.removeprefix(chat.begin) + first,
+        image=image,
+        between_images=prompt.between_images,
+        after_images=last + after_images,
+        end_of_text=prompt.end_of_text,
     )
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from trainer.data.text.chat_format import ChatFormat
 from trainer.data.text.encoding import Learnt
-from trainer.hugging_face_configuration import AnyLanguage
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.requirements import require, require_one_budget, require_positive
 from trainer.training_configuration import (
@@ -20,6 +19,17 @@ from trainer.training_configuration import (
     kept_steps,
     require_run_fields,
 )
+
+
+class TextShape(Protocol):
+    """What is known of the language model of any kind."""
+
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def vocabulary_size(self) -> int: ...
+    @property
+    def transformer(self) -> TransformerConfig: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +72,6 @@ class TextTrainConfig(ABC):
     may_change: ClassVar[tuple[str, ...]] = ("tokenizer", "sharding")
     # Of dialogues.
     learnt: ClassVar[Learnt]
-    # Where the language model's shape is.
-    language_field: ClassVar[str]
 
     data: str = ""
     name: str = "model"
@@ -127,8 +135,13 @@ class TextTrainConfig(ABC):
 
     @property
     @abstractmethod
-    def language(self) -> AnyLanguage:
+    def language(self) -> TextShape:
         """The language model's shape."""
+
+    @property
+    @abstractmethod
+    def language_field(self) -> str:
+        """Where in the configuration that is."""
 
     @property
     def chat(self) -> ChatFormat | None:
@@ -184,7 +197,6 @@ class LanguageTrainConfig(TextTrainConfig):
 
     kind: ClassVar[str] = "language"
     learnt: ClassVar[Learnt] = "text"
-    language_field: ClassVar[str] = "model"
 
     name: str = "language_model"
     sample_prompts: tuple[str, ...] = ("The ",)
@@ -197,3 +209,7 @@ class LanguageTrainConfig(TextTrainConfig):
     @property
     def language(self) -> LanguageConfig:
         return self.model
+
+    @property
+    def language_field(self) -> str:
+        return "model"

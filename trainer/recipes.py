@@ -31,7 +31,11 @@ from trainer.vision_language_action_configuration import (
     VisionLanguageActionShape,
     VisionLanguageActionTrainConfig,
 )
-from trainer.vision_language_configuration import VisionLanguageShape, VisionLanguageTrainConfig
+from trainer.vision_language_configuration import (
+    HuggingFaceAnswererShape,
+    VisionLanguageShape,
+    VisionLanguageTrainConfig,
+)
 
 
 def pick_and_place_box() -> TrainConfig:
@@ -237,10 +241,33 @@ def smollm2_vla() -> VisionLanguageActionTrainConfig:
     )
 
 
+def vlm_on_hugging_face() -> VisionLanguageTrainConfig:
+    """A vision-language model of Hugging Face's learns to answer: Qwen-VL, SmolVLM or PaliGemma.
+
+    --model.backbone.path is its folder. Low-rank updates of it are trained.
+    """
+    return VisionLanguageTrainConfig(
+        name="vlm_on_hugging_face",
+        num_steps=2000,
+        batch_size=32,
+        micro_batch_size=8,
+        validation_documents=32,
+        validation_every=200,
+        save_state_every=200,
+        model=HuggingFaceAnswererShape(
+            backbone=HuggingFaceVisionLanguage(adaptation=AdaptationConfig(kind="lora"))
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-4, warmup_steps=100, weight_decay=0.05, beta2=0.95
+        ),
+    )
+
+
 def vla_on_hugging_face() -> VisionLanguageActionTrainConfig:
     """A policy on a vision-language model of Hugging Face's: Qwen-VL, SmolVLM or PaliGemma.
 
-    --model.backbone.path is its folder. Low-rank updates of it are trained, and the expert.
+    --model.backbone.path is its folder; or --init what vlm_on_hugging_face made. Low-rank updates
+    of it are trained, and the expert.
     """
     return VisionLanguageActionTrainConfig(
         name="vla_on_hugging_face",
@@ -312,6 +339,7 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             tiny_vla,
             smollm2_vlm,
             smollm2_vla,
+            vlm_on_hugging_face,
             vla_on_hugging_face,
             lm_11m,
             lm_100m,

@@ -9,6 +9,7 @@ from pathlib import Path
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.data.errors import DataError
+from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.models.vision_language_policy import VisionLanguagePolicy
@@ -31,7 +32,7 @@ SPEAKING_KINDS = (VisionLanguageTrainConfig.kind, VisionLanguageActionTrainConfi
 class Speaker:
     """image_size: pixels a side that pictures are resized to."""
 
-    model: VisionLanguageModel
+    model: VisionLanguageModel | HuggingFaceAnswerer
     vocabulary: Vocabulary
     image_size: int
 

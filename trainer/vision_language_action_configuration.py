@@ -257,12 +257,6 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            not self.init or isinstance(self.model, VisionLanguageActionShape),
-            "init",
-            "none for a vision-language model of Hugging Face's, which begins with its folder",
-            self.init,
-        )
-        require(
             not self.also.data or isinstance(self.model, VisionLanguageActionShape),
             "also.data",
             "none for a vision-language model of Hugging Face's, which learns no words here",

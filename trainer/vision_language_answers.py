@@ -10,6 +10,7 @@ import torch
 
 from trainer.data.text.documents import Turn
 from trainer.models.backbone import VisionLanguageInput
+from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.policy_network import images_to_input
 from trainer.models.vision_language import VisionLanguageModel
@@ -18,7 +19,7 @@ from trainer.vision_language_learner import read_picture
 
 
 def answer(
-    model: VisionLanguageModel,
+    model: VisionLanguageModel | HuggingFaceAnswerer,
     vocabulary: Vocabulary,
     question: str,
     images: Sequence[bytes],
@@ -30,7 +31,7 @@ def answer(
 
     Raises DataError for a file that is none.
     """
-    device = model.observation_token.device
+    device = next(model.parameters()).device
     turn = Turn(role="user", text=question, num_images=len(images))
     tokens = vocabulary.template.encode_prompt([turn])
     pixels = None

@@ -9,6 +9,7 @@ from trainer.checkpoint_weights import network_of
 from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import IMAGE
 from trainer.language_checkpoint import LanguageCheckpoint, read_text_checkpoint
+from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
@@ -20,7 +21,9 @@ def read_vision_language_checkpoint(path: Path) -> VisionLanguageCheckpoint:
     return read_text_checkpoint(path, VisionLanguageTrainConfig, "a vision-language model")
 
 
-def build_vision_language_model(checkpoint: VisionLanguageCheckpoint) -> VisionLanguageModel:
+def build_vision_language_model(
+    checkpoint: VisionLanguageCheckpoint,
+) -> VisionLanguageModel | HuggingFaceAnswerer:
     """The model with its weights, in float32, in evaluation mode. Raises CheckpointError."""
     chat = checkpoint.config.chat
     try:
@@ -28,5 +31,4 @@ def build_vision_language_model(checkpoint: VisionLanguageCheckpoint) -> VisionL
         image_token = tokenizer.special(IMAGE if chat is None else chat.image)
     except DataError as error:
         raise CheckpointError(f"tokenizer.json: no token for images: {error}") from error
-    shape = checkpoint.config.model.network(image_token)
-    return network_of(lambda: VisionLanguageModel(shape), checkpoint.weights)
+    return network_of(lambda: checkpoint.config.model.build(image_token), checkpoint.weights)

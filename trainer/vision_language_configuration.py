@@ -7,11 +7,17 @@ from typing import ClassVar
 
 from trainer.data.text.chat_format import ChatFormat
 from trainer.data.text.encoding import Learnt
-from trainer.hugging_face_configuration import AnyLanguage, chat_of, language_network
+from trainer.hugging_face_configuration import (
+    AnyLanguage,
+    HuggingFaceVisionLanguage,
+    chat_of,
+    language_network,
+)
 from trainer.language_configuration import TextTrainConfig
+from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.vision.configuration import VisionTransformerConfig
-from trainer.models.vision_language import VisionLanguageConfig
+from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
 from trainer.requirements import require, require_positive
 
 
@@ -61,6 +67,57 @@ class VisionLanguageShape:
             bidirectional_prefix=self.bidirectional_prefix,
         )
 
+    def build(self, image_token: int, *, pretrained: bool = False) -> VisionLanguageModel:
+        """See `network`."""
+        return VisionLanguageModel(self.network(image_token, pretrained=pretrained))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceAnswererShape:
+    """A vision-language model of Hugging Face's that learns to answer.
+
+    Attributes:
+        backbone: The model. From a checkpoint (--init) it is that of the checkpoint.
+        image_size: Pixels a side that images are resized to.
+        context_length: Tokens of the longest document; longer ones are cut.
+    """
+
+    backbone: HuggingFaceVisionLanguage
+    image_size: int = 224
+    context_length: int = 512
+
+    def __post_init__(self) -> None:
+        require_positive(self, "image_size", "context_length")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its folder has been read."""
+        return bool(self.backbone.shape)
+
+    @property
+    def tokens_per_image(self) -> int:
+        return self.backbone.pictures(self.image_size).tokens_per_image
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self.backbone.vocabulary_size
+
+    @property
+    def transformer(self) -> TransformerConfig:
+        return self.backbone.transformer
+
+    @property
+    def chat(self) -> ChatFormat:
+        return self.backbone.chat
+
+    def build(self, image_token: int, *, pretrained: bool = False) -> HuggingFaceAnswerer:
+        """pretrained: with the weights of the folder, not with random ones."""
+        return HuggingFaceAnswerer(
+            self.backbone.network(pretrained=pretrained),
+            self.backbone.pictures(self.image_size),
+            image_token=image_token,
+        )
+
 
 def _smallest_shape() -> VisionLanguageShape:
     return VisionLanguageShape(
@@ -96,7 +153,6 @@ class VisionLanguageTrainConfig(TextTrainConfig):
 
     kind: ClassVar[str] = "vision_language"
     learnt: ClassVar[Learnt] = "answers"
-    language_field: ClassVar[str] = "model.language"
     # Of a run that has begun the weights are its own.
     may_change: ClassVar[tuple[str, ...]] = (*TextTrainConfig.may_change, "data", "init")
 
@@ -104,21 +160,37 @@ class VisionLanguageTrainConfig(TextTrainConfig):
     init: str = ""
     init_except: tuple[str, ...] = ()
     num_answers: int = 3
-    model: VisionLanguageShape = field(default_factory=_smallest_shape)
+    model: VisionLanguageShape | HuggingFaceAnswererShape = field(default_factory=_smallest_shape)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.num_answers >= 0, "num_answers", "0 or more", self.num_answers)
+        if isinstance(self.model, HuggingFaceAnswererShape):
+            # Of several ranks, all would have to compute as often as one does.
+            require(
+                self.sharding.kind == "none",
+                "sharding.kind",
+                "none: documents of such a model are not cut into equal parts",
+                self.sharding.kind,
+            )
+            if not self.model.is_known:
+                return
         require(
             self.language.context_length > self.tokens_per_image,
-            "model.language.context_length",
+            f"{self.language_field}.context_length",
             f"more than the {self.tokens_per_image} tokens of an image",
             self.language.context_length,
         )
 
     @property
-    def language(self) -> AnyLanguage:
+    def language(self) -> AnyLanguage | HuggingFaceAnswererShape:
+        if isinstance(self.model, HuggingFaceAnswererShape):
+            return self.model
         return self.model.language
+
+    @property
+    def language_field(self) -> str:
+        return "model" if isinstance(self.model, HuggingFaceAnswererShape) else "model.language"
 
     @property
     def chat(self) -> ChatFormat | None:

@@ -31,6 +31,16 @@ def read_picture(file: bytes, size: int) -> npt.NDArray[np.uint8]:
     return image if image.shape[:2] == (size, size) else resize_image(image, (size, size))
 
 
+def read_pictures(files: Sequence[bytes], size: int, device: torch.device) -> Tensor:
+    """(N, 3, size, size) in [-1, 1]. Raises DataError for a picture that cannot be read."""
+    try:
+        pictures = [read_picture(file, size) for file in files]
+    except DataError as error:
+        raise DataError(f"a picture of the data cannot be read: {error}") from error
+    pixels = np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.uint8)
+    return images_to_input(torch.from_numpy(pixels).to(device))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PicturedBatch(TextBatch):
     """images: (N, C, H, W) in [-1, 1], those of the first sequence first. image_starts: (B + 1,),
@@ -46,15 +56,10 @@ class PicturedBatch(TextBatch):
     ) -> PicturedBatch:
         """Raises DataError for a picture that cannot be read."""
         files = [file for sequence in sequences for file in sequence.images]
-        try:
-            pictures = [read_picture(file, size) for file in files]
-        except DataError as error:
-            raise DataError(f"a picture of the data cannot be read: {error}") from error
-        pixels = np.stack(pictures) if pictures else np.zeros((0, size, size, 3), np.uint8)
         starts = np.cumsum([0, *(len(sequence.images) for sequence in sequences)])
         return PicturedBatch(
             **vars(TextBatch.of(sequences, device)),
-            images=images_to_input(torch.from_numpy(pixels).to(device)),
+            images=read_pictures(files, size, device),
             image_starts=tuple(int(start) for start in starts),
             is_prefix_BS=torch.from_numpy(
                 np.stack([sequence.is_prefix for sequence in sequences])

@@ -92,30 +92,46 @@ class ImageTaking:
         return (self.image_size // (self.patch_size * self.merged)) ** 2
 
     def inputs(
-        self, image_NCHW: Tensor, token_BS: Tensor, valid_BS: Tensor, *, image_token: int
+        self,
+        image_NCHW: Tensor | None,
+        token_BS: Tensor,
+        valid_BS: Tensor,
+        *,
+        image_token: int,
+        is_prefix_BS: Tensor | None = None,
     ) -> VisionLanguageInput:
-        """image: in [-1, 1], those of the first sample first."""
+        """image: in [-1, 1], those of the first sample first; None for words alone.
+
+        is_prefix_BS: what comes before a dialogue's first answer; without it all does.
+        """
+        extras: dict[str, Tensor] = {}
+        if self.family == "qwen":
+            extras = {"mm_token_type_ids": (token_BS == image_token).int()}
+        elif self.family == "paligemma":
+            # Tokens of the prefix see each other in both directions.
+            kinds_BS = torch.zeros_like(token_BS) if is_prefix_BS is None else ~is_prefix_BS
+            extras = {"token_type_ids": kinds_BS.to(token_BS.dtype)}
+        pixels = None
+        if image_NCHW is not None:
+            pixels = self._pixels(image_NCHW)
+            if self.family == "qwen":
+                side = self.image_size // self.patch_size
+                grid = torch.tensor([1, side, side], device=token_BS.device)
+                extras["image_grid_thw"] = grid.expand(len(image_NCHW), -1)
+        return VisionLanguageInput(
+            token_BS=token_BS, valid_BS=valid_BS, images=pixels, extras=extras
+        )
+
+    def _pixels(self, image_NCHW: Tensor) -> Tensor:
+        """In numbers and shape as the family's image processor makes them."""
         shape = (1, 3, 1, 1)
         mean = torch.tensor(tuple(self.mean), device=image_NCHW.device).view(shape)
         std = torch.tensor(tuple(self.std), device=image_NCHW.device).view(shape)
         pixels = ((image_NCHW + 1) / 2 - mean) / std
-        extras: dict[str, Tensor] = {}
         if self.family == "qwen":
-            side = self.image_size // self.patch_size
-            grid = torch.tensor([1, side, side], device=token_BS.device)
-            extras = {
-                "image_grid_thw": grid.expand(len(pixels), -1),
-                "mm_token_type_ids": (token_BS == image_token).int(),
-            }
-            pixels = self._patches(pixels)
-        elif self.family == "smolvlm":
-            pixels = pixels.unflatten(0, (len(token_BS), -1))
-        else:
-            # All of it is the prefix, whose tokens see each other in both directions.
-            extras = {"token_type_ids": torch.zeros_like(token_BS)}
-        return VisionLanguageInput(
-            token_BS=token_BS, valid_BS=valid_BS, images=pixels, extras=extras
-        )
+            return self._patches(pixels)
+        # A sample has as many as its words have places for, whichever row they lie in here.
+        return pixels[None] if self.family == "smolvlm" else pixels
 
     def _patches(self, pixel_NCHW: Tensor) -> Tensor:
         """(N P, X): patches that become one token stand next to each other, each of them repeated

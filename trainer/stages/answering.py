@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.plotting.answers import Answered
@@ -12,7 +13,9 @@ from trainer.vision_language_learner import read_picture
 
 
 def answers_about(
-    data: LanguageData, config: VisionLanguageTrainConfig, model: VisionLanguageModel
+    data: LanguageData,
+    config: VisionLanguageTrainConfig,
+    model: VisionLanguageModel | HuggingFaceAnswerer,
 ) -> list[Answered]:
     """To the first question about each of the first pictures, as many as the configuration has."""
     shown, size = data.shown, config.model.image_size

@@ -38,7 +38,11 @@ from trainer.vision_language_checkpoint import (
     VisionLanguageCheckpoint,
     read_vision_language_checkpoint,
 )
-from trainer.vision_language_configuration import VisionLanguageTrainConfig
+from trainer.vision_language_configuration import (
+    HuggingFaceAnswererShape,
+    VisionLanguageShape,
+    VisionLanguageTrainConfig,
+)
 
 _Config = TypeVar("_Config", bound=RunConfig)
 
@@ -52,7 +56,8 @@ def read_beginning(config: RunConfig) -> Beginning | None:
     Raises CheckpointError for anything but the stage before, or the same one where that can be.
     """
     if isinstance(config, VisionLanguageActionTrainConfig) and config.init:
-        return read_vision_language_checkpoint(init_path(config))
+        seeing = read_vision_language_checkpoint(init_path(config))
+        return _of_the_same_making(seeing, config)
     if isinstance(config, VisionLanguageTrainConfig) and config.init:
         path = init_path(config)
         kinds = (LanguageTrainConfig.kind, VisionLanguageTrainConfig.kind)
@@ -63,9 +68,28 @@ def read_beginning(config: RunConfig) -> Beginning | None:
                 f"a checkpoint of kind {kind!r}"
             )
         if kind == LanguageTrainConfig.kind:
-            return read_language_checkpoint(path)
-        return read_vision_language_checkpoint(path)
+            return _of_the_same_making(read_language_checkpoint(path), config)
+        return _of_the_same_making(read_vision_language_checkpoint(path), config)
     return None
+
+
+def _of_the_same_making(beginning: Beginning, config: _Seeing) -> Beginning:
+    """Raises CheckpointError for one of ours where the run is on a vision-language model of Hugging
+    Face's, and the other way round."""
+    expected = isinstance(config.model, (HuggingFaceActionShape, HuggingFaceAnswererShape))
+    got = _seeing_of_hugging_face(beginning) is not None
+    if expected != got:
+        whose = {True: "on one of Hugging Face's", False: "of our own making"}
+        raise CheckpointError(
+            f"{init_path(config)}: expected a vision-language model {whose[expected]}, as the "
+            f"recipe's is, got one {whose[got]}"
+        )
+    return beginning
+
+
+def _seeing_of_hugging_face(beginning: Beginning) -> HuggingFaceVisionLanguage | None:
+    model = beginning.config.model
+    return model.backbone if isinstance(model, HuggingFaceAnswererShape) else None
 
 
 def init_path(config: _Seeing) -> Path:
@@ -74,9 +98,9 @@ def init_path(config: _Seeing) -> Path:
 
 def plain_weights(beginning: Beginning) -> Mapping[str, Tensor]:
     """Its weights, with low-rank updates added to the matrices that they are of."""
-    language = beginning.config.language
-    if isinstance(language, HuggingFaceLanguage):
-        return with_updates_added(beginning.weights, language.adaptation)
+    others = _seeing_of_hugging_face(beginning) or beginning.config.language
+    if isinstance(others, (HuggingFaceLanguage, HuggingFaceVisionLanguage)):
+        return with_updates_added(beginning.weights, others.adaptation)
     return beginning.weights
 
 
@@ -105,7 +129,7 @@ def init_tokenizer(config: _Seeing) -> TextTokenizer | None:
 
 def _of_hugging_face(config: _Seeing) -> HuggingFaceLanguage | HuggingFaceVisionLanguage | None:
     model = config.model
-    if isinstance(model, HuggingFaceActionShape):
+    if isinstance(model, (HuggingFaceActionShape, HuggingFaceAnswererShape)):
         return model.backbone
     return model.language if isinstance(model.language, HuggingFaceLanguage) else None
 
@@ -127,24 +151,36 @@ def shaped_like_its_beginning(
         if not isinstance(stored, type(config)):
             return config
         own = stored.model
-        if isinstance(model, HuggingFaceActionShape):
-            if not isinstance(own, HuggingFaceActionShape):
+        if isinstance(model, (HuggingFaceActionShape, HuggingFaceAnswererShape)):
+            if not isinstance(own, type(model)):
                 return config
             kept = _as_it_was_read(model.backbone, own.backbone)
+            if config.init:
+                kept = replace(own.backbone, adaptation=model.backbone.adaptation)
             return replace(config, model=replace(model, backbone=kept))
-        if isinstance(own, HuggingFaceActionShape):
+        if isinstance(own, (HuggingFaceActionShape, HuggingFaceAnswererShape)):
             return config
         if not config.init:
             language = _as_it_was_read(model.language, own.language)
             return replace(config, model=replace(model, language=language))
         language = _adapted_as(own.language, model.language)
         return replace(config, model=replace(model, language=language, vision=own.vision))
-    if isinstance(model, HuggingFaceActionShape):
+    if isinstance(model, (HuggingFaceActionShape, HuggingFaceAnswererShape)):
         backbone = model.backbone
-        if backbone.path:
-            backbone = read_vision_language_folder(backbone)
+        if config.init:
+            beginning = read_beginning(config)
+            assert beginning is not None
+            begun = _seeing_of_hugging_face(beginning)
+            assert begun is not None
+            backbone = replace(begun, adaptation=backbone.adaptation)
+        elif backbone.path:
+            answers = isinstance(model, HuggingFaceAnswererShape)
+            backbone = read_vision_language_folder(backbone, answers=answers)
             _require_same_folder(model.backbone, backbone)
-        return replace(config, model=replace(model, backbone=backbone))
+        shaped = replace(config, model=replace(model, backbone=backbone))
+        if config.init:
+            _require_agreement(config, shaped, asked)
+        return shaped
     if not config.init:
         language = model.language
         if isinstance(language, HuggingFaceLanguage) and language.path:
@@ -153,10 +189,13 @@ def shaped_like_its_beginning(
         return replace(config, model=replace(model, language=language))
     beginning = read_beginning(config)
     assert beginning is not None
-    vision = model.vision
     if isinstance(beginning.config, VisionLanguageTrainConfig):
-        vision = beginning.config.model.vision
-    language = _adapted_as(beginning.config.language, model.language)
+        own = beginning.config.model
+        assert isinstance(own, VisionLanguageShape)
+        vision, spoken = own.vision, own.language
+    else:
+        vision, spoken = model.vision, beginning.config.language
+    language = _adapted_as(spoken, model.language)
     shaped = replace(config, model=replace(model, language=language, vision=vision))
     _require_agreement(config, shaped, asked)
     return shaped

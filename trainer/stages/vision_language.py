@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from trainer.data.text.packing import PackedSequence
+from trainer.hugging_face_answers_learner import DocumentBatch, HuggingFaceAnswersLearner
 from trainer.initialization import load_part
 from trainer.language_checkpoint import LanguageCheckpoint, write_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import num_threads_of
+from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.plotting.answers import Answered, picture_of_answers
@@ -54,7 +57,7 @@ def open_vision_language_stage(
 
 
 class VisionLanguageStage(TextStage):
-    learner: VisionLanguageLearner
+    learner: VisionLanguageLearner | HuggingFaceAnswersLearner
 
     def __init__(
         self,
@@ -75,23 +78,28 @@ class VisionLanguageStage(TextStage):
         self._answers: list[Answered] = []
         image_token = data.vocabulary.template.image_token
         assert image_token is not None
-        shape = config.model.network(image_token, pretrained=pretrained)
+        self._image_token = image_token
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model = VisionLanguageModel(shape)
+            model = config.model.build(image_token, pretrained=pretrained)
         if beginning is not None:
             _begin_with(beginning, model, config)
-        self.learner = VisionLanguageLearner(
-            model, config, torch.device(config.device), num_threads=num_threads_of(config)
-        )
+        self.learner = _learner(model, config)
 
     def describe(self) -> str:
         begun = f", begun with {self._config.init}" if self._config.init else ""
         return super().describe() + begun
 
-    def _batch(self, sequences: Sequence[PackedSequence]) -> PicturedBatch:
-        return PicturedBatch.with_pictures(
-            sequences, self._config.model.image_size, self.learner.device
+    def _batch(self, sequences: Sequence[PackedSequence]) -> PicturedBatch | DocumentBatch:
+        size, device = self._config.model.image_size, self.learner.device
+        if isinstance(self.learner, VisionLanguageLearner):
+            return PicturedBatch.with_pictures(sequences, size, device)
+        return DocumentBatch.of(
+            sequences,
+            size,
+            device,
+            image_token=self._image_token,
+            tokens_per_image=self._config.tokens_per_image,
         )
 
     def _flops(self) -> float:
@@ -124,15 +132,24 @@ class VisionLanguageStage(TextStage):
         )
 
 
+def _learner(
+    model: VisionLanguageModel | HuggingFaceAnswerer, config: VisionLanguageTrainConfig
+) -> VisionLanguageLearner | HuggingFaceAnswersLearner:
+    device, num_threads = torch.device(config.device), num_threads_of(config)
+    if isinstance(model, VisionLanguageModel):
+        return VisionLanguageLearner(model, config, device, num_threads=num_threads)
+    return HuggingFaceAnswersLearner(model, config, device, num_threads=num_threads)
+
+
 def _begin_with(
-    beginning: Beginning, model: VisionLanguageModel, config: VisionLanguageTrainConfig
+    beginning: Beginning,
+    model: VisionLanguageModel | HuggingFaceAnswerer,
+    config: VisionLanguageTrainConfig,
 ) -> None:
-    only_speaks = isinstance(beginning.config, LanguageTrainConfig)
-    load_part(
-        model.language if only_speaks else model,
-        plain_weights(beginning),
-        source=config.init,
-        exceptions=config.init_except,
-    )
-    if only_speaks:
+    part: nn.Module = model
+    if isinstance(model, VisionLanguageModel) and isinstance(beginning.config, LanguageTrainConfig):
+        part = model.language
+    load_part(part, plain_weights(beginning), source=config.init, exceptions=config.init_except)
+    if part is not model:
+        assert isinstance(model, VisionLanguageModel)
         model.reset_observation_token()

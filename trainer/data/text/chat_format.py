@@ -26,8 +26,10 @@ class ChatFormat:
         before_system: Before a system's words, the dialogue's beginning included.
         after_system: After them.
         before_user: Before a user's pictures and words.
+        before_images: Before a user's pictures, in before_user's place; where it is empty, that.
         after_user: After them.
         before_assistant: Before what the assistant says.
+        lead: What all that the assistant says begins with, such as a space.
         after_assistant: After it; its first token is learnt, and ends what is said.
         image: The token that holds the place of one of a picture's.
         between_images: Between two pictures.
@@ -39,8 +41,10 @@ class ChatFormat:
     before_system: str = ""
     after_system: str = ""
     before_user: str = ""
+    before_images: str = ""
     after_user: str = ""
     before_assistant: str = ""
+    lead: str = ""
     after_assistant: str = ""
     image: str = ""
     between_images: str = ""
@@ -78,10 +82,13 @@ class FormattedTemplate(Template):
         tokens = [] if is_begun else self._mark("begin")
         said = [False] * len(tokens)
         for turn in turns:
-            before = [*self._mark(f"before_{turn.role}"), *self._pictures(turn.num_images)]
-            words, after = self._tokenizer.encode(turn.text), self._mark(f"after_{turn.role}")
-            tokens += before + words + after
             is_said = turn.role == "assistant"
+            has_own_mark = turn.num_images and self._format.before_images
+            mark = "before_images" if has_own_mark else f"before_{turn.role}"
+            before = [*self._mark(mark), *self._pictures(turn.num_images)]
+            words = self._tokenizer.encode(self._format.lead * is_said + turn.text)
+            after = self._mark(f"after_{turn.role}")
+            tokens += before + words + after
             # What comes behind the token that ends it is never drawn.
             said += [False] * len(before) + [is_said] * len(words)
             said += [is_said and place == 0 for place in range(len(after))]
