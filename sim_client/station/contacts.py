@@ -41,8 +41,10 @@ class ContactReader:
         }
         self._side_of_body = dict(self._side_of_finger)
         for side, arm in scene.arms.items():
-            for index in plant.GetBodyIndices(arm.arm):
-                self._side_of_body[int(index)] = side
+            # Drake's own arm has its hand in a model of its own.
+            for model in (arm.arm, arm.fingers):
+                for index in plant.GetBodyIndices(model):
+                    self._side_of_body[int(index)] = side
         self._former: tuple[list[tuple[int, int]], Contacts] | None = None
 
     def read(self, context: Context) -> Contacts:

@@ -6,25 +6,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydrake.math import RigidTransform
+from pydrake.systems.analysis import Simulator
 
 from policy_interface.contract import LEFT_GRIPPER, RIGHT_ARM, RIGHT_GRIPPER, ImageSize
 from policy_interface.types import Action, Pose
+from sim_client.drake_arrays import drake_array
+from sim_client.manipulands.kiwi import Kiwi
 from sim_client.station import panda_kinematics as panda
 from sim_client.station.arm_controller import tool_down
-from sim_client.station.arm_models import ArmModelUnavailableError
+from sim_client.station.arm_models import (
+    ArmModelUnavailableError,
+    DrakeArmModel,
+    OwnArmModel,
+)
+from sim_client.station.contacts import ContactReader
 from sim_client.station.headless_gl import RenderingUnavailableError
 from sim_client.station.looks import Renderer
+from sim_client.station.scene import TIME_STEP_S, SceneSpec, build_scene
 from sim_client.station.station import Station
 from sim_client.tasks.catalog import get_task
 
 
-def _link(name: str) -> str:
+def _link(name: str, collision_x_m: float = 0.0) -> str:
     return f"""
   <link name="{name}">
     <inertial><mass value="1.0"/>
       <inertia ixx="0.01" iyy="0.01" izz="0.01" ixy="0" ixz="0" iyz="0"/></inertial>
     <visual><geometry><sphere radius="0.03"/></geometry></visual>
-    <collision><geometry><sphere radius="0.02"/></geometry></collision>
+    <collision><origin xyz="{collision_x_m} 0 0"/>
+      <geometry><sphere radius="0.02"/></geometry></collision>
   </link>"""
 
 
@@ -61,7 +72,9 @@ def folder(tmp_path: Path) -> Path:
     flange = ("panda_link7", "panda_link8")
     arm.append(_joint("panda_joint8", "fixed", flange, f'xyz="0 0 {panda.FLANGE_OFFSET_M}"', ""))
 
-    hand = [_link(name) for name in ("panda_hand", "panda_leftfinger", "panda_rightfinger")]
+    # Far enough from the flange's that something can touch it alone.
+    hand = [_link("panda_hand", collision_x_m=0.1)]
+    hand += [_link(name) for name in ("panda_leftfinger", "panda_rightfinger")]
     for i, (finger, sign) in enumerate((("leftfinger", 1), ("rightfinger", -1)), start=1):
         name = f"panda_finger_joint{i}"
         limit = (
@@ -100,6 +113,26 @@ def test_the_same_actions_do_the_same(folder: Path) -> None:
     np.testing.assert_allclose(actual.poses[RIGHT_ARM].matrix(), X_TE, atol=3e-3)
     np.testing.assert_allclose(actual.poses["left::panda"].matrix(), left.matrix(), atol=3e-3)
     assert actual.gripper_widths_m[RIGHT_GRIPPER] == pytest.approx(0.03, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["own", "drake_models"])
+def test_a_hand_that_lies_against_an_object_touches_it(name: str, folder: Path) -> None:
+    model = OwnArmModel() if name == "own" else DrakeArmModel(folder=folder)
+    scene = build_scene(SceneSpec(objects=(Kiwi(),)), arm_model=model)
+    plant, kiwi = scene.plant, scene.bodies["kiwi"]
+    simulator, reader = Simulator(scene.diagram), ContactReader(scene)
+    context = plant.GetMyMutableContextFromRoot(simulator.get_mutable_context())
+    X_WH = plant.EvalBodyPoseInWorld(context, scene.arms["right"].hand_body)
+    beside_m = [0.1, 0.0, 0.0] if name == "drake_models" else [0.0, 0.0, 0.0]
+    X_WA = RigidTransform(drake_array([0.0, 0.0, 3.0]))
+    for X_WO, touching in (
+        (X_WH @ RigidTransform(drake_array(beside_m)), {("right", "kiwi")}),
+        (X_WA, set()),
+    ):
+        plant.SetFreeBodyPose(context, kiwi, X_WO)
+        # Contacts are those of the last time step.
+        simulator.AdvanceTo(simulator.get_context().get_time() + TIME_STEP_S)
+        assert reader.read(context).arms == touching
 
 
 def test_a_folder_without_the_arm_says_what_to_do(tmp_path: Path) -> None:
