@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -13,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from policy_interface.companion import begin_companion, end_companion, ready_address
+
 PROJECT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(sys.executable).parent
-READY_LINE = re.compile(r"\bat (\S+:\d+)")
 
 
 class StageFailedError(RuntimeError):
@@ -85,22 +85,16 @@ def call(program: str, *arguments: object) -> None:
 def served(checkpoint: Path, *options: object, log: Path) -> Iterator[str]:
     """A policy server on a free port of the loopback interface, for as long as it is needed."""
     arguments = ("serve", checkpoint, *options, "--address", "127.0.0.1:0")
-    # In a session of its own: Ctrl-C is for the evaluation, which then ends the server.
-    with log.open("a") as log_file:
-        server = subprocess.Popen(
-            command_line("policy-server", arguments),
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            text=True,
-            start_new_session=True,
+    with log.open("ab") as log_file:
+        server = begin_companion(
+            command_line("policy-server", arguments), output=subprocess.PIPE, errors=log_file
         )
     try:
         assert server.stdout is not None
-        ready = next((match for line in server.stdout if (match := READY_LINE.search(line))), None)
-        if ready is None:
-            print(log.read_text(), file=sys.stderr)
+        address = ready_address(server.stdout)
+        if address is None:
+            print(log.read_text(errors="replace"), file=sys.stderr)
             raise StageFailedError(server.wait())
-        yield ready[1]
+        yield address
     finally:
-        server.terminate()
-        server.wait()
+        end_companion(server)

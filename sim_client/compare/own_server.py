@@ -6,22 +6,22 @@ Another program, started by its command: the simulator knows neither torch nor t
 from __future__ import annotations
 
 import contextlib
-import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from policy_interface.companion import (
+    begin_companion,
+    end_companion,
+    find_program,
+    last_line_of,
+    ready_address,
+)
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
 
 PROGRAM = "policy-server"
 LOG_FILE_NAME = "policy_server.log"
-
-_READY_LINE = re.compile(r"\bat (\S+:\d+)")
-_GOODBYE_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class RunningServer:
         self.process.wait()
         return (
             f"{PROGRAM} ended with exit code {self.process.returncode}: "
-            f"{_last_line(self.log, self.log_begin)}"
+            f"{last_line_of(self.log, self.log_begin)}"
         )
 
 
@@ -67,35 +67,19 @@ def started_server(
     command += options
     with log.open("ab") as log_file:
         begin = log_file.tell()
-        # In a session of its own: Ctrl-C is for us, who then end the server. If we are killed, the
-        # other end of its input is closed, and it ends by itself.
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            start_new_session=True,
-        )
+        server = begin_companion(command, output=subprocess.PIPE, errors=log_file)
     try:
         assert server.stdout is not None
-        ready_at = _ready_at(server.stdout)
+        ready_at = ready_address(server.stdout)
         if ready_at is None:
             server.wait()
             raise EvaluationStoppedError(
                 f"{PROGRAM} ended with exit code {server.returncode} before it was ready: "
-                f"{_last_line(log, begin)} (its log: {log})"
+                f"{last_line_of(log, begin)} (its log: {log})"
             )
         yield RunningServer(address=ready_at, process=server, log=log, log_begin=begin)
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=_GOODBYE_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        for pipe in (server.stdin, server.stdout):
-            if pipe is not None:
-                pipe.close()
+        end_companion(server)
 
 
 def served_name(place: int) -> str:
@@ -104,27 +88,10 @@ def served_name(place: int) -> str:
 
 
 def _program() -> str:
-    beside = Path(sys.executable).parent / PROGRAM
-    found = str(beside) if beside.exists() else shutil.which(PROGRAM)
+    found = find_program(PROGRAM)
     if found is None:
         raise UsageError(
             f"{PROGRAM} is not installed here, and a checkpoint needs it: "
             "pip install 'assay[serve]', or serve the checkpoints elsewhere and name HOST:PORT"
         )
     return found
-
-
-def _ready_at(output: IO[bytes]) -> str | None:
-    for line in output:
-        match = _READY_LINE.search(line.decode("utf-8", "replace"))
-        if match is not None:
-            return match[1]
-    return None
-
-
-def _last_line(log: Path, begin: int) -> str:
-    with log.open("rb") as file:
-        file.seek(begin)
-        lines = file.read().decode("utf-8", "replace").splitlines()
-    said = [line.strip() for line in lines if line.strip()]
-    return said[-1] if said else "it said nothing"

@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 import urllib3
 
+from policy_interface.companion import last_line
 from sim_client.containers.owner import OUTPUT_LABEL, Owner, is_orphan
 from sim_client.evaluation.docker_options import DockerOptions
 from sim_client.evaluation.errors import EvaluationStoppedError, UsageError
@@ -238,7 +239,4 @@ def _text(error: Exception) -> str:
 
 
 def _last_line(output: bytes) -> str:
-    lines = [line.strip() for line in output.decode("utf-8", "replace").splitlines()]
-    said = [line for line in lines if line]
-    printable = "".join(c if c.isprintable() else "?" for c in said[-1]) if said else ""
-    return printable[:500] or "it said nothing"
+    return "".join(c if c.isprintable() else "?" for c in last_line(output))[:500]

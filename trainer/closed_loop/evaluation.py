@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 
+from policy_interface.companion import last_line_of, ready_address
 from trainer.atomic_file import atomic_file
 from trainer.checkpoint_files import MANIFEST_FILE
 from trainer.closed_loop.configuration import EvaluateConfig
 from trainer.closed_loop.processes import Processes
-from trainer.closed_loop.programs import SERVED_HERE, Programs, last_line
+from trainer.closed_loop.programs import SERVED_HERE, Programs
 from trainer.exporting.errors import ExportError
 from trainer.exporting.evaluation import LEDGER_FILE, TaskResult, read_evaluation
 
 _TOLD, _SERVER_LOG, _SIMULATOR_LOG = "told.json", "policy_server.log", "sim_client.log"
-_READY_LINE = re.compile(r"\bat (\S+:\d+)")
 # For the network to be imported, read and made, from a cold disk too.
 _SERVES_WITHIN_S = 600.0
-_TAIL_BYTES = 65536
 
 
 class EvaluationError(RuntimeError):
@@ -119,7 +117,7 @@ def evaluate(
             code = simulator.wait()
     if code:
         raise EvaluationError(
-            f"sim-client ended with exit code {code}: {_last_line_of(simulator_log)} (its log: "
+            f"sim-client ended with exit code {code}: {last_line_of(simulator_log)} (its log: "
             f"{simulator_log})"
         )
     return _result(checkpoint, folder, step)
@@ -132,15 +130,14 @@ def _address(server: subprocess.Popen[bytes], log: Path) -> str:
     patience = Timer(_SERVES_WITHIN_S, server.terminate)
     patience.start()
     try:
-        for line in server.stdout:
-            match = _READY_LINE.search(line.decode("utf-8", "replace"))
-            if match is not None:
-                return match[1]
+        address = ready_address(server.stdout)
     finally:
         patience.cancel()
+    if address is not None:
+        return address
     raise EvaluationError(
         f"policy-server ended with exit code {server.wait()} before it was ready: "
-        f"{_last_line_of(log)} (its log: {log})"
+        f"{last_line_of(log)} (its log: {log})"
     )
 
 
@@ -165,9 +162,3 @@ def _interval(task: TaskResult) -> tuple[float, float]:
     # sim-client ends well only where every episode has an outcome.
     assert task.interval is not None
     return task.interval
-
-
-def _last_line_of(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        return last_line(file.read().decode("utf-8", "replace"))

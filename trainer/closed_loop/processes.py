@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import IO, Any
+from typing import IO
 
-_GOODBYE_S = 30.0
+from policy_interface.companion import begin_companion, end_companion
 
 
 class ProcessesEndedError(RuntimeError):
@@ -34,20 +34,12 @@ class Processes:
         with self._lock:
             if self._is_over:
                 raise ProcessesEndedError(f"{command[0]}: not started, the training ends")
-            # In a session of its own: Ctrl-C is for us, who then end it. If we are killed, the
-            # other end of its input is closed, and it ends by itself.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=errors,
-                start_new_session=True,
-            )
+            process = begin_companion(command, output=output, errors=errors)
             self._running.add(process)
         try:
             yield process
         finally:
-            _end(process)
+            end_companion(process)
             with self._lock:
                 self._running.discard(process)
 
@@ -57,15 +49,3 @@ class Processes:
             self._is_over = True
             for process in self._running:
                 process.terminate()
-
-
-def _end(process: subprocess.Popen[Any]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=_GOODBYE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()

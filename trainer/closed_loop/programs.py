@@ -7,13 +7,12 @@ need: they may well be those of another installation.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from policy_interface.companion import find_program, last_line
 from trainer.configuration_json import did_you_mean
 from trainer.requirements import ConfigurationError
 
@@ -63,15 +62,8 @@ class Programs:
 SERVED_HERE = ("--address", "127.0.0.1:0", "--while-input-open")
 
 
-def last_line(text: str) -> str:
-    """What a program said last."""
-    said = [line.strip() for line in text.splitlines() if line.strip()]
-    return said[-1] if said else "it said nothing"
-
-
 def _path_of(program: str, *, extra: str) -> str:
-    beside = Path(sys.executable).parent / program
-    found = str(beside) if beside.exists() else shutil.which(program)
+    found = find_program(program)
     if found is None:
         raise ConfigurationError(
             f"evaluate: {program} is not installed here: pip install 'assay[{extra}]', or leave "
@@ -86,10 +78,8 @@ def _answer_of(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(
             command,
-            input="",
+            input=b"",
             capture_output=True,
-            text=True,
-            errors="replace",
             timeout=_ANSWERS_WITHIN_S,
             check=False,
         )
@@ -99,4 +89,4 @@ def _answer_of(command: Sequence[str]) -> str:
         raise ConfigurationError(
             f"{asked} ended with exit code {done.returncode}: {last_line(done.stderr)}"
         )
-    return done.stdout
+    return done.stdout.decode("utf-8", "replace")
