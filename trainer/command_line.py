@@ -5,11 +5,11 @@ Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input, 130 interrupted
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 
 from policy_interface.printable import printable
+from policy_interface.usage import UsageError, require_verb
 
 _USAGE = """\
 usage: trainer VERB ...
@@ -61,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_USAGE, end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     verb, *rest = words
-    if verb not in _VERBS:
-        close = difflib.get_close_matches(verb, _VERBS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return _complain(f"unknown verb {verb!r}{hint}; there are {', '.join(_VERBS)}", 2)
+    try:
+        require_verb(verb, _VERBS)
+    except UsageError as error:
+        return _complain(str(error), 2)
     if verb in _APART:
         return _run_apart(verb, rest)
     try:
@@ -88,7 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_apart(verb: str, words: Sequence[str]) -> int:
     """Verbs with a package of their own."""
-    from policy_interface.usage import UsageError
     from trainer.data.errors import DataError
     from trainer.exporting.errors import ExportError
     from trainer.importing.errors import ImportingError

@@ -7,8 +7,9 @@ script reads well. This knows no parser: it takes one as a callable, so that a r
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 _Parsed = TypeVar("_Parsed")
@@ -20,6 +21,16 @@ _POINTER_TO_HELP = "For full helptext"
 
 class UsageError(ValueError):
     """Arguments that a program does not take; the text is one line."""
+
+
+def require_verb(verb: str, verbs: Sequence[str], *, of: str = "") -> None:
+    """Raises UsageError for one that there is not. of: what stands before it, such as `data`."""
+    if verb in verbs:
+        return
+    close = difflib.get_close_matches(verb, verbs, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    where = f"{of}: " if of else ""
+    raise UsageError(f"{where}unknown verb {verb!r}{hint}; there are {', '.join(verbs)}")
 
 
 def parse_or_say_why(parse: Callable[[], _Parsed]) -> _Parsed:

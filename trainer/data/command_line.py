@@ -5,10 +5,11 @@ A verb's `main` returns the exit code: 0 done, 1 where a check found something.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+
+from policy_interface.usage import require_verb
 
 _USAGE = """\
 usage: trainer data VERB ...
@@ -40,14 +41,9 @@ VERBS = {
 
 def run_data_verb(words: Sequence[str]) -> int:
     """Raises DataError for bad data, and UsageError for bad usage."""
-    from policy_interface.usage import UsageError
-
     if not words or words[0] in ("-h", "--help"):
         print(_USAGE, end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     verb, *rest = words
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UsageError(f"data: unknown verb {verb!r}{hint}; there are {', '.join(VERBS)}")
+    require_verb(verb, list(VERBS), of="data")
     return importlib.import_module(VERBS[verb]).main(rest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ import tyro
 from tqdm import tqdm
 
 from policy_interface.printable import printable
-from policy_interface.usage import UsageError, parse_or_say_why
+from policy_interface.usage import UsageError, parse_or_say_why, require_verb
 from trainer.data.doctor.finding import Finding, Severity
 from trainer.data.doctor.report import told, verdict
 from trainer.data.text.doctor import (
@@ -98,10 +97,7 @@ def main(words: Sequence[str]) -> int:
         print(_USAGE, end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     verb, *rest = words
-    if verb not in _VERBS:
-        close = difflib.get_close_matches(verb, _VERBS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise UsageError(f"data text: unknown verb {verb!r}{hint}; there are {', '.join(_VERBS)}")
+    require_verb(verb, list(_VERBS), of="data text")
     return _VERBS[verb](rest)
 
 
