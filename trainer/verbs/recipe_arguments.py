@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from policy_interface.usage import UsageError
 from trainer.configuration_json import config_from_json
-from trainer.language_configuration import LanguageTrainConfig
 from trainer.metric_sinks import TrackerName
-from trainer.policy_configuration import TrainConfig
 from trainer.recipes import RECIPES, find_recipe
 from trainer.run_configuration import RunConfig
 from trainer.verbs.arguments import parse_arguments
-from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
-from trainer.vision_language_configuration import VisionLanguageTrainConfig
+
+_Config = TypeVar("_Config", bound=RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyTrainArguments:
-    """Train a policy by a recipe, or resume a run that was stopped.
+class TrainArguments(Generic[_Config]):
+    """Train by a recipe, or resume a run that was stopped.
 
     Attributes:
         output: The run's folder. One that holds this very run already is resumed.
@@ -33,52 +31,7 @@ class PolicyTrainArguments:
 
     output: Path
     tracker: TrackerName = "none"
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VisionLanguageActionTrainArguments:
-    """Train a policy that sees, reads and acts by a recipe, or resume a run that was stopped.
-
-    Attributes:
-        output: The run's folder. One that holds this very run already is resumed.
-        tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
-        config: Every field of the recipe may be changed.
-    """
-
-    output: Path
-    tracker: TrackerName = "none"
-    config: Annotated[VisionLanguageActionTrainConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VisionLanguageTrainArguments:
-    """Train a model that answers about pictures by a recipe, or resume a run that was stopped.
-
-    Attributes:
-        output: The run's folder. One that holds this very run already is resumed.
-        tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
-        config: Every field of the recipe may be changed.
-    """
-
-    output: Path
-    tracker: TrackerName = "none"
-    config: Annotated[VisionLanguageTrainConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LanguageTrainArguments:
-    """Train a language model by a recipe, or resume a run that was stopped.
-
-    Attributes:
-        output: The run's folder. One that holds this very run already is resumed.
-        tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
-        config: Every field of the recipe may be changed.
-    """
-
-    output: Path
-    tracker: TrackerName = "none"
-    config: Annotated[LanguageTrainConfig, tyro.conf.arg(name="")]
+    config: Annotated[_Config, tyro.conf.arg(name="")]
 
 
 def recipe_of(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -100,36 +53,25 @@ def named_fields(options: Sequence[str]) -> set[str]:
 
 def parse_run(
     verb: str, recipe: str, options: Sequence[str], output: Any
-) -> (
-    PolicyTrainArguments
-    | LanguageTrainArguments
-    | VisionLanguageTrainArguments
-    | VisionLanguageActionTrainArguments
-):
+) -> TrainArguments[RunConfig]:
     """A recipe with what the options change of it."""
     what = "Train, or resume a training." if verb == "train" else "Print a recipe, resolved."
     data = "--data demos/PickAndPlaceBox" if verb == "train" else "--num-steps 300"
     output_option = " --output runs/box" if verb == "train" else ""
-    words: dict[str, Any] = {
-        "program": f"trainer {verb} {recipe}",
-        "description": (
+    config = _starting_config(recipe)
+    # Which options there are, the recipe's kind says.
+    kind: type[TrainArguments[RunConfig]] = TrainArguments[type(config)]
+    return parse_arguments(
+        kind,
+        options,
+        default=TrainArguments(output=output, config=config),
+        program=f"trainer {verb} {recipe}",
+        description=(
             f"{what} Recipes: {', '.join(RECIPES)}; or the path of a run's config.json, for the "
             f"same again.\n\nexample: trainer {verb} pick_and_place_box {data}{output_option} "
             "--optimizer.learning-rate 3e-4"
         ),
-    }
-    config = _starting_config(recipe)
-    if isinstance(config, TrainConfig):
-        policy = PolicyTrainArguments(output=output, config=config)
-        return parse_arguments(PolicyTrainArguments, options, default=policy, **words)
-    if isinstance(config, VisionLanguageActionTrainConfig):
-        acting = VisionLanguageActionTrainArguments(output=output, config=config)
-        return parse_arguments(VisionLanguageActionTrainArguments, options, default=acting, **words)
-    if isinstance(config, VisionLanguageTrainConfig):
-        seeing = VisionLanguageTrainArguments(output=output, config=config)
-        return parse_arguments(VisionLanguageTrainArguments, options, default=seeing, **words)
-    language = LanguageTrainArguments(output=output, config=config)
-    return parse_arguments(LanguageTrainArguments, options, default=language, **words)
+    )
 
 
 def _starting_config(recipe: str) -> RunConfig:
