@@ -211,48 +211,18 @@ def chain(q: Sequence[float]) -> Chain:
     columns = [
         (-e1, e0, 0.0, 0.0, 0.0, 1.0),
         (z2_1 * r2, -z2_0 * r2, z2_0 * e1 - z2_1 * e0, z2_0, z2_1, 0.0),
-        (
-            z3_1 * r3_2 - z3_2 * r3_1,
-            z3_2 * r3_0 - z3_0 * r3_2,
-            z3_0 * r3_1 - z3_1 * r3_0,
-            z3_0,
-            z3_1,
-            z3_2,
-        ),
-        (
-            z4_1 * r4_2 - z4_2 * r4_1,
-            z4_2 * r4_0 - z4_0 * r4_2,
-            z4_0 * r4_1 - z4_1 * r4_0,
-            z4_0,
-            z4_1,
-            z4_2,
-        ),
-        (
-            z5_1 * r5_2 - z5_2 * r5_1,
-            z5_2 * r5_0 - z5_0 * r5_2,
-            z5_0 * r5_1 - z5_1 * r5_0,
-            z5_0,
-            z5_1,
-            z5_2,
-        ),
-        (
-            z6_1 * r5_2 - z6_2 * r5_1,
-            z6_2 * r5_0 - z6_0 * r5_2,
-            z6_0 * r5_1 - z6_1 * r5_0,
-            z6_0,
-            z6_1,
-            z6_2,
-        ),
-        (
-            z7_1 * r7_2 - z7_2 * r7_1,
-            z7_2 * r7_0 - z7_0 * r7_2,
-            z7_0 * r7_1 - z7_1 * r7_0,
-            z7_0,
-            z7_1,
-            z7_2,
-        ),
+        _column(z3_0, z3_1, z3_2, r3_0, r3_1, r3_2),
+        _column(z4_0, z4_1, z4_2, r4_0, r4_1, r4_2),
+        _column(z5_0, z5_1, z5_2, r5_0, r5_1, r5_2),
+        _column(z6_0, z6_1, z6_2, r5_0, r5_1, r5_2),
+        _column(z7_0, z7_1, z7_2, r7_0, r7_1, r7_2),
     ]
     return Chain(flange, columns)
+
+
+def _column(z0: float, z1: float, z2: float, r0: float, r1: float, r2: float) -> Column:
+    """Of a joint that turns about the axis z, with the flange's origin at r from the joint's."""
+    return z1 * r2 - z2 * r1, z2 * r0 - z0 * r2, z0 * r1 - z1 * r0, z0, z1, z2
 
 
 def forward_kinematics(q: Array) -> Array:
