@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.trainer.steps import call_after_step
 from trainer.checkpoint import read_checkpoint
 from trainer.command_line import main
 from trainer.data.text.chat_format import FormattedTemplate
@@ -24,7 +25,6 @@ from trainer.data.text.tokenizer import TextTokenizer
 from trainer.hugging_face_answers_learner import HuggingFaceAnswersLearner
 from trainer.hugging_face_configuration import HuggingFaceVisionLanguage
 from trainer.hugging_face_folder import read_vision_language_folder
-from trainer.learner import Learner
 from trainer.models.adaptation import AdaptationConfig, AdaptationKind
 from trainer.models.language.configuration import TransformerConfig
 from trainer.requirements import ConfigurationError
@@ -190,7 +190,8 @@ def test_the_loss_is_that_of_each_document_alone(family: str, data: Path, tmp_pa
     folders.write_vision_language_folder(family, tmp_path / "folder")
     # So many sequences that some have pictures and some have none.
     config = answering(tmp_path / "folder", data, batch_size=12)
-    backbone = read_vision_language_folder(config.model.backbone, answers=True)  # type: ignore
+    assert isinstance(config.model, HuggingFaceAnswererShape)
+    backbone = read_vision_language_folder(config.model.backbone, answers=True)
     config = replace(config, model=replace(config.model, backbone=backbone))
     run = RunDirectory(root=tmp_path / "run")
     with run.claimed(config), open_vision_language_stage(config, run)() as stage:
@@ -234,15 +235,11 @@ def test_stopped_and_gone_on_with_it_has_the_same_bits(
     class Killed(BaseException):
         pass
 
-    take_step = Learner.step
-
-    def die(self: Learner, batch, step, generator):
-        if step == 2:
-            raise Killed
-        return take_step(self, batch, step, generator)
+    def die() -> None:
+        raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(Learner, "step", die)
+        call_after_step(patched, 2, die)
         with pytest.raises(Killed):
             train(config, tmp_path / "run")
     shutil.rmtree(tmp_path / "folder")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.machinery
 import os
-import signal
 import sys
 import types
 from dataclasses import replace
@@ -13,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.trainer.steps import train_until
 from trainer.command_line import main
 from trainer.configuration_json import config_to_json
 from trainer.policy_configuration import TrainConfig
-from trainer.policy_learner import PolicyLearner
 from trainer.requirements import ConfigurationError
-from trainer.training_loop import TrainingInterruptedError, train
+from trainer.training_loop import train
 
 
 class FakeTracker(types.ModuleType):
@@ -64,18 +63,7 @@ def test_a_tracker_is_told_what_tensorboard_is_told_and_goes_on_with_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    take_step = PolicyLearner.step
-
-    def step(self, batch, step, generator):
-        result = take_step(self, batch, step, generator)
-        if step == 6:
-            signal.raise_signal(signal.SIGTERM)
-        return result
-
-    with monkeypatch.context() as patched:
-        patched.setattr(PolicyLearner, "step", step)
-        with pytest.raises(TrainingInterruptedError):
-            train(tiny_config, tmp_path / "run", tracker="wandb")
+    train_until(tiny_config, tmp_path / "run", monkeypatch, 7, tracker="wandb")
     train(tiny_config, tmp_path / "run", tracker="wandb")
     first, second = tracker.begun
     assert first["id"] == second["id"]

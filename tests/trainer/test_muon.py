@@ -6,21 +6,20 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from tests.trainer.steps import train_until
 from trainer.checkpoint import read_checkpoint
-from trainer.learner import Learner
 from trainer.models.parameter_groups import parameter_groups
 from trainer.muon import Muon
 from trainer.optimizers import Optimizers
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
 from trainer.training_configuration import OptimizerConfig
-from trainer.training_loop import TrainingInterruptedError, train
+from trainer.training_loop import train
 
 _MUON = OptimizerConfig(kind="muon", warmup_steps=2)
 
@@ -138,18 +137,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(
 ) -> None:
     config = replace(tiny_config, optimizer=_MUON)
     whole = train(config, tmp_path / "whole")
-    take_step = Learner.step
-
-    def step_and_stop(self: Learner[Any, Any], batch: Any, step: int, generator: Any) -> Any:
-        result = take_step(self, batch, step, generator)
-        if step == 6:
-            signal.raise_signal(signal.SIGINT)
-        return result
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Learner, "step", step_and_stop)
-        with pytest.raises(TrainingInterruptedError, match="step 7 of"):
-            train(config, tmp_path / "cut")
+    train_until(config, tmp_path / "cut", monkeypatch, 7, by=signal.SIGINT)
     resumed = train(config, tmp_path / "cut")
     one, other = read_checkpoint(whole).weights, read_checkpoint(resumed).weights
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

@@ -22,6 +22,7 @@ from policy_interface.demonstration import (
     save_demonstration,
 )
 from policy_interface.types import CameraView, Observation, Pose, RobotState
+from tests.trainer.steps import call_after_step
 from trainer import run_directory
 from trainer.checkpoint import read_checkpoint
 from trainer.configuration_json import config_from_json
@@ -29,7 +30,7 @@ from trainer.data.configuration import AugmentationConfig, LoaderConfig
 from trainer.data.errors import DataError
 from trainer.data.verbs.convert import main as convert
 from trainer.inference import load_policy
-from trainer.learner import Learner, TrainingDivergedError, ema_decay_at, learning_rate_at
+from trainer.learner import TrainingDivergedError, ema_decay_at, learning_rate_at
 from trainer.models.configuration import VisionConfig
 from trainer.policy_configuration import ServingConfig, TrainConfig
 from trainer.requirements import ConfigurationError
@@ -44,19 +45,6 @@ def finished(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory)
     output = tmp_path_factory.mktemp("finished") / "run"
     train(tiny_config, output)
     return output
-
-
-def call_after_step(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], None]) -> None:
-    """Have something happen to the process as soon as `count` optimizer steps are done."""
-    take_step = Learner.step
-
-    def step_and_act(self: Learner, batch, step, generator):
-        result = take_step(self, batch, step, generator)
-        if step + 1 == count:
-            act()
-        return result
-
-    monkeypatch.setattr(Learner, "step", step_and_act)
 
 
 def assert_same_weights(first: Path, second: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from policy_interface.demonstration import (
 )
 from policy_interface.types import Action, ChunkGuidance, Observation, Pose, RobotState
 from tests.trainer.small_models import EXPERT, TRANSFORMER, VISION
+from tests.trainer.steps import train_until
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
@@ -34,11 +34,10 @@ from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.transformer import Block
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_configuration import TrainConfig
-from trainer.policy_learner import VisionLanguageActionLearner
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.training_configuration import EmaConfig, OptimizerConfig
-from trainer.training_loop import TrainingInterruptedError, train
+from trainer.training_loop import train
 from trainer.vision_language_action_configuration import (
     ExpertReads,
     VisionLanguageActionShape,
@@ -221,18 +220,7 @@ def test_a_resume_gives_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        own_step = VisionLanguageActionLearner.step
-
-        def step(self: VisionLanguageActionLearner, *arguments: object) -> object:
-            result = own_step(self, *arguments)  # pyright: ignore[reportArgumentType]
-            if arguments[1] == 6:
-                signal.raise_signal(signal.SIGTERM)
-            return result
-
-        patched.setattr(VisionLanguageActionLearner, "step", step)
-        with pytest.raises(TrainingInterruptedError, match="step 7 of 12"):
-            train(config, output)
+    train_until(config, output, monkeypatch, 7)
     again = read_checkpoint(train(config, output))
     for name, expected in read_checkpoint(finished).weights.items():
         assert torch.equal(again.weights[name], expected), name

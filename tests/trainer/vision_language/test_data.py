@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +11,18 @@ import numpy as np
 import pytest
 
 from tests.trainer.pictures import picture, write_pictures
+from tests.trainer.steps import train_until
 from trainer.command_line import main
 from trainer.data.errors import DataError
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
-from trainer.training_loop import TrainingInterruptedError, train
+from trainer.training_loop import train
 from trainer.vision_language_checkpoint import (
     build_vision_language_model,
     read_vision_language_checkpoint,
 )
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
-from trainer.vision_language_learner import VisionLanguageLearner
 
 
 def test_text_alone_is_learnt_too(config: VisionLanguageTrainConfig, tmp_path: Path) -> None:
@@ -105,17 +104,7 @@ def test_other_pictures_are_other_data(
     short = replace(
         config, data=str(data), validation_documents=1, num_steps=3, checkpoint_steps=()
     )
-    own_step = VisionLanguageLearner.step
-
-    def step(self: VisionLanguageLearner, *arguments: object) -> object:
-        result = own_step(self, *arguments)  # pyright: ignore[reportArgumentType]
-        signal.raise_signal(signal.SIGTERM)
-        return result
-
-    with monkeypatch.context() as patched:
-        patched.setattr(VisionLanguageLearner, "step", step)
-        with pytest.raises(TrainingInterruptedError):
-            train(short, tmp_path / "run")
+    train_until(short, tmp_path / "run", monkeypatch, 1)
     shown = (data / "5.jpg").read_bytes()
     (data / "5.jpg").write_bytes(picture("red", "left", 4321))
     with pytest.raises(RunError, match="the data in .* are not those that the run began with"):

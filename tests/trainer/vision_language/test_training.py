@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.trainer.pictures import COLOURS, SIDES, picture
 from tests.trainer.small_models import LANGUAGE, VISION
+from tests.trainer.steps import train_until
 from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
@@ -26,14 +26,13 @@ from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.run_directory import RunError
 from trainer.stages.language_data import Vocabulary
-from trainer.training_loop import TrainingInterruptedError, train
+from trainer.training_loop import train
 from trainer.vision_language_answers import answer
 from trainer.vision_language_checkpoint import (
     build_vision_language_model,
     read_vision_language_checkpoint,
 )
 from trainer.vision_language_configuration import VisionLanguageShape, VisionLanguageTrainConfig
-from trainer.vision_language_learner import VisionLanguageLearner
 
 
 def test_a_checkpoint_is_the_model(finished: Path, config: VisionLanguageTrainConfig) -> None:
@@ -72,18 +71,7 @@ def test_a_resume_gives_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        own_step = VisionLanguageLearner.step
-
-        def step(self: VisionLanguageLearner, *arguments: object) -> object:
-            result = own_step(self, *arguments)  # pyright: ignore[reportArgumentType]
-            if arguments[1] == 6:
-                signal.raise_signal(signal.SIGTERM)
-            return result
-
-        patched.setattr(VisionLanguageLearner, "step", step)
-        with pytest.raises(TrainingInterruptedError, match="step 7 of 12"):
-            train(config, output)
+    train_until(config, output, monkeypatch, 7)
     again = read_vision_language_checkpoint(train(config, output))
     for name, expected in read_vision_language_checkpoint(finished).weights.items():
         assert torch.equal(again.weights[name], expected), name

@@ -1,0 +1,43 @@
+"""Something happens to a training after one of its optimizer steps."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.learner import Learner
+from trainer.run_configuration import RunConfig
+from trainer.training_loop import TrainingInterruptedError, train
+
+
+def call_after_step(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], None]) -> None:
+    """Have something happen to the process as soon as `count` optimizer steps are done."""
+    take_step = Learner.step
+
+    def step_and_act(self: Learner[Any, Any], batch: Any, step: int, generator: Any) -> Any:
+        result = take_step(self, batch, step, generator)
+        if step + 1 == count:
+            act()
+        return result
+
+    monkeypatch.setattr(Learner, "step", step_and_act)
+
+
+def train_until(
+    config: RunConfig,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    *,
+    by: signal.Signals = signal.SIGTERM,
+    **how: Any,
+) -> None:
+    """A training that a signal stops after `count` optimizer steps. how: as `train` takes it."""
+    with monkeypatch.context() as patched:
+        call_after_step(patched, count, lambda: signal.raise_signal(by))
+        with pytest.raises(TrainingInterruptedError, match=f"step {count} of {config.total_steps}"):
+            train(config, output, **how)
