@@ -23,7 +23,7 @@ from torch import Tensor, nn
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 _NUM_ITERATIONS = 5
 # Taller matrices are cut into blocks of so many rows, each made orthogonal by itself: four times
-# cheaper at 192 columns, and a policy's error after as many steps differed by less than its noise.
+# cheaper at 192 columns, for which a policy's error after 600 steps was 17.1 mm in place of 16.4.
 _BLOCK_ROWS = 48
 _TINY = 1e-7
 
