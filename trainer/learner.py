@@ -195,9 +195,14 @@ class Learner(ABC, Generic[_Network, _Batch]):
         self.optimizers.step()
         if self.averages:
             decay = ema_decay_at(step + 1, self.config.ema)
+            averaged = self._averaged_parameters()
             with torch.no_grad():
-                for name, parameter in self._averaged_parameters().items():
-                    local(self._own_ema[name]).lerp_(local(parameter), 1 - decay)
+                # All at once: on a GPU each alone costs the host as much as a large one.
+                torch._foreach_lerp_(
+                    [local(self._own_ema[name]) for name in averaged],
+                    [local(parameter) for parameter in averaged.values()],
+                    1 - decay,
+                )
         return result
 
     def _set_gradients(self, batch: _Batch, generator: torch.Generator) -> Tensor:

@@ -52,19 +52,23 @@ class Muon(torch.optim.Optimizer):
         assert closure is None, "gradients are set before"
         for group in self.param_groups:
             parameters: list[nn.Parameter] = [p for p in group["params"] if p.grad is not None]
-            updates = _orthogonal([self._direction(parameter) for parameter in parameters])
-            for parameter, update in zip(parameters, updates, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.view_as(parameter), alpha=-group["lr"])
+            if not parameters:
+                continue
+            updates = _orthogonal(self._directions(parameters))
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            together = [u.view_as(p) for u, p in zip(updates, parameters, strict=True)]
+            torch._foreach_add_(parameters, together, alpha=-group["lr"])
 
-    def _direction(self, parameter: nn.Parameter) -> Tensor:
-        """(rows, columns)."""
-        gradient, state = parameter.grad, self.state[parameter]
-        assert gradient is not None
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        average = state["momentum"].lerp_(gradient, 1 - self._momentum)
-        return gradient.lerp(average, self._momentum).flatten(1)
+    def _directions(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """(rows, columns) each."""
+        gradients: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        averages = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(averages, gradients, 1 - self._momentum)
+        directions = torch._foreach_lerp(gradients, averages, self._momentum)
+        return [direction.flatten(1) for direction in directions]
 
 
 def _orthogonal(matrices: list[Tensor]) -> list[Tensor]:

@@ -199,6 +199,83 @@ def tiny_vla() -> VisionLanguageActionTrainConfig:
     )
 
 
+# Thirty-six tokens of an image of 96 pixels.
+SMALL_VISION = VisionTransformerConfig(
+    width=256,
+    depth=3,
+    num_heads=4,
+    feed_forward_width=512,
+    patch_size=16,
+    image_size=96,
+    stem="convolutions",
+)
+
+
+def small_lm() -> LanguageTrainConfig:
+    """A language model of 3.4 M parameters: the first stage of the policy of many tasks."""
+    return replace(
+        tiny_lm(),
+        name="small_lm",
+        num_steps=600,
+        batch_size=32,
+        validation_every=300,
+        save_state_every=300,
+        model=LanguageConfig(
+            transformer=TransformerConfig(width=256, depth=4, num_heads=4, feed_forward_width=640),
+            vocabulary_size=1024,
+            context_length=448,
+            tied_weights=True,
+            z_loss=1e-4,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=2e-3, warmup_steps=60, weight_decay=0.05, beta2=0.95
+        ),
+        ema=EmaConfig(max_decay=0.99),
+    )
+
+
+def small_vlm() -> VisionLanguageTrainConfig:
+    """Answers about pictures of all tasks' scenes: the second stage; begins with small_lm's."""
+    return replace(
+        tiny_vlm(),
+        name="small_vlm",
+        num_steps=1500,
+        batch_size=32,
+        validation_every=500,
+        save_state_every=500,
+        model=VisionLanguageShape(language=small_lm().model, vision=SMALL_VISION),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, beta2=0.95
+        ),
+        ema=EmaConfig(max_decay=0.99),
+    )
+
+
+def small_vla() -> VisionLanguageActionTrainConfig:
+    """One policy for all of the simulation's tasks, told by words which: 9.8 M parameters."""
+    return VisionLanguageActionTrainConfig(
+        name="small_vla",
+        cameras=("scene_left_0", "wrist_right_minus", "wrist_left_plus"),
+        num_steps=16_000,
+        batch_size=256,
+        validation_episodes=64,
+        validation_every=2000,
+        save_state_every=1000,
+        weights_format="float16",
+        model=VisionLanguageActionShape(
+            language=small_lm().model,
+            vision=SMALL_VISION,
+            expert=ExpertShape(
+                transformer=TransformerConfig(width=256, depth=4, num_heads=4, causal=False),
+                timesteps_per_token=4,
+            ),
+            predicts="chunk",
+            repeats=8,
+        ),
+        optimizer=OptimizerConfig(kind="muon", warmup_steps=200),
+    )
+
+
 def smollm2_vlm() -> VisionLanguageTrainConfig:
     """A frozen language model of Hugging Face's learns to see by a small ViT and a connector.
 
@@ -337,6 +414,9 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             tiny_lm,
             tiny_vlm,
             tiny_vla,
+            small_lm,
+            small_vlm,
+            small_vla,
             smollm2_vlm,
             smollm2_vla,
             vlm_on_hugging_face,

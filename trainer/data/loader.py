@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import local
 from types import TracebackType
 from typing import Any
 
@@ -243,26 +245,48 @@ class WindowLoader:
             name: np.empty((total, height, width, 3), np.uint8)
             for name, (height, width) in self._image_sizes.items()
         }
-        reader = EpisodeFrames([source.dataset for source in self._sources])
-        for number, source in enumerate(self._sources):
-            starts = self._cache_starts[number]
-            for place, episode in enumerate(source.episodes):
-                length = int(self._indices[number].lengths[place])
-                rows = slice(int(starts[place]), int(starts[place]) + length)
-                out = {name: array[rows] for name, array in frames.items()}
-                reader.read(number, episode, range(length), out)
+        datasets = [source.dataset for source in self._sources]
+        readers = local()
+
+        def decode(number: int, place: int) -> None:
+            if not hasattr(readers, "own"):
+                readers.own = EpisodeFrames(datasets)
+            start = int(self._cache_starts[number][place])
+            length = int(self._indices[number].lengths[place])
+            out = {name: array[start : start + length] for name, array in frames.items()}
+            readers.own.read(number, self._sources[number].episodes[place], range(length), out)
+
+        # Codecs let go of Python's lock.
+        with ThreadPoolExecutor(_available_cores()) as threads:
+            begun = [
+                threads.submit(decode, number, place)
+                for number, source in enumerate(self._sources)
+                for place in range(len(source.episodes))
+            ]
+            try:
+                for each in begun:
+                    each.result()
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
         return {name: torch.from_numpy(array).to(self._device) for name, array in frames.items()}
 
     def _start_workers(self) -> FrameWorkers:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return FrameWorkers(
             [source.dataset for source in self._sources],
             self._image_sizes,
             batch_size=-(-self._batch_size // self._num_ranks),
             num_frames=len(self.window.image_offsets),
-            num_workers=self._config.num_workers or min(cores or 1, _MOST_DEFAULT_WORKERS),
+            num_workers=self._config.num_workers or min(_available_cores(), _MOST_DEFAULT_WORKERS),
             num_slots=self._config.num_batches_ahead + 1,
         )
+
+
+def _available_cores() -> int:
+    """Cores that this process may use, which in a container may be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _image_sizes(descriptions: Sequence[Any], cameras: Sequence[str]) -> dict[str, tuple[int, int]]:
