@@ -29,6 +29,10 @@ class LeagueConfig:
     """Where checkpoints arrive; those in folders below count, too."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[,TASK]")]
     """Names, separated by commas, or one of the sets all, one-arm, two-arms, seen, unseen."""
+    simulator: Literal["drake", "lbm-eval"] = "drake"
+    """The project's own station in Drake, or the LBM Eval that you have installed."""
+    lbm_eval_python: Path | None = None
+    """Python of the environment that has LBM Eval's wheels; by default the one that runs this."""
     max_episodes: int = 200
     """Budget of episodes of each policy and task; no more are ever run."""
     alpha: float = 0.05
@@ -87,6 +91,8 @@ class LeagueConfig:
             policies=policies,
             names=names,
             tasks=self.tasks,
+            simulator=self.simulator,
+            lbm_eval_python=self.lbm_eval_python,
             max_episodes=self.max_episodes,
             alpha=self.alpha,
             test=self.test,
