@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,13 +69,13 @@ class Field:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(side) for side in self.shape))
         object.__setattr__(self, "names", tuple(self.names))
-        if self.names and len(self.names) != int(np.prod(self.shape)):
-            raise DataError(f"expected {int(np.prod(self.shape))} names, got {len(self.names)}")
+        if self.names and len(self.names) != self.size:
+            raise DataError(f"expected {self.size} names, got {len(self.names)}")
 
     @property
     def size(self) -> int:
         """Numbers a control step."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)

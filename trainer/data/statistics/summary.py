@@ -69,9 +69,11 @@ class Summary:
             starts = range(0, len(columns_CN), width)
             return Summary._beside([Summary.of_columns(columns_CN[a : a + width]) for a in starts])
         num_columns, total = columns_CN.shape
-        finite = np.isfinite(columns_CN)
-        if total and finite.all():
-            mean, mean_rest, squares = _moments(columns_CN, columns_CN.mean(axis=1), total)
+        # Finite means are of finite numbers: a NaN makes one, and so do infinities.
+        with np.errstate(over="ignore", invalid="ignore"):
+            rough = columns_CN.sum(axis=1) / max(total, 1)
+        if total and np.isfinite(rough).all():
+            mean, mean_rest, squares = _moments(columns_CN, rough, total)
             columns_CN.sort(axis=1)
             return Summary(
                 count=np.full(num_columns, float(total)),
@@ -83,6 +85,7 @@ class Summary:
                 maximum=columns_CN[:, -1].copy(),
                 digests=Digests.of_sorted(columns_CN),
             )
+        finite = np.isfinite(columns_CN)
         count = finite.sum(axis=1).astype(np.float64)
         rough = np.where(finite, columns_CN, 0.0).sum(axis=1) / np.maximum(count, 1)
         # Where a number is missing, the mean stands in: it deviates from nothing.

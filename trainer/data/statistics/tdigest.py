@@ -11,6 +11,7 @@ Axes: C column, N number, K cluster.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,14 @@ def _bins(ranks: FloatArray) -> npt.NDArray[np.int64]:
     """The cluster of ranks in 0 to 1, by k1(q) = arcsin(2 q - 1), stretched over all clusters."""
     stretched = NUM_CLUSTERS * (0.5 + np.arcsin(np.clip(2 * ranks - 1, -1, 1)) / np.pi)
     return np.minimum(stretched.astype(np.int64), NUM_CLUSTERS - 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _cuts(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where the clusters of so many numbers of one weight begin, and how many are in each."""
+    bins = _bins((np.arange(count) + 0.5) / count)
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    return starts, np.diff(starts, append=count)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,9 +55,7 @@ class Digests:
             weights[:, :count] = 1
             return Digests(means=means, weights=weights)
         # All weights are one, so that the cuts are the same in every column.
-        bins = _bins((np.arange(count) + 0.5) / count)
-        starts = np.flatnonzero(np.diff(bins, prepend=-1))
-        sizes = np.diff(starts, append=count)
+        starts, sizes = _cuts(count)
         means[:, : len(starts)] = np.add.reduceat(columns_CN, starts, axis=1) / sizes
         weights[:, : len(starts)] = sizes
         return Digests(means=means, weights=weights)
@@ -56,12 +63,13 @@ class Digests:
     @staticmethod
     def of_weighted(means_CN: FloatArray, weights_CN: FloatArray) -> Digests:
         """Of numbers in any order, those of weight 0 left out."""
+        num_columns, count = means_CN.shape
         order = np.argsort(np.where(weights_CN > 0, means_CN, np.inf), axis=1, kind="stable")
-        means = np.take_along_axis(means_CN, order, axis=1)
-        weights = np.take_along_axis(weights_CN, order, axis=1)
+        # In the flat array: taking along an axis costs as much as the sort.
+        order += np.arange(num_columns)[:, None] * count
+        means, weights = means_CN.take(order), weights_CN.take(order)
         most = int((weights > 0).sum(axis=1).max(initial=0))
         means, weights = means[:, :most], weights[:, :most].astype(np.float64)
-        num_columns = len(means)
         if most <= NUM_CLUSTERS:
             space = ((0, 0), (0, NUM_CLUSTERS - most))
             return Digests(
@@ -75,7 +83,8 @@ class Digests:
         merged = np.bincount(places, weights.ravel(), size).astype(np.float64)
         # Sums of deviations from a cluster's first number, lest large offsets cost digits.
         first = np.zeros(size)
-        first[places[::-1]] = means.ravel()[::-1]
+        begins = np.flatnonzero(np.diff(places, prepend=-1))
+        first[places[begins]] = means.ravel()[begins]
         deviations = np.where(weights > 0, means - first[places].reshape(means.shape), 0.0)
         sums = np.bincount(places, (weights * deviations).ravel(), size)
         full = merged > 0
