@@ -256,9 +256,9 @@ def small_vla() -> VisionLanguageActionTrainConfig:
     return VisionLanguageActionTrainConfig(
         name="small_vla",
         cameras=("scene_left_0", "wrist_right_minus", "wrist_left_plus"),
-        num_steps=16_000,
-        batch_size=256,
-        validation_episodes=64,
+        num_steps=8000,
+        batch_size=512,
+        validation_episodes=4,
         validation_every=2000,
         save_state_every=1000,
         weights_format="float16",

@@ -23,7 +23,7 @@ from trainer.command_line import main
 from trainer.data.batches import TrainingData
 from trainer.data.errors import DataError
 from trainer.data.robot_recordings import read_recordings
-from trainer.data.robot_sources import open_robot_data, robot_sources
+from trainer.data.robot_sources import _names, open_robot_data, robot_sources
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
 from trainer.requirements import ConfigurationError
@@ -66,6 +66,20 @@ def test_weights_are_honoured_sample_by_sample(config: TrainConfig) -> None:
     assert part == pytest.approx(0.75, abs=0.08)
     trained = {recordings.episodes[place] for source in sources for place in source.training}
     assert set(windows.episode.tolist()) == trained
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ("demos/box", "demos/mug", ["box", "mug"]),
+        ("runs/box/demonstrations", "runs/mug/demonstrations", ["box", "mug"]),
+        ("demonstrations", "mug/demonstrations", ["demonstrations", "mug/demonstrations"]),
+        ("hf://lab/box", "hf://lab/mug", ["box", "mug"]),
+    ],
+)
+def test_data_sets_go_by_what_tells_them_apart(first: str, second: str, names: list[str]) -> None:
+    assert _names([first, second]) == names
+    assert _names([first]) == [Path(first).name]
 
 
 def test_each_data_set_is_measured(finished: Path) -> None:

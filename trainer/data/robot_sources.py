@@ -37,6 +37,7 @@ def robot_sources(config: PolicyConfig, recordings: RobotRecordings) -> list[Rob
     """Of recordings of `open_robot_data`. Raises DataError where none of a data set's succeeded."""
     dataset = recordings.dataset
     weights = {config.data: 1.0, **config.weight_of}
+    names = _names(list(weights))
     sources: list[RobotSource] = []
     for number, (path, weight) in enumerate(weights.items()):
         own = range(len(dataset))
@@ -48,10 +49,27 @@ def robot_sources(config: PolicyConfig, recordings: RobotRecordings) -> list[Rob
         training, held_out = split_episodes(len(places), config.validation_episodes)
         sources.append(
             RobotSource(
-                name=PurePosixPath(path).name or path,
+                name=names[number],
                 weight=weight,
                 training=[places[n] for n in training],
                 held_out=[places[n] for n in held_out],
             )
         )
     return sources
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The parts of paths that tell them apart: `A` and `B` of `runs/A/demos` and `runs/B/demos`.
+
+    Numbers that are measured of each go by these.
+    """
+    all_parts = [PurePosixPath(path).parts or (path,) for path in paths]
+    if len(paths) == 1:
+        return [all_parts[0][-1]]
+    length, longest = 1, max(map(len, all_parts))
+    while len({parts[-length:] for parts in all_parts}) < len(paths) and length < longest:
+        length += 1
+    tails = [parts[-length:] for parts in all_parts]
+    while min(map(len, tails)) > 1 and len({parts[-1] for parts in tails}) == 1:
+        tails = [parts[:-1] for parts in tails]
+    return ["/".join(parts) for parts in tails]
