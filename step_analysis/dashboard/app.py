@@ -1,22 +1,23 @@
-"""The dashboard's web application: pages, exports, films, and word of what is new."""
+"""The dashboard's web application: who answers what, and word of what is new.
+
+It is served before the numerics are imported, which takes longer than the rest of the start; the
+answers that need them wait, and the first page does not.
+"""
 
 import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import asdict
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
 from pathlib import Path
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import (
-    FileResponse,
     HTMLResponse,
-    JSONResponse,
     PlainTextResponse,
     RedirectResponse,
     Response,
@@ -24,32 +25,25 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from step_analysis.dashboard.analyses import Analyses, chosen_policies
-from step_analysis.dashboard.canvas import Canvas
-from step_analysis.dashboard.folder import ResultsFolder
+from step_analysis.dashboard.document import error_page, opening_page
 from step_analysis.dashboard.guard import Guard
-from step_analysis.dashboard.page import EVENTS_PATH, error_page, live_part, nothing_yet, whole_page
-from step_analysis.dashboard.query import Query, QueryError
-from step_analysis.dashboard.snapshot import Snapshot
+from step_analysis.dashboard.refusal import NotShownError
 from step_analysis.dashboard.static_files import static_routes
-from step_analysis.dashboard.videos import find_video
-from step_analysis.dashboard.views import VIEWS
-from step_analysis.dashboard.views.material import Material
-from step_analysis.report.palette import Scheme
-from step_analysis.report.pdf import pdf_file
-from step_analysis.report.png import png_file
-from step_analysis.report.svg import svg_file
+
+if TYPE_CHECKING:
+    from step_analysis.dashboard.answers import Answers
+    from step_analysis.dashboard.snapshot import Snapshot
 
 MAX_LISTENERS = 64
 """Pages kept up to date at once; more are answered, and stay as they are."""
+_FIRST_PAGE = "/overview"
 _HEARTBEAT_S = 15.0
 _LONGEST_PAUSE_S = 3.0
 """Between two looks at a folder that takes long to look at."""
-_LONGEST_QUERY = 32_768
 
 
 class Dashboard:
-    """What the requests share: the newest snapshot and the comparisons of it.
+    """What the requests share: the answers, and who hears that they have changed.
 
     Args:
         interval_s: from one look at the folder to the next, or longer where a look takes long.
@@ -58,12 +52,12 @@ class Dashboard:
     def __init__(
         self, root: Path, *, interval_s: float = 1.0, count_infrastructure: bool = False
     ) -> None:
-        self.snapshot = Snapshot(root=root.absolute())
-        self.analyses = Analyses(on_done=self._tell)
-        self._folder = ResultsFolder(
-            root=root, publish=self._show, count_infrastructure=count_infrastructure
-        )
+        self.root = root.absolute()
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called where no answers can be made; `failure` then says why."""
+        self._count_infrastructure = count_infrastructure
         self._interval_s = interval_s
+        self._answers: Future[Answers] = Future()
         self._num_done = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="folder", daemon=True)
@@ -71,9 +65,27 @@ class Dashboard:
         self._listeners: set[asyncio.Event] = set()
 
     @property
+    def is_open(self) -> bool:
+        """Whether answers can be made; those that are asked for before wait."""
+        return self._answers.done()
+
+    @property
+    def answers(self) -> "Answers":
+        """Waits for them. Raises ImportError where they can't be made."""
+        return self._answers.result()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why no answers can be made."""
+        return self._answers.exception() if self.is_open else None
+
+    @property
     def state(self) -> str:
         """Changes with the snapshot, and as a comparison is done."""
-        return f"{self.snapshot.version} {self._num_done}"
+        version = 0
+        if self.is_open and self.failure is None:
+            version = self.answers.snapshot.version
+        return f"{version} {self._num_done}"
 
     @contextlib.asynccontextmanager
     async def running(self, app: Starlette) -> AsyncIterator[None]:
@@ -89,7 +101,8 @@ class Dashboard:
     def stop(self) -> None:
         """Look no more, and end the streams of states."""
         self._stopped.set()
-        self.analyses.close()
+        if self.is_open and self.failure is None:
+            self.answers.close()
         self._wake()
 
     async def states(self) -> AsyncIterator[str]:
@@ -113,17 +126,30 @@ class Dashboard:
         return len(self._listeners)
 
     def _watch(self) -> None:
+        try:
+            # Here, not above: the address is there, and the first page, while this is imported.
+            from step_analysis.dashboard.answers import Answers
+            from step_analysis.dashboard.folder import ResultsFolder
+        except ImportError as error:
+            self._answers.set_exception(error)
+            self.on_failure()
+            return
+        answers = Answers(self.root, on_done=self._tell)
+        self._answers.set_result(answers)
 
+        def show(snapshot: "Snapshot") -> None:
+            answers.snapshot = snapshot
+            self._tell()
+
+        folder = ResultsFolder(
+            root=self.root, publish=show, count_infrastructure=self._count_infrastructure
+        )
         while not self._stopped.is_set():
             began = time.monotonic()
-            self._folder.look()
+            folder.look()
             took_s = time.monotonic() - began
             # A folder of many thousand files must not keep a processor busy.
             self._stopped.wait(max(self._interval_s, min(2.0 * took_s, _LONGEST_PAUSE_S)))
-
-    def _show(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self._tell()
 
     def _tell(self) -> None:
         self._num_done += 1
@@ -141,111 +167,47 @@ def application(
     dashboard: Dashboard, *, hosts: Iterable[str] = (), token: str | None = None
 ) -> Starlette:
     """The web application. `hosts` and `token` are the guard's."""
-    pages = _Pages(dashboard)
+    door = _Door(dashboard)
     return Starlette(
         routes=[
-            Route("/", lambda request: RedirectResponse("/overview")),
-            Route(EVENTS_PATH, pages.events),
-            Route("/video", pages.video),
-            Route("/health", pages.health),
-            Route("/data/{view}.json", pages.json),
-            Route("/data/{view}/{table}.csv", pages.csv),
-            Route("/figure/{view}/{figure}.{suffix}", pages.figure),
+            Route("/", lambda request: RedirectResponse(_FIRST_PAGE)),
+            Route("/events", door.events),
+            Route("/video", lambda request: dashboard.answers.video(request)),
+            Route("/health", lambda request: dashboard.answers.health(request)),
+            Route("/data/{view}.json", lambda request: dashboard.answers.json(request)),
+            Route("/data/{view}/{table}.csv", lambda request: dashboard.answers.csv(request)),
+            Route(
+                "/figure/{view}/{figure}.{suffix}",
+                lambda request: dashboard.answers.figure(request),
+            ),
             *static_routes(),
-            Route("/{view}", pages.page),
+            Route("/{view}", door.page),
         ],
         middleware=[Middleware(Guard, hosts=hosts, token=token)],
         lifespan=dashboard.running,
         exception_handlers={
-            QueryError: partial(_explain, 400),
-            _NotFoundError: partial(_explain, 404),
-            404: partial(_explain, 404),
+            NotShownError: _explain,
+            404: _explain,
         },
     )
 
 
-class _NotFoundError(Exception):
-    """There is no such page, figure or film; the text says which."""
+def _explain(request: Request, error: Exception) -> Response:
+    if isinstance(error, NotShownError):
+        return HTMLResponse(error_page(str(error)), status_code=error.status)
+    return HTMLResponse(error_page(f"{request.url.path}: no such page"), status_code=404)
 
 
-def _explain(status: int, request: Request, error: Exception) -> Response:
-    known = isinstance(error, (QueryError, _NotFoundError))
-    message = str(error) if known else f"{request.url.path}: no such page"
-    return HTMLResponse(error_page(message), status_code=status)
-
-
-class _Pages:
-    """The answers. Those that calculate are plain functions, which run in threads."""
+class _Door:
+    """What is answered before there are answers. A plain function runs in a thread and may wait."""
 
     def __init__(self, dashboard: Dashboard) -> None:
         self._dashboard = dashboard
 
     def page(self, request: Request) -> Response:
-        material, canvas = self._drawn(request)
-        if request.headers.get("x-part") == "live":
-            return HTMLResponse(live_part(material, canvas))
-        return HTMLResponse(whole_page(material, canvas))
-
-    def json(self, request: Request) -> Response:
-        material, canvas = self._drawn(request)
-        analysis = material.analysis
-        return JSONResponse(
-            {
-                "view": canvas.view,
-                "folder_version": material.snapshot.version,
-                "condition": material.condition,
-                "query": asdict(material.query),
-                "has_verdicts": analysis is not None and analysis.has_verdicts,
-                "tables": {name: t.to_json_value() for name, t in canvas.tables.items()},
-            }
-        )
-
-    def csv(self, request: Request) -> Response:
-        _, canvas = self._drawn(request)
-        name = request.path_params["table"]
-        if name not in canvas.tables:
-            raise _NotFoundError(_named("table", name, canvas.tables))
-        return Response(
-            canvas.tables[name].to_csv(),
-            media_type="text/csv; charset=utf-8",
-            headers=_as_file(f"{canvas.view}-{name}.csv"),
-        )
-
-    def figure(self, request: Request) -> Response:
-        name, suffix = request.path_params["figure"], request.path_params["suffix"]
-        theme: Scheme = "dark" if request.query_params.get("theme") == "dark" else "light"
-        _, canvas = self._drawn(request)
-        if name not in canvas.figures:
-            raise _NotFoundError(_named("figure", name, canvas.figures))
-        figure = canvas.figures[name]
-        if suffix == "svg":
-            content: str | bytes = svg_file(figure.wide, theme, figure.description)
-        elif suffix == "png":
-            content = png_file(figure.wide, theme)
-        elif suffix == "pdf":
-            content = pdf_file(figure.wide, theme, figure.description)
-        else:
-            raise _NotFoundError(f"figures are svg, png or pdf, not {suffix[:20]!r}")
-        kinds = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
-        return Response(
-            content, media_type=kinds[suffix], headers=_as_file(f"{canvas.view}-{name}.{suffix}")
-        )
-
-    def video(self, request: Request) -> Response:
-        """A film, by what it shows: no path comes from the address."""
-        asked = request.query_params
-        snapshot = self._dashboard.snapshot
-        condition = asked.get("condition", "")
-        policies = snapshot.conditions.get(condition, ())
-        policy = next((p for p in policies if p.policy == asked.get("policy")), None)
-        task = policy.tasks.get(asked.get("task", "")) if policy else None
-        scenario = asked.get("scenario", "")
-        if task is not None and scenario.isascii() and scenario.isdecimal():
-            index = int(scenario[:20])
-            found = find_video(snapshot.root, task, index) if index in task.outcomes else None
-            if found is not None:
-                return FileResponse(found, media_type="video/mp4")
-        raise _NotFoundError("this episode was not filmed: sim-client evaluate --video films them")
+        if not self._dashboard.is_open and _is_first(request):
+            return HTMLResponse(opening_page(self._dashboard.root))
+        return self._dashboard.answers.page(request)
 
     async def events(self, request: Request) -> Response:
         del request
@@ -257,52 +219,9 @@ class _Pages:
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    def health(self, request: Request) -> Response:
-        """Whether the folder is read."""
-        del request
-        snapshot = self._dashboard.snapshot
-        return JSONResponse(
-            {
-                "is_complete": snapshot.is_complete,
-                "version": snapshot.version,
-                "num_files": snapshot.num_files,
-                "num_files_read": snapshot.num_files_read,
-            }
-        )
 
-    def _drawn(self, request: Request) -> tuple[Material, Canvas]:
-        name = request.path_params["view"]
-        if name not in VIEWS:
-            raise _NotFoundError(_named("view", name, VIEWS))
-        raw = request.scope["query_string"].decode("latin-1")
-        if len(raw) > _LONGEST_QUERY:
-            raise QueryError(f"the address is longer than {_LONGEST_QUERY} characters")
-        pairs = [pair for pair in parse_qsl(raw) if pair[0] != "theme"]
-        query = Query.parse(pairs)
-        snapshot = self._dashboard.snapshot
-        condition = query.condition or next(iter(snapshot.conditions), "")
-        try:
-            analysis = self._dashboard.analyses.get(snapshot, query, condition)
-        except ValueError as error:
-            raise QueryError(str(error)) from error
-        material = Material(
-            snapshot=snapshot,
-            query=query,
-            condition=condition,
-            policies=chosen_policies(snapshot, query, condition),
-            analysis=analysis,
-        )
-        canvas = Canvas(name, query, snapshot.policy_indices)
-        if analysis is None and VIEWS[name].needs_policies:
-            canvas.put(nothing_yet(snapshot))
-        else:
-            VIEWS[name].draw(material, canvas)
-        return material, canvas
-
-
-def _as_file(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'inline; filename="{name}"'}
-
-
-def _named(what: str, name: str, known: Iterable[str]) -> str:
-    return f"no {what} {name[:60]!r} here; there is {', '.join(known)}"
+def _is_first(request: Request) -> bool:
+    """Whether it is the page that one opens, as a whole and without filters to check."""
+    asked = request.scope
+    is_whole = "x-part" not in request.headers
+    return asked["path"] == _FIRST_PAGE and not asked["query_string"] and is_whole

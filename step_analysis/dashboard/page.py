@@ -6,32 +6,21 @@ from typing import get_args
 
 from step_analysis.comparison import Correction
 from step_analysis.dashboard.canvas import Canvas
+from step_analysis.dashboard.document import being_read, document
 from step_analysis.dashboard.query import Query
 from step_analysis.dashboard.snapshot import Snapshot
 from step_analysis.dashboard.views import VIEWS
 from step_analysis.dashboard.views.material import Material, select
 from step_analysis.methods import Method, Sides
-from step_analysis.report.page import script_safe
+from step_analysis.report.page_files import script_safe
 from step_analysis.report.palette import policy_role
 from step_analysis.study.wording import TEST_NAMES
-
-EVENTS_PATH = "/events"
 
 
 def whole_page(material: Material, canvas: Canvas) -> str:
     """A document; `live.js` replaces its #live part as results arrive."""
     title = f"{VIEWS[canvas.view].title} · {material.snapshot.root.name or 'results'}"
-    return _document(title, live_part(material, canvas))
-
-
-def error_page(message: str) -> str:
-    """A document for what can't be shown; the message is one line."""
-    return _document(
-        "Not shown",
-        f'<main id="live" data-version="0"><h1>This can\'t be shown</h1><p>{escape(message)}</p>'
-        '<p><a href="/overview">To the overview</a></p>'
-        '<script type="application/json" id="tips">[]</script></main>',
-    )
+    return document(title, live_part(material, canvas))
 
 
 def live_part(material: Material, canvas: Canvas) -> str:
@@ -50,7 +39,7 @@ def live_part(material: Material, canvas: Canvas) -> str:
 def nothing_yet(snapshot: Snapshot) -> str:
     """What stands in the place of a view that has nothing to show."""
     if not snapshot.is_complete:
-        text = f"{snapshot.root} is being read; what is found appears here by itself."
+        text = being_read(snapshot.root)
     elif any(snapshot.conditions.values()):
         text = "No rollout is left by these filters."
         return f'<p class="empty">{text} <a href="/overview">Reset them</a></p>'
@@ -60,23 +49,6 @@ def nothing_yet(snapshot: Snapshot) -> str:
             "folder as its output; this page shows them as they arrive."
         )
     return f'<p class="empty">{escape(text)}</p>'
-
-
-def _document(title: str, body: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n"
-        '<link rel="stylesheet" href="/assets/dashboard.css">\n'
-        '<link rel="icon" href="/assets/icon.svg" type="image/svg+xml">\n'
-        '</head>\n<body class="dashboard">\n<a class="skip" href="#content">To the content</a>\n'
-        '<button type="button" id="theme" class="chip">Theme: auto</button>\n'
-        f'{body}\n<p id="news" role="status" aria-live="polite"></p>\n'
-        '<div id="tip" role="tooltip" hidden></div>\n'
-        '<script src="/assets/page.js"></script>\n<script src="/assets/live.js"></script>\n'
-        "</body>\n</html>\n"
-    )
 
 
 def _header(snapshot: Snapshot) -> str:

@@ -14,11 +14,16 @@ _GRACE_S = 1
 
 
 class DashboardServer(uvicorn.Server):
-    """A server that ends the streams of what is new before it waits for answers on their way."""
+    """A server that ends the streams of what is new before it waits for answers on their way, and
+    ends where no answers can be made."""
 
     def __init__(self, config: uvicorn.Config, dashboard: Dashboard) -> None:
         super().__init__(config)
         self._dashboard = dashboard
+        dashboard.on_failure = self._end
+
+    def _end(self) -> None:
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop."""
@@ -49,6 +54,7 @@ def serve(
 
     Raises:
         UsageError: the address can't be bound.
+        ImportError: something that the pages need is not installed.
     """
     listener = _listen(host, port)
     bound_port = listener.getsockname()[1]
@@ -68,6 +74,8 @@ def serve(
     announce(address)
     with listener:
         DashboardServer(config, dashboard).run(sockets=[listener])
+    if dashboard.failure is not None:
+        raise dashboard.failure
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from step_analysis.report.page import page_script, page_styles
+from step_analysis.report.page_files import page_script, page_styles
 from step_analysis.report.typeface import WEIGHTS, typeface
 
 _HEADERS = {"Cache-Control": "max-age=300"}

@@ -2,10 +2,8 @@
 
 import base64
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 
 from step_analysis.doctor.tally import plural
 from step_analysis.report.caveats import Caveat, caveats
@@ -13,6 +11,7 @@ from step_analysis.report.content import RateRow, ReportContent
 from step_analysis.report.gallery import FIGURE_FORMATS, Figure, figure_file
 from step_analysis.report.html_table import swatch
 from step_analysis.report.method_notes import method_notes
+from step_analysis.report.page_files import page_script, page_styles, script_safe
 from step_analysis.report.page_tables import (
     errors_table,
     findings_list,
@@ -20,14 +19,11 @@ from step_analysis.report.page_tables import (
     rates_table,
     tasks_table,
 )
-from step_analysis.report.palette import policy_role, style_variables
+from step_analysis.report.palette import policy_role
 from step_analysis.report.svg import svg_element
-from step_analysis.report.typeface import WEIGHTS, Weight, typeface
 from step_analysis.report.wording import percent, range_text
 
 MAX_SCORE_CARDS = 4
-
-_FONT_WEIGHTS = {"regular": 400, "semibold": 600}
 
 
 def html_page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
@@ -65,45 +61,6 @@ def html_page(content: ReportContent, figures: Mapping[str, Figure]) -> str:
         f'<script type="application/json" id="tips">{script_safe(builder.tips)}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
-
-
-def font_address(weight: Weight) -> str:
-    """A font as an address that holds it."""
-    return f"data:font/ttf;base64,{base64.b64encode(typeface(weight).data).decode()}"
-
-
-def page_styles(font: Callable[[Weight], str] = font_address) -> str:
-    """The style sheet; `font` gives a weight's address."""
-    light, dark = style_variables("light"), style_variables("dark")
-    faces = "".join(
-        f'@font-face {{ font-family: "Inter Report"; font-weight: {_FONT_WEIGHTS[weight]}; '
-        f"src: url({font(weight)}); }}\n"
-        for weight in WEIGHTS
-    )
-    return (
-        f"{faces}:root {{ color-scheme: light; {light} }}\n"
-        f"@media (prefers-color-scheme: dark) {{ :root:not([data-theme=light]) {{ "
-        f"color-scheme: dark; {dark} }} }}\n"
-        f":root[data-theme=dark] {{ color-scheme: dark; {dark} }}\n"
-        # Its specificity must equal that of the dark rules above to win over them.
-        f"@media print {{ :root:root:root {{ color-scheme: light; {light} --paper: #fff; }} }}\n"
-        f"{_resource('page.css')}"
-    )
-
-
-def page_script() -> str:
-    """The script; it finds what it dresses by class, and #tip, #tips and #theme by name."""
-    return _resource("page.js")
-
-
-def _resource(name: str) -> str:
-    return resources.files("step_analysis.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def script_safe(value: object) -> str:
-    """JSON that can't end the element it stands in."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("&", "\\u0026")
 
 
 def _seen(caveat: Caveat) -> str:

@@ -58,13 +58,14 @@ class Dashboard:
         if not 0.05 <= self.interval <= 3600.0:
             raise UsageError(f"--interval must lie within 0.05 to 3600, got {self.interval:g}")
 
-        # Here, not above: --help and a mistyped option answer without loading the numerics.
-        from step_analysis.dashboard.app import Dashboard as Application
-        from step_analysis.dashboard.serving import is_loopback, serve
-
         # Records stay for good: to look through hundreds of thousands of them for cycles, over and
         # over while more are read, takes a fifth of the reading.
         gc.set_threshold(_ALLOCATIONS_A_COLLECTION)
+
+        # Here, not above: --help and a mistyped option answer without loading the server.
+        from step_analysis.dashboard.app import Dashboard as Application
+        from step_analysis.dashboard.serving import is_loopback, serve
+
         token = self._token(is_exposed=not is_loopback(self.host))
 
         def announce(address: str) -> None:

@@ -79,7 +79,7 @@ Serve = Callable[..., AbstractContextManager[Served]]
 
 
 @contextlib.contextmanager
-def _serve(root: Path, *, token: str | None = None) -> Iterator[Served]:
+def _serve(root: Path, *, token: str | None = None, wait: bool = True) -> Iterator[Served]:
     listener = socket.create_server(("127.0.0.1", 0))
     served = Served(port=listener.getsockname()[1])
     dashboard = Dashboard(root, interval_s=0.05)
@@ -91,7 +91,7 @@ def _serve(root: Path, *, token: str | None = None) -> Iterator[Served]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        if token is None:
+        if wait and token is None:
             served.wait(served.is_read)
         yield served
     finally:
@@ -102,7 +102,7 @@ def _serve(root: Path, *, token: str | None = None) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def serve() -> Serve:
-    """serve(folder): the dashboard of a folder, which it has read."""
+    """serve(folder): the dashboard of a folder, which it has read, unless wait=False."""
     return _serve
 
 

@@ -1,0 +1,80 @@
+"""What is answered while the numerics are still being imported."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from step_analysis.dashboard import answers
+from step_analysis.dashboard.app import Dashboard
+from step_analysis.dashboard.serving import serve as serve_until_stopped
+
+
+def test_the_server_needs_no_numerics() -> None:
+    code = (
+        "import sys, step_analysis.dashboard.serving\n"
+        "print([name for name in ('numpy', 'scipy', 'PIL') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+@pytest.fixture
+def numerics(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The answers can be made once this is set."""
+    there = threading.Event()
+    make = answers.Answers
+
+    def make_later(*args: Any, **options: Any) -> answers.Answers:
+        assert there.wait(timeout=60)
+        return make(*args, **options)
+
+    monkeypatch.setattr(answers, "Answers", make_later)
+    return there
+
+
+def test_the_first_page_is_there_at_once_and_its_content_follows(
+    tmp_path: Path,
+    serve: Any,
+    numerics: threading.Event,
+    write_evaluation: Callable[..., Path],
+) -> None:
+    write_evaluation(tmp_path / "a", "a", {"PickCup": "10"})
+    with serve(tmp_path, wait=False) as served, ThreadPoolExecutor() as threads:
+        opening = served.get("/overview")
+        assert opening.status == 200
+        assert f"{tmp_path} is being read" in opening.text
+        assert "script-src 'self'" in opening.headers["content-security-policy"]
+        for name in ("dashboard.css", "page.js", "live.js", "icon.svg", "font-regular.ttf"):
+            assert served.get(f"/assets/{name}").status == 200
+        # The page's script asks so; it and all other addresses are answered when they can be.
+        live = threads.submit(served.get, "/overview", X_Part="live")
+        wrong = threads.submit(served.get, "/overview?alpah=0.1")
+        health = threads.submit(served.get, "/health")
+        assert not live.done()
+        numerics.set()
+        assert '<nav class="views"' in live.result(timeout=60).text
+        assert wrong.result(timeout=60).status == 400
+        assert health.result(timeout=60).status == 200
+        served.wait(lambda: "a succeeds in 1 of 2" in served.get("/overview").text)
+
+
+def test_what_is_not_installed_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "step_analysis.dashboard.answers")
+    monkeypatch.setitem(sys.modules, "step_analysis.dashboard.analyses", None)
+    with pytest.raises(ImportError, match=r"step_analysis\.dashboard\.analyses"):
+        serve_until_stopped(
+            Dashboard(tmp_path),
+            host="127.0.0.1",
+            port=0,
+            allowed_hosts=(),
+            token=None,
+            announce=lambda address: None,
+        )
