@@ -64,6 +64,7 @@ def main(arguments: BenchmarkArguments) -> None:
             _wait(port, lambda: json.loads(_get(port, "/health"))["is_complete"])
             report["all_read"] = _since(began, process)
             report["counts_after_all_read_s"] = _seconds(port, "/overview")
+            report["all_counts"] = _since(began, process)
             _wait(port, lambda: json.loads(_get(port, "/data/overview.json"))["has_verdicts"])
             report["all_verdicts"] = _since(began, process)
             report["views"] = {

@@ -4,8 +4,9 @@ The tests of many pairs take seconds the first time, when their boundaries are m
 page then shows the counts at once, and its verdicts as soon as they are there.
 """
 
+import math
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from step_analysis.strict_json import FormatError
 _NUM_KEPT = 64
 _PATIENCE_S = 0.25
 """What takes no longer is waited for, so that small studies show everything at once."""
+_MANY_TESTS = 300
+"""With more of them nothing is waited for: they take longer, and hold up the counts meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,10 @@ class Analyses:
         if not snapshot.is_complete:
             # Everything would be tested again, and the reading held up, for files yet to be read.
             return self._until_then(key, policies, snapshot, query)
+        until_then = None
+        if _num_tests(policies) > _MANY_TESTS and not self._is_done(key):
+            # First of all: beside the tests it would take twice as long.
+            until_then = self._until_then(key, policies, snapshot, query)
         with self._lock:
             future = self._known.get(key)
             if future is None:
@@ -73,11 +80,18 @@ class Analyses:
                 while len(self._known) > _NUM_KEPT:
                     self._known.popitem(last=False)[1].cancel()
             self._known.move_to_end(key)
+        if until_then is not None:
+            return until_then
         try:
             return future.result(timeout=_PATIENCE_S)
         # Cancelled: a newer state of the folder has been asked about meanwhile.
         except (TimeoutError, CancelledError):
             return self._until_then(key, policies, snapshot, query)
+
+    def _is_done(self, key: tuple[int, str, Hashable]) -> bool:
+        with self._lock:
+            future = self._known.get(key)
+            return future is not None and future.done()
 
     def _until_then(
         self,
@@ -170,6 +184,12 @@ def chosen_policies(snapshot: Snapshot, query: Query, condition: str) -> tuple[P
         if tasks:
             chosen.append(replace(policy, tasks=tasks))
     return tuple(chosen)
+
+
+def _num_tests(policies: Sequence[PolicyRollouts]) -> int:
+    """Pairs of policies, on each task that both have."""
+    num_policies = Counter(task for policy in policies for task in policy.tasks)
+    return sum(math.comb(number, 2) for number in num_policies.values())
 
 
 def _has_failed(future: Future[Analysis]) -> bool:

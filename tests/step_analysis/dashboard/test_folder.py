@@ -3,10 +3,13 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from step_analysis.dashboard import analyses
 from step_analysis.dashboard.analyses import Analyses
 from step_analysis.dashboard.folder import ResultsFolder
 from step_analysis.dashboard.query import Query
@@ -147,15 +150,48 @@ def test_nothing_is_tested_before_all_is_read(
         write_evaluation(tmp_path / name, name, {"PickCup": outcomes})
     folder.look()
     done = threading.Event()
-    analyses = Analyses(on_done=done.set)
+    worker = Analyses(on_done=done.set)
     while_reading = replace(shown[-1], is_complete=False)
-    counted = analyses.get(while_reading, Query(), "nominal")
+    counted = worker.get(while_reading, Query(), "nominal")
     assert counted is not None
     assert (counted.has_verdicts, done.is_set()) == (False, False)
     assert [each.successes for each in counted.comparison.task_panels[0].counts] == [20, 0]
-    analyses.get(shown[-1], Query(), "nominal")
+    worker.get(shown[-1], Query(), "nominal")
     assert done.wait(timeout=60)
-    analyses.close()
-    tested = analyses.get(while_reading, Query(), "nominal")
+    worker.close()
+    tested = worker.get(while_reading, Query(), "nominal")
     assert tested is not None
     assert (tested.has_verdicts, tested.is_current) == (True, False)
+
+
+def _note(order: list[str], work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    order.append(work.__name__)
+    return work(*args, **options)
+
+
+def test_what_many_tests_are_about_is_counted_before_they_begin(
+    folder: ResultsFolder,
+    shown: list[Snapshot],
+    monkeypatch: pytest.MonkeyPatch,
+    write_evaluation: Callable[..., Path],
+) -> None:
+    # 13 policies on 4 tasks: 312 pairs.
+    for number in range(13):
+        outcomes = dict.fromkeys(("PickCup", "PutMug", "TurnLid", "PushBox"), f"{number % 2}1")
+        write_evaluation(folder.root / f"p{number}", f"p{number}", outcomes)
+    folder.look()
+    order: list[str] = []
+    done = threading.Event()
+    for name in ("count_outcomes", "compare"):
+        monkeypatch.setattr(analyses, name, partial(_note, order, getattr(analyses, name)))
+    worker = Analyses(on_done=done.set)
+    counted = worker.get(shown[-1], Query(), "nominal")
+    assert counted is not None
+    assert not counted.has_verdicts
+    assert [each.successes for each in counted.comparison.task_panels[0].counts][:2] == [2, 2]
+    assert done.wait(timeout=60)
+    assert order == ["count_outcomes", "compare"]
+    tested = worker.get(shown[-1], Query(), "nominal")
+    assert tested is not None
+    assert tested.has_verdicts
+    worker.close()
