@@ -26,7 +26,7 @@ from step_analysis.rollouts import RolloutRecord
 from step_analysis.study.design import StudyDesign
 from step_analysis.study.folder import read_study_design
 
-_FIRST_PUBLISHED_S = 0.25
+_FIRST_PUBLISHED_S = 0.5
 """During a long first reading what is there so far is shown after this, and each time again when
 the reading has taken twice as long: all of it is gathered anew for that."""
 

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
 
+from step_analysis.dashboard import answers
 from step_analysis.dashboard.app import Dashboard, application
 from step_analysis.dashboard.serving import DashboardServer
 from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, write_design
@@ -104,6 +106,20 @@ def _serve(root: Path, *, token: str | None = None, wait: bool = True) -> Iterat
 def serve() -> Serve:
     """serve(folder): the dashboard of a folder, which it has read, unless wait=False."""
     return _serve
+
+
+@pytest.fixture
+def numerics(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The answers can be made once this is set."""
+    there = threading.Event()
+    make = answers.Answers
+
+    def make_later(*args: Any, **options: Any) -> answers.Answers:
+        assert there.wait(timeout=60)
+        return make(*args, **options)
+
+    monkeypatch.setattr(answers, "Answers", make_later)
+    return there
 
 
 def _record(policy: str, task: str, index: int, outcome: Outcome) -> RolloutRecord:

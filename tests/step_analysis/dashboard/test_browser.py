@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,23 @@ def test_every_view_by_any_number_of_policies(
                 for figure in page.locator("figure").all():
                     assert figure.locator("svg:visible").count() == 1
                     assert figure.locator("figcaption").inner_text()
+
+
+def test_what_is_opened_before_anything_is_read_shows_it_by_itself(
+    tmp_path: Path,
+    serve: Any,
+    page: Any,
+    numerics: threading.Event,
+    write_evaluation: Callable[..., Path],
+) -> None:
+    write_evaluation(tmp_path / "a", "a", {"PickCup": "10"})
+    with serve(tmp_path, wait=False) as served:
+        page.goto(f"{served.address}/overview")
+        page.get_by_text("is being read").wait_for()
+        numerics.set()
+        page.get_by_text("a succeeds in 1 of 2").wait_for()
+        assert page.locator("nav.views [aria-current]").inner_text() == "Overview"
+        page.goto("about:blank")
 
 
 def test_episodes_appear_as_they_are_written(

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from step_analysis.dashboard import answers
 from step_analysis.dashboard.app import Dashboard
 from step_analysis.dashboard.serving import serve as serve_until_stopped
 
@@ -22,20 +21,6 @@ def test_the_server_needs_no_numerics() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
-
-
-@pytest.fixture
-def numerics(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """The answers can be made once this is set."""
-    there = threading.Event()
-    make = answers.Answers
-
-    def make_later(*args: Any, **options: Any) -> answers.Answers:
-        assert there.wait(timeout=60)
-        return make(*args, **options)
-
-    monkeypatch.setattr(answers, "Answers", make_later)
-    return there
 
 
 def test_the_first_page_is_there_at_once_and_its_content_follows(
