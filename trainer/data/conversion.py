@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.data.conversion_executors import run_here, run_local, run_on_ray
-from trainer.data.conversion_job import ConversionJob, Outcome
+from trainer.data.conversion_job import ConversionJob, Outcome, writing_failed
 from trainer.data.conversion_ledger import ConversionLedger, open_ledger
 from trainer.data.description_json import cameras_to_json, fields_to_json
 from trainer.data.episode import Dataset, EpisodeDescription
@@ -204,7 +204,10 @@ class _Work:
                 f"{len(self._skipped)} bad",
                 where=self._source.place,
             )
-        self._writer.finish(receipts, self._origin())
+        try:
+            self._writer.finish(receipts, self._origin())
+        except OSError as error:
+            raise writing_failed("putting the episodes together", error) from error
         return ConversionSummary(
             destination=str(self._writer.destination),
             num_converted=len(receipts) - self._num_kept,

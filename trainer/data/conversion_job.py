@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -43,11 +44,14 @@ class ConversionJob:
         return {**self.__dict__, "_dataset": None}
 
     def run(self, index: int) -> Outcome:
-        """Raises OSError where the destination cannot be written; bad data is an outcome."""
+        """Raises OSError that names the episode, where the destination cannot be written; bad data
+        is an outcome."""
+        name = f"number {index}"
         try:
             if self._dataset is None:
                 self._dataset = self._open_source()
             episode = self._dataset.episode(index)
+            name = episode.description.episode_id
             reason = self._selection.leaves_out(episode.description)
             if reason is not None:
                 return Outcome(index=index, left_out=reason)
@@ -55,6 +59,16 @@ class ConversionJob:
             return Outcome(index=index, receipt=self._writer.write_episode(index, episode))
         except DataError as error:
             return Outcome(index=index, bad=str(error))
+        except OSError as error:
+            raise writing_failed(f"episode {name}", error) from error
+
+
+def writing_failed(what: str, error: OSError) -> OSError:
+    """The same error, saying what was being written."""
+    if error.errno is None:
+        return OSError(f"{what}: {error}")
+    # In the system's own words: Arrow has others for a full disk.
+    return OSError(error.errno, f"{what}: {os.strerror(error.errno)}")
 
 
 def check_same_schema(first: EpisodeDescription, other: EpisodeDescription) -> None:

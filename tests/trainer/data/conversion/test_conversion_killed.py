@@ -23,6 +23,7 @@ from trainer.data.formats.native import open_dataset as open_native
 from trainer.data.formats.native_writer import NativeWriter
 from trainer.data.formats.writer import DatasetWriter
 from trainer.data.locations import Location
+from trainer.data.verbs import convert as convert_verb
 
 # Converts, and tells after each episode, so that a test knows when to strike. It does not end
 # before the test lets it.
@@ -192,7 +193,7 @@ def test_a_full_disk_leaves_what_is_written_valid(
     process = _start(tmp_path, source, destination, most_bytes=60_000)
     _, complaint = process.communicate()
     assert process.returncode == 1
-    assert "OSError: [Errno 27] File too large" in complaint
+    assert "OSError: [Errno 27] episode episode_000002: File too large" in complaint
     unfinished = open_native(Location.parse(destination), unfinished=True)
     assert [episode.description.num_steps for episode in unfinished] == [4, 4]
     assert list(unfinished.verify()) == [None, None]
@@ -227,7 +228,8 @@ def test_a_full_disk_leaves_staged_episodes_whole(
     process = _start(tmp_path, source, destination, most_bytes=most_bytes, writer=writer)
     _, complaint = process.communicate()
     assert process.returncode == 1
-    assert "OSError: [Errno 27]" in complaint
+    place = "episode episode_000002" if num_staged == 2 else "putting the episodes together"
+    assert f"OSError: [Errno 27] {place}: File too large" in complaint
     staged = sorted(path.name for path in (destination / ".parts").iterdir())
     assert staged == [f"{number:06d}" for number in range(num_staged)]
     with pytest.raises(DataError, match="the conversion stopped; run the same"):
@@ -236,6 +238,40 @@ def test_a_full_disk_leaves_staged_episodes_whole(
     assert (summary.num_kept, summary.num_episodes) == (num_staged, 4)
     assert [episode.description.num_steps for episode in open_dataset(destination)] == [4, 4, 60, 4]
     assert not (destination / ".parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "kib", "num_kept"), [("native", 60, 1), ("lerobot-v3", 60, 1), ("foundry", 200, 1)]
+)
+def test_the_command_names_the_episode_that_a_full_disk_has_no_room_for(
+    make_demonstration: Callable[..., Demonstration],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    to: str,
+    kib: int,
+    num_kept: int,
+) -> None:
+    source, disk = tmp_path / "demos", tmp_path / "disk"
+    for folder in (source, disk):
+        folder.mkdir()
+    for index, num_steps in enumerate((4, 60, 4)):
+        demonstration = make_demonstration(index, num_steps=num_steps)
+        save_demonstration(demonstration, demonstration_path(source, index))
+    words = [str(source), str(disk / "box"), "--to", to, "--workers", "0"]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", disk]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root mounts a small disk")
+    try:
+        with pytest.raises(OSError, match=r"box: episode episode_000001: No space left on device;"):
+            convert_verb.main(words)
+        with pytest.raises(DataError, match="the conversion stopped"):
+            open_dataset(disk / "box")
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        assert convert_verb.main(words) == 0
+        assert f"{num_kept} of them by an earlier run" in capsys.readouterr().out
+        assert len(open_dataset(disk / "box")) == 3
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_files_that_a_killed_conversion_was_writing_are_removed(
