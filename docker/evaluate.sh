@@ -3,29 +3,48 @@
 # exit status where the report's writer finds it.
 #
 # SIMULATOR_ARGUMENTS: further words for sim-client, if it is set.
+# SIGNALS: the folder in which the services tell each other that a part has ended.
 set -u
 
+signals=${SIGNALS:-/run/assay}
 # The server stops when nobody holds this open any more. Opened for both directions: a server
 # that is gone must not make us wait for a reader.
-exec 3<>/run/assay/simulators
+exec 3<>"$signals/simulators"
 # Anyone may be the user here, the next time another one.
-(umask 0 && mkdir -p /run/assay/exit-statuses && touch /run/assay/running)
+(umask 0 && mkdir -p "$signals/exit-statuses" && touch "$signals/running" "$signals/serving")
 # The report waits until nobody holds this any more: Compose starts it when the first of several
 # simulators has ended.
-exec 4>>/run/assay/running
+exec 4>>"$signals/running"
 flock --shared 4
 # A container's host name is its own.
-status_file=/run/assay/exit-statuses/$HOSTNAME
+status_file=$signals/exit-statuses/$HOSTNAME
 rm -f "$status_file"
 
 # shellcheck disable=SC2086
 sim-client evaluate --tasks "$TASKS" --episodes "$EPISODES" --workers "$WORKERS" \
     --address "$ADDRESS" --output /results ${SIMULATOR_ARGUMENTS:-} &
 evaluation=$!
-trap 'kill -TERM "$evaluation"' TERM INT
-# A trapped signal ends the first wait at once; the second one is for the evaluation itself.
-wait "$evaluation"
-wait "$evaluation"
-status=$?
+num_told=0
+server_has_ended=
+trap 'num_told=$((num_told + 1)); kill -TERM "$evaluation"' TERM INT
+trap 'num_told=$((num_told + 1)); server_has_ended=yes; kill -TERM "$evaluation"' USR1
+# The server holds this lock for as long as it lives. Nobody starts it again, and whoever asks its
+# address waits: the machine that had it is gone, and refuses nothing.
+flock --shared "$signals/serving" sh -c "kill -USR1 $$" 3>&- 4>&- &
+watch=$!
+# A trapped signal ends a wait at once, and the evaluation's own end is waited for all the same.
+num_told_before=
+until [ "$num_told" = "$num_told_before" ]; do
+    num_told_before=$num_told
+    wait "$evaluation"
+    status=$?
+done
+trap '' USR1
+kill "$watch" 2>/dev/null
+if [ -n "$server_has_ended" ] && { [ "$status" = 130 ] || [ "$status" = 143 ]; }; then
+    echo "the policy server has ended before the evaluation" >&2
+    # What is there can be reported, as after errors.
+    status=1
+fi
 echo "$status" >"$status_file"
 exit "$status"

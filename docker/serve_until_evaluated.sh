@@ -5,8 +5,10 @@
 # mounted there, and the first of its checkpoints is served.
 # ADDRESS: HOST:PORT to bind. THREADS: of the policy's forward pass.
 # METRICS_ADDRESS, DEVICE: of the options of the same names, if they are set.
+# SIGNALS: the folder in which the services tell each other that a part has ended.
 set -eu
 
+signals=${SIGNALS:-/run/assay}
 if [ -n "${CHECKPOINT:-}" ]; then
     name=$CHECKPOINT
     path=/mounted
@@ -27,16 +29,21 @@ else
 fi
 echo "serving the checkpoint $name"
 # What an evaluation that was cut off has left there would be taken for this one's.
-rm -f /run/assay/exit-statuses/*
+rm -f "$signals"/exit-statuses/*
 
 # Every simulator holds this pipe open for as long as it lives, so its end of file means that the
 # last one has ended, be it done, failed or killed.
-simulators=/run/assay/simulators
+simulators=$signals/simulators
 [ -p "$simulators" ] || mkfifo -m 666 "$simulators"
 server=$$
 {
     cat "$simulators"
     kill -TERM "$server"
 } &
+# The other way round: the lock is the server's until it ends, however it does, and every simulator
+# waits for it.
+(umask 0 && touch "$signals/serving")
+exec 5<"$signals/serving"
+flock 5
 exec policy-server serve "$path" --address "$ADDRESS" --num-threads "$THREADS" \
     ${METRICS_ADDRESS:+--metrics-address "$METRICS_ADDRESS"} ${DEVICE:+--device "$DEVICE"}

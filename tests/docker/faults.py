@@ -27,6 +27,7 @@ from step_analysis.ledger import read_ledger
 ROOT = Path(__file__).parents[2]
 PROJECT = "assay-faults"
 PATIENCE_S = 900.0
+PATIENCE_WITHOUT_SERVER_S = 45.0
 
 
 class Evaluation:
@@ -127,9 +128,13 @@ def harmed(scratch: Path, episodes: int, expected: dict) -> None:
     run.until_episodes(2)
     run.kill("policy-server")
     say("killed the policy server")
+    began_s = time.monotonic()
     code = run.code()
+    took_s = time.monotonic() - began_s
+    # Nobody waits for a server that does not come again.
+    assert took_s < PATIENCE_WITHOUT_SERVER_S, f"{took_s:.0f} s\n{run.said()}"
     num_done = len(outcomes(results))
-    say(f"exit status {code} with {num_done} of {episodes} decided")
+    say(f"after {took_s:.0f} s exit status {code} with {num_done} of {episodes} decided")
     assert (code == 0) == (num_done == episodes), run.said()
     again = Evaluation(results, episodes, "--scale", "simulator=2")
     assert again.code() == 0, again.said()

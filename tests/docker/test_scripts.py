@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,13 +44,109 @@ def test_a_wheel_folder_that_is_no_good_is_one_clear_line(tmp_path: Path) -> Non
         assert f"LBM Eval's wheels: {complaint}: expected robot_gym, lbm_eval" in line
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_wheel_folder_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
-    tmp_path.chmod(0o000)
-    result = install_wheels(tmp_path)
-    tmp_path.chmod(0o700)
+def test_a_wheel_folder_that_cannot_be_read_is_one_clear_line() -> None:
+    # Root reads everything, and pytest's own folders are its alone.
+    with tempfile.TemporaryDirectory() as open_to_all, tempfile.TemporaryDirectory() as closed:
+        Path(open_to_all).chmod(0o755)
+        script = shutil.copy(DOCKER / "install_wheels.sh", open_to_all)
+        Path(closed).chmod(0o000)
+        result = subprocess.run(
+            [script, closed, f"{closed}/venv"],
+            user=65534 if os.geteuid() == 0 else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        Path(closed).chmod(0o700)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert "can't be read" in result.stderr
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
+    """Start evaluate.sh with a program in sim-client's place; its words, in bash."""
+    signals = tmp_path / "signals"
+    signals.mkdir()
+    os.mkfifo(signals / "simulators")
+    program = tmp_path / "sim-client"
+
+    def evaluate(words: str) -> subprocess.Popen[str]:
+        program.write_text(f"#!/bin/bash\n{words}\n")
+        program.chmod(0o755)
+        return subprocess.Popen(
+            [DOCKER / "evaluate.sh"],
+            env={
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "SIGNALS": str(signals),
+                "TASKS": "PickAndPlaceBox",
+                "EPISODES": "0:1",
+                "WORKERS": "1",
+                "ADDRESS": "policy-server:50051",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return evaluate
+
+
+@contextlib.contextmanager
+def served(signals: Path) -> Iterator[None]:
+    """As serve_until_evaluated.sh does for as long as the server lives."""
+    with (signals / "serving").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+_UNTIL_TOLD = """
+trap 'kill $!; echo interrupted >&2; exit 130' TERM
+sleep infinity &
+echo running
+wait
+"""
+
+
+def _status(signals: Path) -> str:
+    (file,) = (signals / "exit-statuses").iterdir()
+    return file.read_text().strip()
+
+
+def test_an_evaluation_ends_with_its_server(
+    evaluate: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    signals = tmp_path / "signals"
+    with served(signals):
+        evaluation = evaluate(_UNTIL_TOLD)
+        assert evaluation.stdout is not None
+        assert evaluation.stdout.readline() == "running\n"
+        assert evaluation.poll() is None
+    _, said = evaluation.communicate(timeout=60)
+    assert said.splitlines() == ["interrupted", "the policy server has ended before the evaluation"]
+    assert (evaluation.returncode, _status(signals)) == (1, "1")
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_an_evaluation_that_ends_by_itself_says_how(
+    evaluate: Callable[[str], subprocess.Popen[str]], tmp_path: Path, code: int
+) -> None:
+    with served(tmp_path / "signals"):
+        evaluation = evaluate(f"exit {code}")
+        _, said = evaluation.communicate(timeout=60)
+    assert (evaluation.returncode, _status(tmp_path / "signals"), said) == (code, str(code), "")
+
+
+def test_an_evaluation_that_is_stopped_says_so(
+    evaluate: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    with served(tmp_path / "signals"):
+        evaluation = evaluate(_UNTIL_TOLD)
+        assert evaluation.stdout is not None
+        assert evaluation.stdout.readline() == "running\n"
+        evaluation.terminate()
+        _, said = evaluation.communicate(timeout=60)
+    assert (evaluation.returncode, _status(tmp_path / "signals")) == (130, "130")
+    assert said == "interrupted\n"
 
 
 def test_what_is_watched_are_metrics_that_the_server_has() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -328,6 +330,79 @@ def test_an_engine_that_goes_away_stops_the_evaluation_and_costs_no_verdict(
     monkeypatch.delenv("DOCKER_HOST")
     assert evaluate("0:2", **in_containers(image)) == 0
     assert containers_of(tmp_path / "rollouts" / "hold") == []
+
+
+@pytest.fixture
+def as_another() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Evaluate as somebody who is not root and owns the output, with further groups or none."""
+    if os.getuid() != 0:
+        pytest.skip("who runs the tests is not root: all of them are of such a user")
+    python = _python_for_others()
+    if python is None:
+        pytest.skip("no Python of this version that others than root may run")
+
+    def evaluate(options: dict[str, Any], *groups: int) -> subprocess.CompletedProcess[str]:
+        os.chown(Path(options["output"]).parent, _ANOTHER, _ANOTHER)
+        program = Path(__file__).with_name("evaluate_with_fake_station.py")
+        return subprocess.run(
+            [python, "-B", program, json.dumps(options)],
+            user=_ANOTHER,
+            group=_ANOTHER,
+            extra_groups=groups,
+            env=os.environ | {"PYTHONPATH": ":".join(sys.path), "HOME": "/tmp"},  # noqa: S108
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return evaluate
+
+
+_ANOTHER = 12_321
+
+
+def _python_for_others() -> str | None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for python in (sys.executable, f"/usr/bin/python{version}"):
+        with contextlib.suppress(OSError):
+            answer = subprocess.run([python, "-c", ""], user=_ANOTHER, capture_output=True)
+            if answer.returncode == 0:
+                return python
+    return None
+
+
+def test_a_user_who_is_not_root_owns_all_that_comes_of_it(
+    served: Any,
+    script: Any,
+    as_another: Callable[..., subprocess.CompletedProcess[str]],
+    image: str,
+) -> None:
+    script({})
+    engine = Path("/var/run/docker.sock").stat().st_gid
+    # The folders of pytest are root's alone.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        options = {
+            "tasks": ["PickAndPlaceBox"],
+            "episodes": "0:2",
+            "address": served.address,
+            "workers": 2,
+            "output": f"{folder}/rollouts",
+            "image": image,
+        }
+        without = as_another(options)
+        assert without.returncode == 2
+        (line,) = without.stderr.splitlines()
+        assert "this user may not use the Docker engine; join the group docker" in line
+        ended = as_another(options, engine)
+        assert ended.returncode == 0, ended.stderr
+        results = Path(folder) / "rollouts"
+        done = read_ledger(results / "hold" / "ledger.jsonl")
+        assert sorted(record.scenario_index for record in done) == [0, 1]
+        assert {path.stat().st_uid for path in results.rglob("*")} == {_ANOTHER}
+        assert list(results.glob("hold/*/rollouts/*/*/demonstration_1/simulator.log"))
+        assert containers_of(results / "hold") == []
 
 
 def in_thread(work: Callable[[], int]) -> Callable[[], int]:
