@@ -39,6 +39,7 @@ _ADDED: dict[str, Any] = {
     "checkpoint_activations": False,
     "sharding": {"kind": "none", "cpu_offload": False},
     "model.baseline": None,
+    "model.image_word": "<image>",
     "model.backbone.chat.before_images": "",
     "model.backbone.chat.lead": "",
     "model.language.chat.before_images": "",

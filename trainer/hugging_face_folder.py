@@ -35,7 +35,7 @@ _SMOLVLM_AROUND = ("<fake_token_around_image><global-img>", "<fake_token_around_
 def read_language_folder(language: HuggingFaceLanguage) -> HuggingFaceLanguage:
     """With what its folder says. Raises ConfigurationError, DataError."""
     name = "model.language"
-    config = _model_config(language.path, language.gguf_file, name)
+    config = model_config(language.path, language.gguf_file, f"{name}.path")
     vocabulary = config.get_text_config().vocab_size
     tokenizer = hub_tokenizer(language.path, language.gguf_file, name)
     chat = language.chat
@@ -53,7 +53,7 @@ def read_vision_language_folder(
     Raises ConfigurationError, DataError.
     """
     name = "model.backbone"
-    config = _model_config(backbone.path, None, name)
+    config = model_config(backbone.path, None, f"{name}.path")
     if config.model_type not in FAMILIES:
         raise ConfigurationError(
             f"{name}.path: expected one of {', '.join(FAMILIES)}, got a {config.model_type!r} in "
@@ -70,7 +70,7 @@ def read_vision_language_folder(
             chat = _dialogues_with_images(tokenizer, template, chat, image, family, f"{name}.chat")
     mean, std = backbone.image_mean, backbone.image_std
     if not (mean and std):
-        processor = _image_processor(backbone.path, name)
+        processor = image_processor(backbone.path, name)
         mean, std = mean or processor["image_mean"], std or processor["image_std"]
     return replace(
         backbone,
@@ -99,14 +99,18 @@ def hub_tokenizer(path: str, gguf_file: str | None, name: str) -> Any:
     return _read(AutoTokenizer, path, gguf_file, f"{name}.path", "tokenizer")
 
 
-def _model_config(path: str, gguf_file: str | None, name: str) -> Any:
+def model_config(path: str, gguf_file: str | None, name: str) -> Any:
+    """transformers' configuration of the model in a folder; name: of what says which, for errors.
+
+    Raises ConfigurationError.
+    """
     try:
         from transformers import AutoConfig
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"{name}.path: transformers is not installed: pip install 'assay[backbones]'"
+            f"{name}: transformers is not installed: pip install 'assay[backbones]'"
         ) from error
-    return _read(AutoConfig, path, gguf_file, f"{name}.path", "configuration")
+    return _read(AutoConfig, path, gguf_file, name, "configuration")
 
 
 def _read(kind: Any, path: str, gguf_file: str | None, name: str, what: str) -> Any:
@@ -147,7 +151,11 @@ def _json(path: str, name: str) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _image_processor(path: str, name: str) -> Mapping[str, Any]:
+def image_processor(path: str, name: str) -> Mapping[str, Any]:
+    """What a folder says of how pictures are made numbers. name: of the model, for errors.
+
+    Raises ConfigurationError.
+    """
     for file in _PROCESSORS:
         fields = _json(path, file)
         fields = fields.get("image_processor", fields)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.foundry.configuration import FoundryPolicyShape
+from trainer.foundry.configuration import FoundryHuggingFaceShape, FoundryPolicyShape
 from trainer.models.action.configuration import ActionSpaceConfig, FlowConfig, TimeConfig
 from trainer.models.action.observation_token_expert import ObservationTokenExpert, ObservedToken
 from trainer.models.backbone import VisionLanguageInput
@@ -58,7 +58,13 @@ class FoundryHead:
 class FoundryPolicy(ChunkPolicy):
     """chunk_length: T. action_size: A."""
 
-    def __init__(self, shape: FoundryPolicyShape, *, chunk_length: int, action_size: int) -> None:
+    def __init__(
+        self,
+        shape: FoundryPolicyShape | FoundryHuggingFaceShape,
+        *,
+        chunk_length: int,
+        action_size: int,
+    ) -> None:
         super().__init__()
         self.bound = shape.clamp
         self._shape, self._action_size = shape, action_size
@@ -71,22 +77,27 @@ class FoundryPolicy(ChunkPolicy):
 
     def inputs(self, images: Mapping[str, Tensor], token_BS: Tensor) -> VisionLanguageInput:
         """Images (B, 3, H, W) by picture; those of one sample side by side, resized as the original
-        does: to the processor's size, then to the ViT's, without smoothing."""
+        does: to the processor's size, then to the own ViT's, without smoothing."""
         shape = self._shape
+        sides = [shape.picture.side]
+        if isinstance(shape, FoundryPolicyShape):
+            sides.append(shape.vision.image_size)
         resized = []
         for name in shape.pictures:
             image_B3HW = images[name]
-            for side in (shape.picture.side, shape.vision.image_size):
+            for side in sides:
                 if image_B3HW.shape[-2:] != (side, side):
                     image_B3HW = functional.interpolate(
                         image_B3HW, size=(side, side), mode="bilinear", align_corners=False
                     )
             resized.append(image_B3HW)
-        return VisionLanguageInput(
-            token_BS=token_BS.clamp(min=0),
-            valid_BS=token_BS != NO_TOKEN,
-            images=torch.stack(resized, dim=1).flatten(0, 1),
-        )
+        image_NCHW = torch.stack(resized, dim=1).flatten(0, 1)
+        valid_BS, token_BS = token_BS != NO_TOKEN, token_BS.clamp(min=0)
+        if isinstance(shape, FoundryHuggingFaceShape):
+            return shape.taking.inputs(
+                image_NCHW, token_BS, valid_BS, image_token=shape.image_token
+            )
+        return VisionLanguageInput(token_BS=token_BS, valid_BS=valid_BS, images=image_NCHW)
 
     def encode(
         self,
@@ -110,11 +121,13 @@ class FoundryPolicy(ChunkPolicy):
 
 
 def network_config(
-    shape: FoundryPolicyShape, chunk_length: int, action_size: int
+    shape: FoundryPolicyShape | FoundryHuggingFaceShape, chunk_length: int, action_size: int
 ) -> VisionLanguageActionConfig:
     times = TimeConfig(num_levels=shape.expert.num_times)
     return VisionLanguageActionConfig(
-        backbone=VisionLanguageConfig(
+        backbone=shape.network
+        if isinstance(shape, FoundryHuggingFaceShape)
+        else VisionLanguageConfig(
             language=shape.language, vision=shape.vision, image_token=shape.image_token
         ),
         expert=shape.expert,

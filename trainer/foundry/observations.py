@@ -14,15 +14,13 @@ import numpy.typing as npt
 from policy_interface.contract import Contract
 from policy_interface.types import FloatArray, Observation
 from trainer.data.robot_transform import RobotTransform
-from trainer.foundry.configuration import FoundryPolicyShape
+from trainer.foundry.configuration import FoundryShape
 from trainer.foundry.pictures import prepared
 from trainer.observation_reading import motion_arrays
 
 
 class FoundryObservations:
-    def __init__(
-        self, shape: FoundryPolicyShape, contract: Contract, transform: RobotTransform
-    ) -> None:
+    def __init__(self, shape: FoundryShape, contract: Contract, transform: RobotTransform) -> None:
         self._shape, self._contract, self._transform = shape, contract, transform
         self.num_observations = shape.num_observations
 

@@ -13,36 +13,28 @@ import numpy.typing as npt
 
 from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import TextTokenizer
-from trainer.foundry.configuration import FoundryPolicyShape
+from trainer.foundry.configuration import FoundryShape
 from trainer.models.chunk_policy import NO_TOKEN
-
-# As a prompt's words name a picture, whatever the tokenizer.
-IMAGE_WORD = "<image>"
 
 
 class FoundryPrompts:
-    def __init__(self, tokenizer: TextTokenizer, shape: FoundryPolicyShape) -> None:
+    def __init__(self, tokenizer: TextTokenizer, shape: FoundryShape) -> None:
         """Raises DataError for a tokenizer that is not the model's."""
-        found = tokenizer.special(IMAGE_WORD)
-        if found != shape.image_token:
+        word, place = shape.image_word, shape.image_token
+        found = tokenizer.special(word)
+        if found != place:
             raise DataError(
-                f"expected {IMAGE_WORD} to be token {shape.image_token}, as the model has it, "
-                f"got {found}",
+                f"expected {word} to be token {place}, as the model has it, got {found}",
                 where=tokenizer.path,
             )
-        most = shape.language.vocabulary_size
+        most = shape.vocabulary_size
         if tokenizer.vocabulary_size > most:
             raise DataError(
                 f"expected at most {most} tokens, as the model has, "
                 f"got {tokenizer.vocabulary_size}",
                 where=tokenizer.path,
             )
-        if added := tokenizer.added_tokens():
-            raise DataError(
-                f"expected a tokenizer that adds no tokens to a text, got one that adds {added}",
-                where=tokenizer.path,
-            )
-        expanded = shape.words_before.replace(IMAGE_WORD, IMAGE_WORD * shape.tokens_per_image)
+        expanded = shape.words_before.replace(word, word * shape.tokens_per_image)
         # Special tokens part a text: what stands between two of them is cut into tokens by itself.
         before = tokenizer.encode_template(expanded)
         after = tokenizer.encode_template(shape.words_after)
@@ -52,11 +44,11 @@ class FoundryPrompts:
         self._tail = [each.number for each in after[begin:]]
         self._before = expanded[before[end - 1].stop if end else 0 :]
         self._after = shape.words_after[: after[begin].start if begin < len(after) else None]
-        images = self._head.count(shape.image_token)
+        images = self._head.count(place)
         expected = len(shape.pictures) * shape.tokens_per_image
         if images != expected:
             raise DataError(
-                f"words_before: expected {len(shape.pictures)} times {IMAGE_WORD}, of "
+                f"words_before: expected {len(shape.pictures)} times {word}, of "
                 f"{shape.tokens_per_image} tokens each, got {images} such tokens"
             )
         self._tokenizer, self._most_words = tokenizer, shape.instruction_tokens

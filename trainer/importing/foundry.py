@@ -17,6 +17,7 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,11 @@ from torch import Tensor, nn
 
 from trainer.data.locations import Location
 from trainer.importing.errors import ImportingError
+from trainer.importing.foundry_hugging_face import (
+    hugging_face_config,
+    hugging_face_weights,
+    is_on_hugging_face,
+)
 from trainer.importing.foundry_shapes import (
     Section,
     action_space,
@@ -42,10 +48,11 @@ from trainer.importing.foundry_tensors import (
     without_derived,
     without_wrappers,
 )
+from trainer.models.hugging_face import HuggingFaceConfig
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.model_folder import ModelFolderError, load_strictly, require_tensors_of
-from trainer.models.vision_language import VisionLanguageModel
+from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
 from trainer.models.vision_language_action import (
     VisionLanguageAction,
     VisionLanguageActionConfig,
@@ -73,8 +80,11 @@ class Imported:
     statistics: bytes | None
 
 
-def import_foundry(source: str, *, checkpoint: str | None = None) -> Imported:
-    """`checkpoint`: a file's name in checkpoints/; None for the last one.
+def import_foundry(
+    source: str, *, checkpoint: str | None = None, backbone: Path | None = None
+) -> Imported:
+    """`checkpoint`: a file's name in checkpoints/; None for the last one. `backbone`: the folder,
+    as the hub has it, of the Hugging Face model that a policy stands on.
 
     Raises ImportingError, DataError, OSError.
     """
@@ -83,10 +93,14 @@ def import_foundry(source: str, *, checkpoint: str | None = None) -> Imported:
         raise ImportingError(f"{root}: no such folder")
     config = Section(_read_yaml(root / "config.yaml"), "config.yaml")
     model, data = config.part("model"), config.part("data")
+    if backbone is not None and not is_on_hugging_face(model):
+        raise ImportingError(
+            f"--backbone: of policies on a Hugging Face model alone, which {root} holds none of"
+        )
     file = _find_checkpoint(root, checkpoint, config)
     tensors = without_derived(_read_tensors(file))
     try:
-        build, weights = _converted(root, model, data, tensors)
+        build, weights = _converted(root, model, data, tensors, backbone)
         # Nothing of the claimed size is made before the tensors are known to have it.
         with torch.device("meta"):
             require_tensors_of(build(), weights, file)
@@ -113,7 +127,7 @@ def import_foundry(source: str, *, checkpoint: str | None = None) -> Imported:
 
 
 def _converted(
-    root: Location, model: Section, data: Section, tensors: Tensors
+    root: Location, model: Section, data: Section, tensors: Tensors, backbone: Path | None
 ) -> tuple[Callable[[], nn.Module], Tensors]:
     """What makes the network, and its weights."""
     kind = model.fields.get("type")
@@ -127,7 +141,7 @@ def _converted(
         weights = vision_language_tensors(tensors, vocabulary_size=size)
         return lambda: VisionLanguageModel(shape), weights
     if kind == "diffusion_policy":
-        policy, weights = _policy(root, model, data, tensors)
+        policy, weights = _policy(root, model, data, tensors, backbone)
         return lambda: VisionLanguageAction(policy), weights
     raise ImportingError(
         f"config.yaml.model.type: {reprlib.repr(kind)} cannot be imported; "
@@ -136,27 +150,29 @@ def _converted(
 
 
 def _policy(
-    root: Location, model: Section, data: Section, tensors: Tensors
+    root: Location, model: Section, data: Section, tensors: Tensors, folder: Path | None
 ) -> tuple[VisionLanguageActionConfig, Tensors]:
     part = model.part("vision_language_backbone")
-    # Of one on a Hugging Face model our outputs were not the original's: better none than those.
-    part.require("type", "clip_backbone", "vlm_foundry_backbone")
+    part.require("type", "clip_backbone", "vlm_foundry_backbone", "vlm_backbone")
     under = {name: t for name, t in tensors.items() if name.startswith(_BACKBONE)}
     own = {name.removeprefix(_BACKBONE): tensor for name, tensor in under.items()}
-    file = "vlm_config_model.yaml"
-    shape = vision_language_config(Section(_read_yaml(root / file), file))
-    assert isinstance(shape.language, LanguageConfig)
+    shape: VisionLanguageConfig | HuggingFaceConfig
+    if is_on_hugging_face(model):
+        shape = hugging_face_config(part, folder)
+        own = hugging_face_weights(own, shape)
+    else:
+        file = "vlm_config_model.yaml"
+        shape = vision_language_config(Section(_read_yaml(root / file), file))
+        assert isinstance(shape.language, LanguageConfig)
+        own = vision_language_tensors(own, vocabulary_size=shape.language.vocabulary_size)
     weights = expert_tensors({name: t for name, t in tensors.items() if name not in under})
-    weights = prefixed(weights, "expert.") | prefixed(
-        vision_language_tensors(own, vocabulary_size=shape.language.vocabulary_size), "backbone."
-    )
     config = VisionLanguageActionConfig(
         backbone=shape,
         expert=expert_config(model),
         space=action_space(model, data),
         objective=flow_config(model),
     )
-    return config, weights
+    return config, prefixed(weights, "expert.") | prefixed(own, "backbone.")
 
 
 def _read_preprocessing(root: Location) -> dict[str, Any] | None:

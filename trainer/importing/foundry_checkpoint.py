@@ -7,8 +7,9 @@ and how often it acts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +21,24 @@ from trainer.checkpoint import Checkpoint
 from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.foundry.configuration import (
+    FoundryHuggingFaceShape,
     FoundryPolicyConfig,
     FoundryPolicyShape,
+    FoundryShape,
     PictureConfig,
 )
 from trainer.foundry.network import FoundryPolicy
 from trainer.foundry.prompts import FoundryPrompts
 from trainer.importing.errors import ImportingError
 from trainer.importing.foundry import Imported
-from trainer.importing.foundry_prompt import words_around
+from trainer.importing.foundry_processor import SIMPLE, processed_by
+from trainer.importing.foundry_prompt import IMAGE_WORD, words_around
 from trainer.importing.foundry_shapes import Section
 from trainer.importing.foundry_vectors import Vectors, vectors_of
 from trainer.models.action.configuration import FlowConfig, ObservationTokenConfig
+from trainer.models.hugging_face import HuggingFaceConfig
+from trainer.models.hugging_face_images import image_token_of
 from trainer.models.language.configuration import LanguageConfig
-from trainer.models.vision_language import VisionLanguageConfig
 from trainer.models.vision_language_action import VisionLanguageAction
 from trainer.policy_configuration import ServingConfig
 from trainer.provenance import describe_code, now
@@ -50,7 +55,8 @@ class Station:
     """What the release does not say; None where nobody has said it yet.
 
     Attributes:
-        tokenizer: The folder of the tokenizer that it was trained with, as the hub has it.
+        tokenizer: The folder of the tokenizer (of a Hugging Face model: of the processor) that it
+            was trained with, as the hub has it.
         camera_sizes: By camera; under the empty name, of all others.
         resize: What training resized pictures to, where the release has forgotten.
         control_rate_hz: How often the station acts.
@@ -92,13 +98,13 @@ def checkpoint_of(
     assert station.tokenizer is not None
     assert imported.statistics is not None
     data = _data(imported)
-    data.require("processor", None, "simple_vlm")
     normalizer = Section(imported.notes["normalizer"], "config_normalizer.yaml")
     vectors = vectors_of(data, normalizer, imported.statistics)
     try:
         tokenizer = TextTokenizer(station.tokenizer)
         shape = _shape(network, data, _preprocessing(imported), station)
         FoundryPrompts(tokenizer, shape)
+        _require_no_added_tokens(tokenizer, shape)
         config = FoundryPolicyConfig(
             model=shape,
             name=name,
@@ -138,47 +144,53 @@ def checkpoint_of(
 
 def _shape(
     network: VisionLanguageAction, data: Section, preprocessing: Section, station: Station
-) -> FoundryPolicyShape:
+) -> FoundryPolicyShape | FoundryHuggingFaceShape:
     config = network.config
     backbone, expert, objective = config.backbone, config.expert, config.objective
-    assert isinstance(backbone, VisionLanguageConfig)
-    assert isinstance(backbone.language, LanguageConfig)
     assert isinstance(expert, ObservationTokenConfig)
     assert isinstance(objective, FlowConfig)
     assert station.tokenizer is not None
     pictures = _picture_names(data)
+    picture = _picture(data, preprocessing, station)
+    common: dict[str, Any] = {
+        "expert": expert,
+        "pictures": pictures,
+        "past_steps": config.space.proprioception_steps - 1,
+        "reads_proprioception": config.space.proprioception_size > 0,
+        "clamp": objective.clamp,
+    }
+    if isinstance(backbone, HuggingFaceConfig):
+        cut_to = (
+            min(picture.crop_width, picture.width),
+            min(picture.crop_height, picture.height),
+        )
+        processed = processed_by(
+            backbone, data, station.tokenizer, num_images=len(pictures), cut_to=cut_to
+        )
+        return FoundryHuggingFaceShape(
+            backbone={"model_type": backbone.model_type, "overrides": backbone.overrides},
+            normed_outputs=backbone.normed_outputs,
+            image_mean=processed.mean,
+            image_std=processed.std,
+            image_token=image_token_of(backbone.overrides),
+            image_word=processed.image_word,
+            picture=replace(picture, side=processed.side),
+            words_before=processed.before,
+            words_after=processed.after,
+            **common,
+        )
+    assert isinstance(backbone.language, LanguageConfig)
+    data.require("processor", None, SIMPLE)
     before, after = words_around(station.tokenizer, len(pictures))
-    resized = station.resize
-    if resized is None:
-        width, height = preprocessing.pair("resize_images_size", None) or (0, 0)
-        resized = ImageSize(width=width, height=height)
-    crop = data.part("augmentation").part("image").part("crop").pair("shape", _CROP)
-    assert crop is not None
     shape = FoundryPolicyShape(
         language=backbone.language,
         vision=backbone.vision,
-        expert=expert,
         image_token=backbone.image_token,
-        pictures=pictures,
-        picture=PictureConfig(
-            width=resized.width,
-            height=resized.height,
-            method=preprocessing.require(
-                "image_resizing_method",
-                "center_crop",
-                "center_crop",
-                "resize_no_crop",
-                "resize_fit",
-            ),
-            crop_width=crop[1],
-            crop_height=crop[0],
-            side=data.get("image_size", 224),
-        ),
-        past_steps=config.space.proprioception_steps - 1,
-        reads_proprioception=config.space.proprioception_size > 0,
-        clamp=objective.clamp,
+        image_word=IMAGE_WORD,
+        picture=picture,
         words_before=before,
         words_after=after,
+        **common,
     )
     tokens = data.get("img_num_tokens", 256)
     if tokens != shape.tokens_per_image:
@@ -186,8 +198,39 @@ def _shape(
     return shape
 
 
+def _picture(data: Section, preprocessing: Section, station: Station) -> PictureConfig:
+    resized = station.resize
+    if resized is None:
+        width, height = preprocessing.pair("resize_images_size", None) or (0, 0)
+        resized = ImageSize(width=width, height=height)
+    crop = data.part("augmentation").part("image").part("crop").pair("shape", _CROP)
+    assert crop is not None
+    return PictureConfig(
+        width=resized.width,
+        height=resized.height,
+        method=preprocessing.require(
+            "image_resizing_method", "center_crop", "center_crop", "resize_no_crop", "resize_fit"
+        ),
+        crop_width=crop[1],
+        crop_height=crop[0],
+        side=data.get("image_size", 224),
+    )
+
+
+def _require_no_added_tokens(tokenizer: TextTokenizer, shape: FoundryShape) -> None:
+    """That it would put around a text by itself; PaliGemma's processor tells it not to."""
+    is_told = isinstance(shape, FoundryHuggingFaceShape) and shape.family == "paligemma"
+    if not is_told and (added := tokenizer.added_tokens()):
+        raise DataError(
+            f"expected a tokenizer that adds no tokens to a text, got one that adds {added}",
+            where=tokenizer.path,
+        )
+
+
 def _weights(
-    network: VisionLanguageAction, shape: FoundryPolicyShape, vectors: Vectors
+    network: VisionLanguageAction,
+    shape: FoundryPolicyShape | FoundryHuggingFaceShape,
+    vectors: Vectors,
 ) -> dict[str, Tensor]:
     """Under the policy's names, with actions and states in our order."""
     transform = vectors.transform

@@ -1,7 +1,7 @@
 """The prompt that a policy of VLA Foundry was told, in words.
 
-It is what the tokenizer's chat template makes of a user's message with pictures before the
-instruction; a tokenizer without one has `<image> ` for each picture and then the instruction.
+It is what the chat template makes of a user's message with pictures before the instruction; without
+one it is `<image> ` for each picture and then the instruction.
 """
 
 from __future__ import annotations
@@ -10,27 +10,37 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer.foundry.prompts import IMAGE_WORD
 from trainer.importing.errors import ImportingError
 
+# As a prompt names a picture where no template does.
+IMAGE_WORD = "<image>"
 _TEMPLATE_FILE, _CONFIG_FILE = "chat_template.jinja", "tokenizer_config.json"
+# Of a processor, older than the first.
+_PROCESSOR_TEMPLATE_FILE = "chat_template.json"
 # Stands for the instruction; nothing that a template says.
 _STAND_IN = "zqxj"
 
 
-def words_around(tokenizer: Path, num_images: int) -> tuple[str, str]:
+def words_around(
+    tokenizer: Path, num_images: int, *, image_word: str = IMAGE_WORD, is_processor: bool = False
+) -> tuple[str, str]:
     """What stands before and after the instruction. tokenizer: its folder, as the hub has it.
 
+    is_processor: the folder is a processor's, whose template, if it has one, comes first.
     Raises ImportingError.
     """
-    if not _has_template(tokenizer):
-        return f"{IMAGE_WORD} " * num_images, ""
-    text = _rendered(tokenizer, num_images)
+    template = None
+    if is_processor and not (tokenizer / _TEMPLATE_FILE).is_file():
+        template = _fields(tokenizer / _PROCESSOR_TEMPLATE_FILE).get("chat_template")
+    if template is None and not _has_template(tokenizer):
+        text = f"{IMAGE_WORD} " * num_images + _STAND_IN
+    else:
+        text = _rendered(tokenizer, num_images, template)
     parts = text.split(_STAND_IN)
-    if len(parts) != 2 or parts[0].count(IMAGE_WORD) != num_images or IMAGE_WORD in parts[1]:
+    if len(parts) != 2 or parts[0].count(image_word) != num_images or image_word in parts[1]:
         raise ImportingError(
             f"--tokenizer {tokenizer}: expected a chat template that shows {num_images} times "
-            f"{IMAGE_WORD} and then the instruction once, got {text!r:.200}"
+            f"{image_word} and then the instruction once, got {text!r:.200}"
         )
     return parts[0], parts[1]
 
@@ -38,17 +48,21 @@ def words_around(tokenizer: Path, num_images: int) -> tuple[str, str]:
 def _has_template(tokenizer: Path) -> bool:
     if (tokenizer / _TEMPLATE_FILE).is_file():
         return True
-    file = tokenizer / _CONFIG_FILE
+    return bool(_fields(tokenizer / _CONFIG_FILE).get("chat_template"))
+
+
+def _fields(file: Path) -> dict[str, Any]:
+    """None where there is no such file. Raises ImportingError."""
     if not file.is_file():
-        return False
+        return {}
     try:
         fields = json.loads(file.read_text())
     except (ValueError, RecursionError) as error:
         raise ImportingError(f"{file}: not JSON: {error}") from error
-    return isinstance(fields, dict) and bool(fields.get("chat_template"))
+    return fields if isinstance(fields, dict) else {}
 
 
-def _rendered(tokenizer: Path, num_images: int) -> str:
+def _rendered(tokenizer: Path, num_images: int, template: Any) -> str:
     try:
         from transformers import AutoTokenizer
     except ModuleNotFoundError as error:
@@ -65,7 +79,10 @@ def _rendered(tokenizer: Path, num_images: int) -> str:
             str(tokenizer), local_files_only=True, trust_remote_code=False
         )
         return loaded.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=False
+            [{"role": "user", "content": content}],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=False,
         )
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]

@@ -57,6 +57,8 @@ _EXPERT = {
     r"proprioception_encode\.": "from_proprioception.",
     r"output_layer\.": "to_actions.",
 }
+# As newer versions of transformers name a SigLIP tower's.
+_HUGGING_FACE = {r"model\.model\.vision_tower\.vision_model\.": "model.model.vision_tower."}
 # Numbers that follow from the configuration. The action head is a whole language model there, whose
 # words and final norm nothing reads.
 _DERIVED = re.compile(r"(^|\.)(inv_freq|sinusoidal_position_embeddings\.emb)$|^scheduler\.")
@@ -118,6 +120,11 @@ def vision_language_tensors(
         **prefixed(language, "language."),
         "observation_token": observation_token.clone(),
     }
+
+
+def hugging_face_tensors(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Of a Hugging Face model under a policy, whose last word is the observation token."""
+    return renamed(tensors, _HUGGING_FACE | {r"model\.": "model."})
 
 
 def expert_tensors(tensors: Mapping[str, Tensor]) -> Tensors:

@@ -34,7 +34,10 @@ class ImportFoundryArguments:
         source: Its folder, with config.yaml and checkpoints/; or hf://OWNER/NAME.
         output: The folder to write.
         checkpoint: A file's name in checkpoints/; left out, the last one.
-        tokenizer: The folder of the tokenizer that the policy was trained with, as the hub has it.
+        backbone: Of a policy on a Hugging Face model, that model's folder as the hub has it; its
+            weights are not read.
+        tokenizer: The folder of the tokenizer (of a policy on a Hugging Face model: of the
+            processor) that the policy was trained with, as the hub has it.
         camera_size: [CAMERA=]WIDTHxHEIGHT of the station's pictures, such as 640x480; several.
         resize: WIDTHxHEIGHT that training resized pictures to, if the folder does not say.
         control_rate_hz: How often the station acts.
@@ -45,6 +48,7 @@ class ImportFoundryArguments:
     source: tyro.conf.Positional[str]
     output: Path
     checkpoint: str | None = None
+    backbone: Path | None = None
     tokenizer: Path | None = None
     camera_size: tuple[str, ...] = ()
     resize: str | None = None
@@ -74,7 +78,7 @@ def run_import(words: Sequence[str]) -> int:
     if parsed.output.exists():
         raise ImportingError(f"{parsed.output}: already exists; give a folder that does not")
     station = _station(parsed)
-    imported = import_foundry(parsed.source, checkpoint=parsed.checkpoint)
+    imported = import_foundry(parsed.source, checkpoint=parsed.checkpoint, backbone=parsed.backbone)
     output, network = printable(str(parsed.output)), imported.network
     count = sum(p.numel() for p in network.parameters())
     what = f"{type(network).__name__} of {count:,} parameters"

@@ -5,7 +5,8 @@ Axes: B sample, S token, D width, G key/value head, d width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +24,8 @@ from trainer.models.hugging_face_common import (
 from trainer.models.image_attention import attend_images_together
 
 # What each kind of token number says of the observation token: for Qwen 0 is text; for PaliGemma 1
-# is what comes after the prefix, which the prefix does not see.
-_TOKEN_KINDS = {"mm_token_type_ids": 0, "token_type_ids": 1}
+# is what comes after the prefix, which the prefix does not see, and 0 the prefix.
+_TEXT, _PREFIX, _BEHIND_PREFIX = 0, 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class HuggingFaceConfig:
         overrides: Fields of its configuration, when there is no path.
         attention: transformers' name of an attention implementation.
         adaptation: How much of it is trained.
+        normed_outputs: Whether the last layer's outputs are those after the final norm.
+        prefix_sees_observation: Whether a prefix that sees itself in both directions (PaliGemma's)
+            sees the observation token as well.
     """
 
     path: str | None = None
@@ -44,6 +48,8 @@ class HuggingFaceConfig:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     attention: str = "sdpa"
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    normed_outputs: bool = True
+    prefix_sees_observation: bool = False
 
     def __post_init__(self) -> None:
         require_path_or_shape(self.path, self.model_type, self.overrides)
@@ -134,7 +140,8 @@ class HuggingFaceBackbone(nn.Module):
         with_observation_token: bool = False,
         with_keys_values: bool = False,
     ) -> BackboneFeatures:
-        """See `Backbone.features`; the last layer's outputs are those after the final norm.
+        """See `Backbone.features`; the last layer's outputs are those after the final norm, unless
+        `normed_outputs` says otherwise.
 
         Its keys and values are turned in ways of its own, which no expert here continues:
         an expert on such a backbone projects its layers' outputs.
@@ -148,19 +155,42 @@ class HuggingFaceBackbone(nn.Module):
             inputs = self._with_observation_token(inputs)
         arguments = self._arguments(inputs)
         # Without the head: an action expert reads no logits.
-        output = self.model.model(**arguments, output_hidden_states=True, use_cache=False)
+        with self._before_final_norm() as unnormed:
+            output = self.model.model(**arguments, output_hidden_states=True, use_cache=False)
+        layers = output.hidden_states
+        if not self.config.normed_outputs:
+            layers = (*layers[:-1], *unnormed)
         valid_BS = inputs.valid
         return BackboneFeatures(
-            layers=tuple(output.hidden_states[-num_layers:]) if num_layers else (),
+            layers=tuple(layers[-num_layers:]) if num_layers else (),
             valid_BS=valid_BS,
             keys_values=(),
             next_position_B=valid_BS.sum(dim=1),
         )
 
+    @contextmanager
+    def _before_final_norm(self) -> Iterator[list[Tensor]]:
+        """Gives what the final norm is given meanwhile; transformers keeps what it makes of it."""
+        given: list[Tensor] = []
+        if self.config.normed_outputs:
+            yield given
+            return
+        norm = self.model.get_decoder().norm
+        handle = norm.register_forward_pre_hook(lambda _norm, inputs: given.append(inputs[0]))
+        try:
+            yield given
+        finally:
+            handle.remove()
+
     def _with_observation_token(self, inputs: VisionLanguageInput) -> VisionLanguageInput:
         first_B1 = inputs.token_BS[:, :1]
         extras = dict(inputs.extras)
-        for name, kind in _TOKEN_KINDS.items():
+        seen_by_prefix = self.config.prefix_sees_observation
+        kinds = {
+            "mm_token_type_ids": _TEXT,
+            "token_type_ids": _PREFIX if seen_by_prefix else _BEHIND_PREFIX,
+        }
+        for name, kind in kinds.items():
             if name in extras:
                 kind_B1 = torch.full_like(extras[name][:, :1], kind)
                 extras[name] = torch.cat([extras[name], kind_B1], dim=1)

@@ -28,6 +28,11 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
+def image_token_of(overrides: Mapping[str, Any]) -> Any:
+    """The place holder that a model's configuration has, under either of its names."""
+    return overrides.get("image_token_id", overrides.get("image_token_index"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageTaking:
     """Square pictures of one size, as a model of a family takes them.

@@ -179,7 +179,7 @@ def test_what_cannot_be_imported_is_said_in_one_line(tmp_path: Path) -> None:
     refused("attn_name: expected one of", transformer={"attn_name": "custom_attn"})
     refused("use_flow_matching_scheduler: expected one of True", use_flow_matching_scheduler=False)
     refused(r"clamp_range: expected equal bounds", noise_scheduler={"clamp_range": [-1, 2]})
-    refused("backbone.type: expected one of", vision_language_backbone={"type": "vlm_backbone"})
+    refused("backbone.type: expected one of", vision_language_backbone={"type": "vit_backbone"})
     refused("action_dim is missing", action_dim=None)
     refused(r"expert\.from_actions\.weight: expected shape \(16, 5\)", action_dim=5)
     refused("missing expert.from_proprioception|unexpected expert", proprioception_dim=0)
