@@ -117,17 +117,24 @@ def test_a_warm_policy_tries_nothing_out(
 ) -> None:
     passes = []
     hook = policy.network.head.register_forward_hook(lambda *_: passes.append(None))
+
+    def passes_of(plan: Callable[[], object]) -> int:
+        passes.clear()
+        plan()
+        return len(passes)
+
     try:
         cold = replace(policy)
-        cold.plan(histories[:1], [0])
-        num_cold = len(passes)
+        first, second = (passes_of(lambda: cold.plan(histories[:1], [0])) for _ in range(2))
+        assert first > second >= policy.num_flow_steps
         warm = replace(policy)
         warm.warm_up((1, 3), guided=True)
-        passes.clear()
-        warm.plan(histories[:3], [0, 1, 2])
-        assert len(passes) == policy.num_flow_steps < num_cold
-        passes.clear()
-        warm.plan_guided(histories[1:3], [1, 2], guidance[1:3])
-        assert len(passes) == policy.num_flow_steps
+        for plan in (
+            lambda: warm.plan(histories[:3], [0, 1, 2]),
+            lambda: warm.plan_guided(histories[1:3], [1, 2], guidance[1:3]),
+        ):
+            # How many passes three rows take depends on the processor: some add alike in batches
+            # of many sizes, others want each row by itself.
+            assert passes_of(plan) == passes_of(plan)
     finally:
         hook.remove()

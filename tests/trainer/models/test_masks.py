@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.models.language.attention import attend
+from trainer.models.language.attention import _is_quicker_written_out, attend
 from trainer.models.language.configuration import TransformerConfig
 from trainer.models.language.masks import AttentionMask
 from trainer.models.language.transformer import Transformer
@@ -117,3 +117,25 @@ def test_shared_heads_without_a_mask_are_repeated_ones() -> None:
     torch.testing.assert_close(
         attend(query, key, value, mask), attend(query, repeated[0], repeated[1], mask)
     )
+
+
+@pytest.mark.parametrize("kind", ["causal", "everything", "documents", "prefix", "padding"])
+def test_a_cpu_learns_in_half_precision_by_the_same_attention(kind: str) -> None:
+    mask = described(
+        kind != "everything", kind == "documents", kind == "prefix", kind == "padding", 1
+    ).prepared("sdpa", LENGTH, LENGTH, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 4, LENGTH, 16, generator=generator)
+    key, value, upstream = torch.randn(3, 2, 4, LENGTH, 16, generator=generator)
+    half, whole = (
+        [x.to(dtype).requires_grad_() for x in (query, key, value)]
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    assert _is_quicker_written_out(half[0], half[1])
+    assert not _is_quicker_written_out(whole[0], whole[1])
+    read, expected = attend(*half, mask), attend(*whole, mask)
+    torch.testing.assert_close(read.float(), expected, atol=0.03, rtol=0.03)
+    gradients = torch.autograd.grad((read.float() * upstream).sum(), half)
+    others = torch.autograd.grad((expected * upstream).sum(), whole)
+    for gradient, other in zip(gradients, others, strict=True):
+        torch.testing.assert_close(gradient.float(), other, atol=0.05, rtol=0.05)

@@ -9,7 +9,8 @@ Axes: N image, C channel, H height, W width (pixels), h and w (patches), D width
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from trainer.models.vision.group_norm import CHANNELS_PER_GROUP, GroupNorm
 
@@ -49,6 +50,10 @@ class ConvolutionalStem(nn.Sequential):
             channels = outputs
         layers.append(nn.Conv2d(channels, width, kernel_size=1))
         super().__init__(*layers)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (torch's name)
+        # With channels last a CPU takes three quarters of the time, there and back.
+        return super().forward(input.contiguous(memory_format=torch.channels_last))
 
     def reset_parameters(self) -> None:
         for layer in self:
