@@ -1,5 +1,6 @@
-// docker buildx bake            every image but LBM Eval's, whose wheels are the user's
+// docker buildx bake            every image but LBM Eval's, whose wheels are the user's, and Ray's
 // docker buildx bake simulator  one of them
+// docker buildx bake ray        a node of a Ray cluster, with torch for CUDA
 // LBM_EVAL_WHEELS=... docker buildx bake lbm-eval
 
 variable "BASE_IMAGE" { default = "python:3.11-slim-bookworm" }
@@ -54,6 +55,13 @@ target "policy-server-gpu" {
   inherits = ["policy-server"]
   args     = { TORCH = "cuda", TORCH_INDEX_URL = "" }
   tags     = ["assay-policy-server-gpu:${TAG}"]
+}
+
+target "ray" {
+  inherits = ["image"]
+  target   = "ray"
+  args     = { TORCH = "cuda", TORCH_INDEX_URL = "" }
+  tags     = ["assay-ray:${TAG}"]
 }
 
 target "lbm-eval" {

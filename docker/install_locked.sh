@@ -33,6 +33,8 @@ case $lock in
         pydrake.systems.sensors" ;;
     analysis) modules="numpy PIL.Image scipy.stats scipy.optimize scipy.integrate
         starlette.applications tyro uvicorn yaml" ;;
+    ray-node) modules="ray ray.dashboard.agent ray.dashboard.head ray.job_submission
+        ray.scripts.scripts" ;;
     *) echo "install_locked.sh: no list of modules for $lock" >&2 && exit 2 ;;
 esac
 # shellcheck disable=SC2086

@@ -19,7 +19,7 @@ from pathlib import Path
 from requirements import requirements
 
 LOCKS = Path(__file__).parent / "locks"
-EXTRAS = ("serve", "sim", "analysis", "train", "build-system")
+EXTRAS = ("serve", "sim", "analysis", "train", "ray-node", "build-system")
 # The oldest Python that a base image may have.
 PYTHON_VERSION = "3.11"
 # Of Debian 12, with glibc 2.36.

@@ -34,6 +34,7 @@ def names(*extras: str) -> set[str]:
         ("serve", {"grpcio", "torch"}, {"drake", "pandas", "pytest"}),
         ("sim", {"grpcio", "drake"}, {"torch", "pandas", "pytest"}),
         ("analysis", {"numpy", "scipy"}, {"torch", "drake", "pytest"}),
+        ("ray-node", {"ray"}, {"torch", "drake", "pytest"}),
         ("build-system", {"hatchling"}, {"torch", "drake", "numpy"}),
     ],
 )
@@ -65,6 +66,8 @@ def test_each_image_installs_exactly_one_extra() -> None:
         "simulator": ["sim"],
         "report": ["analysis"],
         "trainer": ["train"],
+        # Which has those of a simulator and of a server, and Ray.
+        "ray": ["ray"],
     }
 
 
@@ -82,3 +85,22 @@ def test_the_locks_are_of_todays_requirements_and_every_package_has_a_hash() -> 
         assert packages, lock
         for package in packages:
             assert re.match(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", package, re.S), package
+
+
+def _locked(name: str) -> dict[str, str]:
+    text = (ROOT / "docker" / "locks" / f"{name}.txt").read_text("utf-8")
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.M))
+
+
+def test_what_a_ray_node_installs_one_after_another_agrees() -> None:
+    versions: dict[str, set[str]] = {}
+    for name in ("serve", "sim", "ray-node"):
+        for package, version in _locked(name).items():
+            versions.setdefault(package, set()).add(version)
+    assert {package: each for package, each in versions.items() if len(each) > 1} == {}
+
+
+def test_kuberay_is_told_the_version_of_ray_that_the_image_has() -> None:
+    job = ROOT / "docker" / "kubernetes" / "overlays" / "kuberay" / "evaluation.yaml"
+    told = re.findall(r"^ *rayVersion: (\S+)$", job.read_text("utf-8"), re.M)
+    assert told == [_locked("ray-node")["ray"]]
