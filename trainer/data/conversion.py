@@ -266,10 +266,10 @@ def _check_limit(bad: Mapping[int, str], limit: int) -> None:
     """Raises DataError where more episodes are bad than may be."""
     if len(bad) <= limit:
         return
-    listed = "".join(f"\n  number {index}: {told}" for index, told in sorted(bad.items()))
+    listed = "; ".join(f"number {index}: {told}" for index, told in sorted(bad.items()))
     if limit == 0:
-        raise DataError(f"bad episode; --skip-bad goes on without such:{listed}")
-    raise DataError(f"{len(bad)} bad episodes, more than the {limit} of --max-bad:{listed}")
+        raise DataError(f"bad episode, {listed}; --skip-bad goes on without such")
+    raise DataError(f"{len(bad)} bad episodes, more than the {limit} of --max-bad: {listed}")
 
 
 def _run(

@@ -353,6 +353,21 @@ def test_corrupt_frame_and_array_name_the_episode(tmp_path: Path) -> None:
         dataset.episode(0)
 
 
+def test_corrupt_first_frame_names_episode_camera_and_step(tmp_path: Path) -> None:
+    folder = written(tmp_path / "data", robot_dataset((8,)))
+    shard = folder / "shards" / "shard_000000.tar"
+    data = bytearray(shard.read_bytes())
+    with tarfile.open(shard) as archive:
+        for member in archive:
+            if member.name.endswith(".jpg"):
+                data[member.offset_data : member.offset_data + 20] = b"\0" * 20
+    shard.write_bytes(data)
+    dataset = open_dataset(folder)
+    place = r"shard_000000\.tar, episode \S+: camera '\w+', step 0: expected a JPEG or PNG file"
+    with pytest.raises(DataError, match=place):
+        dataset.episode(0)
+
+
 def test_what_foundry_cannot_hold_is_said(tmp_path: Path) -> None:
     window = WindowSpec(past=5, future=5, padding="none")
     writer = FoundryWriter(destination=tmp_path, window=window)

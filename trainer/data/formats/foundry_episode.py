@@ -113,7 +113,13 @@ class FoundryEpisode(Episode):
         )
 
     def _camera(self, name: str) -> Camera:
-        height, width = image_size(self._images[name][self._begin].read())
+        file = self._images[name][self._begin]
+        try:
+            height, width = image_size(file.read())
+        except DataError as error:
+            raise DataError(
+                f"camera {name!r}, step {self._begin}: {error}", where=file.shard, episode=self._id
+            ) from error
         has_extrinsics = f"extrinsics.{name}" in self._headers
         return Camera(
             height=height,

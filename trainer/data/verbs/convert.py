@@ -187,7 +187,7 @@ def _verify(destination: Path) -> None:
     assert isinstance(dataset, NativeDataset)
     found = [str(error) for error in dataset.verify() if error is not None]
     if found:
-        raise DataError("\n  ".join(["corrupt:", *found]), where=destination)
+        raise DataError(f"corrupt: {'; '.join(found)}", where=destination)
 
 
 def _in_words(summary: ConversionSummary) -> str:
