@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Literal
 
@@ -27,6 +29,7 @@ from trainer.run_directory import RunDirectory
 TrackerName = Literal["none", "wandb", "trackio"]
 
 _DEFAULT_PROJECT = "assay"
+_LAST_LINE_S = 1.0
 
 
 def require_tracker(name: TrackerName) -> None:
@@ -45,10 +48,13 @@ class MetricSinks:
         self, config: RunConfig, run: RunDirectory, step: int, tracker: TrackerName = "none"
     ) -> None:
         """Raises ConfigurationError where the tracker cannot be begun with."""
-        self._writer = SummaryWriter(str(run.tensorboard), purge_step=step)
         self._name, self._tracker = tracker, None
-        if tracker != "none":
-            self._tracker = _begun(tracker, config, run)
+        with ExitStack() as until_begun:
+            until_begun.enter_context(_no_tracebacks_of_writers())
+            self._writer = SummaryWriter(str(run.tensorboard), purge_step=step)
+            if tracker != "none":
+                self._tracker = _begun(tracker, config, run)
+            self._until_end = until_begun.pop_all()
 
     def add_scalars(self, numbers: dict[str, float], step: int) -> None:
         for name, value in numbers.items():
@@ -95,12 +101,39 @@ class MetricSinks:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self._writer.close()
+        with self._until_end:
+            self._writer.close()
         if self._tracker is not None:
             try:
                 self._tracker.finish()
             except Exception as error:  # noqa: BLE001 - the run's own files are whole
                 self._leave(error)
+
+
+@contextmanager
+def _no_tracebacks_of_writers() -> Iterator[None]:
+    """TensorBoard's thread that meets a full disk ends with a traceback, though the next number it
+    is given raises the error. One line is left of it, for where there is no next number."""
+    before, others = threading.excepthook, set(threading.enumerate())
+
+    def tell(raised: threading.ExceptHookArgs) -> None:
+        if isinstance(raised.exc_value, OSError) and _is_tensorboards(raised.thread):
+            print(f"TensorBoard's file: {raised.exc_value}", file=sys.stderr)
+        else:
+            before(raised)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        # One that ends right now has its line still to tell.
+        for thread in filter(_is_tensorboards, {*threading.enumerate()} - others):
+            thread.join(_LAST_LINE_S)
+        threading.excepthook = before
+
+
+def _is_tensorboards(thread: threading.Thread | None) -> bool:
+    return type(thread).__module__.partition(".")[0] == "tensorboard"
 
 
 def _begun(tracker: TrackerName, config: RunConfig, run: RunDirectory) -> Any:

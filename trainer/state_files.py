@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
+
+from trainer.tensor_file import write_tensors
 
 _WHOLE = "state.safetensors"
 
@@ -27,9 +28,8 @@ def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_whole(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    safetensors.torch.save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _WHOLE
-    )
+    """Raises OSError."""
+    write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _WHOLE)
 
 
 def write_parts(tensors: Mapping[str, Tensor], folder: Path, group: Any) -> None:

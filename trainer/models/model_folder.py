@@ -45,6 +45,7 @@ from trainer.models.vision_language_action import (
     VisionLanguageActionConfig,
 )
 from trainer.requirements import ConfigurationError
+from trainer.tensor_file import write_tensors
 
 MODEL_FORMAT = "assay.model/1"
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
@@ -91,7 +92,7 @@ def write_model(
     config = self_contained_config(network)
     head = {"format": MODEL_FORMAT, "model": _to_json(config), "notes": dict(notes or {})}
     with atomic_directory(path) as folder:
-        safetensors.torch.save_file(_distinct_tensors(network), folder / WEIGHTS_FILE)
+        write_tensors(_distinct_tensors(network), folder / WEIGHTS_FILE)
         # safetensors makes a file for this user alone.
         (folder / WEIGHTS_FILE).chmod(0o644)
         (folder / CONFIG_FILE).write_text(json.dumps(head, indent=2) + "\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 
 import tyro
@@ -10,6 +12,8 @@ from policy_interface.usage import UsageError
 from trainer.policy_configuration import PolicyConfig
 from trainer.training_loop import train
 from trainer.verbs.recipe_arguments import named_fields, parse_run, recipe_of
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,4 +26,13 @@ def main(arguments: Sequence[str]) -> None:
             what = "the folder of demonstrations"
         raise UsageError(f"train: --data: give {what}")
     asked = named_fields(options)
-    print(train(parsed.config, parsed.output, asked, tracker=parsed.tracker))
+    try:
+        checkpoint = train(parsed.config, parsed.output, asked, tracker=parsed.tracker)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OSError(
+            f"{parsed.output}: {os.strerror(error.errno)}; what was saved before is whole: make "
+            "room, and the same command goes on from there"
+        ) from error
+    print(checkpoint)
