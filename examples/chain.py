@@ -3,7 +3,8 @@
 A language model learns from the project's own text, goes on to answer about pictures of simulated
 scenes, and becomes a policy that is told what to do; the policy is served and evaluated closed
 loop. With `--compare` the last stage is trained from scratch too, on the same data and for as many
-steps, and a report says whether the stages before it helped. Each step reuses what is there, so a
+steps, and a report says whether the stages before it helped. `--size small --tasks all` makes one
+policy for all of the simulation's tasks, which takes hours. Each step reuses what is there, so a
 second run, or one after Ctrl-C, goes on.
 """
 
@@ -12,20 +13,34 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import PROJECT, Stages, call, run_in_project, served
+from stages import PROJECT, Stages, call, run_in_project, served, shown
 
-TASK = "PickAndPlaceBox"
+from sim_client.tasks.catalog import UnknownTaskError, get_tasks
+
+# Cameras of the policies, by the size of the recipes.
+CAMERAS = {
+    "tiny": "scene_right_0,wrist_right_minus",
+    "small": "scene_left_0,wrist_right_minus,wrist_left_plus",
+}
 TEXTS = ("docs", "proto", "trainer", "policy_server", "sim_client", "step_analysis")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """What to run and where; the defaults are those of docs/training.md."""
+    """What to run and where; the defaults are those of docs/training.md.
 
+    tasks: what the policy learns. size: of the recipes, the first part of their names.
+    action_steps: of the last stage, the recipe's where it is None. first_episode: of the evaluation.
+    """
+
+    tasks: Sequence[str]
+    size: str
+    action_steps: int | None
+    first_episode: int
     num_scenes: int
     num_demonstrations: int
     num_episodes: int
@@ -36,48 +51,69 @@ class Chain:
 
     def run(self) -> None:
         stages = Stages(num=9 if self.compare else 6)
-        runs = self.runs
-        texts, scenes, demonstrations = (runs / name for name in ("texts", "scenes", "demos"))
+        runs, cameras = self.runs, CAMERAS[self.size]
+        texts, scenes = runs / "texts", runs / "scenes"
         with stages.stage("a language model, of the project's documentation and source"):
             copy_texts(texts)
-            self._train("tiny_lm", texts, runs / "lm")
+            self._train("lm", [texts], runs / "lm")
         with stages.stage(f"{self.num_scenes} scenes, drawn, with questions about them"):
             if not scenes.exists():
-                call("sim-client", "captions", "--scenes", self.num_scenes, "--output", scenes)
+                call(
+                    *("sim-client", "captions", "--scenes", self.num_scenes),
+                    *("--tasks", "seen" if len(self.tasks) == 1 else ",".join(self.tasks)),
+                    *("--cameras", cameras, "--output", scenes),
+                )
         with stages.stage("teaching it to see"):
-            self._train("tiny_vlm", scenes, runs / "vlm", init=final(runs / "lm"))
-        with stages.stage(f"{self.num_demonstrations} demonstrations by a scripted expert"):
-            call(
-                *("sim-client", "demos", "--task", TASK, "--num", self.num_demonstrations),
-                *("--cameras", "scene_right_0,wrist_right_minus"),
-                *("--workers", self.workers, "--output", demonstrations),
-            )
+            self._train("vlm", [scenes], runs / "vlm", init=final(runs / "lm"))
+        told = self.tasks[0] if len(self.tasks) == 1 else f"each of {len(self.tasks)} tasks"
+        with stages.stage(f"{self.num_demonstrations} demonstrations of {told} by its expert"):
+            for task in self.tasks:
+                call(
+                    *("sim-client", "demos", "--task", task, "--num", self.num_demonstrations),
+                    *("--cameras", cameras),
+                    *("--workers", self.workers, "--output", self._demonstrations(task)),
+                )
         with stages.stage("teaching it to act"):
-            self._train("tiny_vla", demonstrations, runs / "vla", init=final(runs / "vlm"))
+            self._train_policy(runs / "vla", init=final(runs / "vlm"))
         self._evaluate(stages, "pretrained", runs / "vla")
         if not self.compare:
             return
         with stages.stage("the same, from scratch"):
-            self._train("tiny_vla", demonstrations, runs / "from_scratch")
+            self._train_policy(runs / "from_scratch")
         self._evaluate(stages, "from_scratch", runs / "from_scratch")
         with stages.stage("the report"):
             call("step-analysis", "report", runs / "rollouts", "--output", runs / "report")
 
-    def _train(self, recipe: str, data: Path, run: Path, *, init: Path | None = None) -> None:
-        begun = () if init is None else ("--init", init)
+    def _demonstrations(self, task: str) -> Path:
+        return self.runs / "demos" if len(self.tasks) == 1 else self.runs / "demos" / task
+
+    def _train_policy(self, run: Path, *, init: Path | None = None) -> None:
+        steps = () if self.action_steps is None else ("--num-steps", self.action_steps)
+        self._train("vla", [self._demonstrations(t) for t in self.tasks], run, *steps, init=init)
+
+    def _train(
+        self, stage: str, data: Sequence[Path], run: Path, *more: object, init: Path | None = None
+    ) -> None:
+        first, *others = data
+        # As many windows of each task, however long it takes.
+        shares = [f"{shown(path)}=1" for path in others]
         call(
-            *("trainer", "train", recipe, "--data", data, *begun),
+            *("trainer", "train", f"{self.size}_{stage}", "--data", first),
+            *(("--more-data", *shares) if shares else ()),
+            *(() if init is None else ("--init", init)),
+            *more,
             *("--seed", self.seed, "--output", run),
         )
 
     def _evaluate(self, stages: Stages, name: str, run: Path) -> None:
+        first = self.first_episode
         with (
             stages.stage(f"evaluating the {name} policy on {self.num_episodes} held-out seeds"),
             served(final(run), log=self.runs / f"server_of_{name}.log") as address,
         ):
             call(
-                *("sim-client", "evaluate", "--tasks", TASK),
-                *("--episodes", f"0:{self.num_episodes}", "--address", address),
+                *("sim-client", "evaluate", "--tasks", ",".join(self.tasks)),
+                *("--episodes", f"{first}:{first + self.num_episodes}", "--address", address),
                 *("--workers", self.workers, "--policy-name", name),
                 *("--output", self.runs / "rollouts"),
             )
@@ -108,9 +144,17 @@ def project_texts() -> Iterator[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--tasks",
+        default="PickAndPlaceBox",
+        help="names or sets, separated by commas: `sim-client tasks`",
+    )
+    parser.add_argument("--size", choices=sorted(CAMERAS), default="tiny", help="of the recipes")
+    parser.add_argument("--action-steps", type=int, help="optimizer steps of the last stage")
     parser.add_argument("--scenes", type=int, default=600)
     parser.add_argument("--demonstrations", type=int, default=100)
-    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--episodes", type=int, default=50, help="a task")
+    parser.add_argument("--first-episode", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the three trainings")
     parser.add_argument("--runs", type=Path, default=Path("runs/chain"))
@@ -118,7 +162,15 @@ def main() -> int:
         "--compare", action="store_true", help="train the last stage from scratch too, and compare"
     )
     options = parser.parse_args()
+    try:
+        tasks = [task.name for task in get_tasks(options.tasks.split(","))]
+    except UnknownTaskError as error:
+        parser.error(f"--tasks: {error}")
     chain = Chain(
+        tasks=tasks,
+        size=options.size,
+        action_steps=options.action_steps,
+        first_episode=options.first_episode,
         num_scenes=options.scenes,
         num_demonstrations=options.demonstrations,
         num_episodes=options.episodes,
