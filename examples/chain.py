@@ -34,7 +34,8 @@ class Chain:
     """What to run and where; the defaults are those of docs/training.md.
 
     tasks: what the policy learns. size: of the recipes, the first part of their names.
-    action_steps: of the last stage, the recipe's where it is None. first_episode: of the evaluation.
+    action_steps: of the last stage, the recipe's where it is None. first_episode: of the
+    evaluation.
     """
 
     tasks: Sequence[str]

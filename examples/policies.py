@@ -21,8 +21,14 @@ from stages import Stages, call, run_in_project, served
 
 from sim_client.tasks.catalog import UnknownTaskError, get_tasks
 from step_analysis.atomic_file import write_atomically
+from trainer.data.formats.catalog import open_dataset
 
 RECIPE = "one_task"
+# How often a training sees each window, and bounds of its optimizer steps: short tasks converge in
+# the least, and the most are half an hour of one thread that multiplies in bfloat16.
+EPOCHS = 18
+BATCH_SIZE = 32
+MIN_STEPS, MAX_STEPS = 4000, 12_000
 # All of the station's: a later policy of several tasks may want others than this recipe does.
 CAMERAS = ("scene_right_0", "scene_left_0", "wrist_right_minus", "wrist_left_plus")
 SECONDS_FILE = "seconds.json"
@@ -32,7 +38,8 @@ SECONDS_FILE = "seconds.json"
 class Policies:
     """What to train and where.
 
-    episodes: held-out ones, START:END, on which nothing was ever chosen. threads: of a training.
+    num_steps: of a training; None takes as many as the demonstrations are long. episodes: held-out
+    ones, START:END, on which nothing was ever chosen. threads: of a training.
     Policies of another recipe than ours stand in a folder of their own beside it, on the same
     demonstrations.
     """
@@ -40,6 +47,7 @@ class Policies:
     tasks: Sequence[str]
     recipe: str
     num_demonstrations: int
+    num_steps: int | None
     episodes: str
     workers: int
     threads: int
@@ -67,6 +75,7 @@ class Policies:
         with stages.stage(f"{task}: training"), timed(policy, "training"):
             call(
                 *("trainer", "train", self.recipe, "--data", demonstrations),
+                *("--num-steps", self.num_steps or _num_steps(demonstrations)),
                 *("--num-threads", self.threads, "--output", training),
             )
         with (
@@ -79,6 +88,12 @@ class Policies:
                 *("--address", address, "--workers", self.workers, "--policy-name", task),
                 *("--output", policy / "rollouts"),
             )
+
+
+def _num_steps(demonstrations: Path) -> int:
+    dataset = open_dataset(str(demonstrations))
+    windows = sum(episode.description.num_steps for episode in dataset)
+    return min(MAX_STEPS, max(MIN_STEPS, round(EPOCHS * windows / BATCH_SIZE)))
 
 
 @contextmanager
@@ -110,6 +125,9 @@ def main() -> int:
     )
     parser.add_argument("--recipe", default=RECIPE, help="`trainer list` names them")
     parser.add_argument("--demonstrations", type=int, default=150)
+    parser.add_argument(
+        "--num-steps", type=int, help=f"of a training, in place of {EPOCHS} epochs' worth"
+    )
     parser.add_argument("--episodes", default="500:600", metavar="START:END")
     parser.add_argument("--workers", type=int, default=2, help="simulator processes")
     parser.add_argument("--threads", type=int, default=2, help="of a training")
@@ -123,6 +141,7 @@ def main() -> int:
         tasks=tasks,
         recipe=options.recipe,
         num_demonstrations=options.demonstrations,
+        num_steps=options.num_steps,
         episodes=options.episodes,
         workers=options.workers,
         threads=options.threads,
