@@ -83,12 +83,14 @@ _QUESTIONS = (
 )
 
 
-def write_vision_language_folder(kind: str, folder: Path) -> None:
-    """kind: one of SEEING."""
+def write_vision_language_folder(kind: str, folder: Path, *, vision_depth: int = 1) -> None:
+    """kind: one of SEEING. vision_depth: blocks of its vision tower."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     torch.manual_seed(0)
-    shape = AutoConfig.for_model(kind, **SEEING[kind])
+    name = "depth" if kind == "qwen3_vl" else "num_hidden_layers"
+    vision = {**SEEING[kind]["vision_config"], name: vision_depth}
+    shape = AutoConfig.for_model(kind, **{**SEEING[kind], "vision_config": vision})
     AutoModelForImageTextToText.from_config(shape).save_pretrained(folder)
     # Base models such as PaliGemma have no dialogues.
     _write_words(folder, None if kind == "paligemma" else _QUESTIONS)

@@ -2,7 +2,9 @@
 
 A plan is JSON lines: a run's arguments, and what becomes of one rank in a step: a signal after it,
 "spoil", a loss in it that is no number, "drift", weights that are its own from there on, or
-"die_saving", its end as it saves; or, of all ranks, "unshared", a stage that knows nothing of them.
+"die_saving", its end as it saves; "release", that at its so many-th look at the others since a step
+it lets go the simulator that stands at a pipe beside the programs; or, of all ranks, "unshared", a
+stage that knows nothing of them. programs: where those that evaluate are looked for first.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from trainer import run_directory
 from trainer.command_line import main
+from trainer.distributed import World
 from trainer.learner import Learner
 from trainer.stages.policy import PolicyStage
 from trainer.state_files import write_parts
@@ -24,7 +27,7 @@ from trainer.state_files import write_parts
 
 def work(plan: Path) -> int:
     rank = int(os.environ["RANK"])
-    take_step = Learner.step
+    take_step, look = Learner.step, World.any
     exit_code = 0
     # By it torchrun ends the one that is left of two, which has yet to note how it fared. While it
     # trains, it has a handler of its own.
@@ -32,8 +35,12 @@ def work(plan: Path) -> int:
     for line in plan.read_text().splitlines():
         run = json.loads(line)
         losses: list[float] = []
+        looks = [0]
 
-        def step_and_act(self: Learner, batch, step, generator, run=run, losses=losses):
+        def step_and_act(
+            self: Learner, batch, step, generator, run=run, losses=losses, looks=looks
+        ):
+            looks[0] = 0
             due = (rank, step + 1) == (run["rank"], run["step"])
             if due and run["act"] == "spoil":
                 batch = replace(batch, num_learnt=math.nan)
@@ -51,6 +58,18 @@ def work(plan: Path) -> int:
                 signal.raise_signal(signal.SIGKILL)
             write_parts(tensors, folder, group)
 
+        def look_and_release(self: World, flag: bool, run=run, looks=looks) -> bool:
+            looks[0] += 1
+            due = run["act"] == "release" and (rank, looks[0]) == (run["rank"], run["step"])
+            if due:
+                pipe = Path(run["programs"], "held")
+                with pipe.open("w"):
+                    pipe.unlink()
+            return look(self, flag)
+
+        if "programs" in run:
+            sys.executable = str(Path(run["programs"], "python"))
+        World.any = look_and_release  # type: ignore[method-assign]
         run_directory.write_parts = save_or_die
         Learner.step = step_and_act  # type: ignore[method-assign]
         PolicyStage.knows_ranks = run["act"] != "unshared"

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.trainer import ranks
 from trainer.closed_loop.configuration import EvaluateConfig
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.learner import Learner
@@ -26,7 +27,8 @@ from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
 from trainer.training_loop import TrainingInterruptedError, train
 
-PROGRAMS = Path(sys.executable).parent
+PYTHON = sys.executable
+PROGRAMS = Path(PYTHON).parent
 
 _SERVER = """
 import os, pathlib, sys
@@ -50,6 +52,8 @@ if sys.argv[1] == "tasks":
     sys.exit()
 options = dict(zip(sys.argv[3::2], sys.argv[4::2]))
 checkpoint = pathlib.Path((here / "served").read_text())
+if (here / "held").exists():
+    (here / "held").read_text()
 if (here / "hangs").exists():
     (here / "pid").write_text(str(os.getpid()))
     (here / "reached").write_text("")
@@ -161,6 +165,26 @@ def test_an_evaluation_that_fails_costs_no_training_and_is_tried_again(
     train(config, tmp_path / "run")
     assert calls(programs)[-2:] == ["step_000005", "step_000004"]
     assert "step 4 in simulation" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_of_two_ranks_one_evaluates_and_the_other_waits_longer_than_for_a_step(
+    programs: Path, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", PYTHON)
+    shared = replace(config, num_steps=4, save_state_every=4)
+    # Of step 2, until the other rank has looked thirty times, a second apart, whether it is done.
+    os.mkfifo(programs / "held")
+    plan = ranks.run(shared, tmp_path / "run", "release", step=30) | {"programs": str(programs)}
+    notes = ranks.torchrun([plan], tmp_path, ASSAY_STEP_TIMEOUT_S="20")
+    assert [[run["exit_code"] for run in each] for each in notes.by_rank] == [[0], [0]], (
+        notes.stderr
+    )
+    assert calls(programs) == ["step_000002", "step_000004"]
+    for step in (2, 4):
+        assert notes.stderr.count(f"step {step} in simulation: ReachTheSquare 3 of 10") == 1
+    told = json.loads((tmp_path / "run" / "evaluations" / "step_000004" / "told.json").read_text())
+    assert told["tasks"]["ReachTheSquare"]["successes"] == 3
 
 
 @pytest.mark.slow
