@@ -39,10 +39,10 @@ _OBSERVING = ExpertShape(transformer=TRANSFORMER, reads="observation_token")
 
 
 @pytest.fixture
-def mesh() -> Iterator[DeviceMesh]:
+def mesh(tmp_path: Path) -> Iterator[DeviceMesh]:
     """Of this process alone."""
-    store = distributed.HashStore()
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    meeting = f"file://{tmp_path / 'meeting'}"
+    distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
     yield DeviceMesh("cpu", torch.arange(1))
     distributed.destroy_process_group()
 
