@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.distributed import current_world
+from trainer.many_tensors import move_towards
 from trainer.optimizers import Optimizers
 from trainer.sharding import gathered, hollow_copy, is_cut, local, shard
 from trainer.spike_guard import SpikeGuard
@@ -197,8 +198,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
             decay = ema_decay_at(step + 1, self.config.ema)
             averaged = self._averaged_parameters()
             with torch.no_grad():
-                # All at once: on a GPU each alone costs the host as much as a large one.
-                torch._foreach_lerp_(
+                move_towards(
                     [local(self._own_ema[name]) for name in averaged],
                     [local(parameter) for parameter in averaged.values()],
                     1 - decay,

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.many_tensors import between, move_towards, scale, subtract
+
 # Of the odd polynomial a x + b x^3 + c x^5, steep at 0; it leaves values in about [0.7, 1.2].
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 _NUM_ITERATIONS = 5
@@ -55,9 +57,9 @@ class Muon(torch.optim.Optimizer):
             if not parameters:
                 continue
             updates = _orthogonal(self._directions(parameters))
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            scale(parameters, 1 - group["lr"] * group["weight_decay"])
             together = [u.view_as(p) for u, p in zip(updates, parameters, strict=True)]
-            torch._foreach_add_(parameters, together, alpha=-group["lr"])
+            subtract(parameters, together, group["lr"])
 
     def _directions(self, parameters: list[nn.Parameter]) -> list[Tensor]:
         """(rows, columns) each."""
@@ -66,8 +68,8 @@ class Muon(torch.optim.Optimizer):
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         averages = [self.state[parameter]["momentum"] for parameter in parameters]
-        torch._foreach_lerp_(averages, gradients, 1 - self._momentum)
-        directions = torch._foreach_lerp(gradients, averages, self._momentum)
+        move_towards(averages, gradients, 1 - self._momentum)
+        directions = between(gradients, averages, self._momentum)
         return [direction.flatten(1) for direction in directions]
 
 
