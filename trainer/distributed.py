@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,10 +33,14 @@ _WAIT_TIMEOUT, _DEFAULT_WAIT_TIMEOUT_S = "ASSAY_WAIT_TIMEOUT_S", 7200
 # For the first rank's account of an error that others have, too.
 _TELLING_TIMEOUT = timedelta(seconds=5)
 _ERROR = "error"
+_UNMADE = "unmade"
 _IS_TOLD = "_is_told_by_first_rank"
 
 # Large enough that a bucket's start does not count, small beside the gradients themselves.
 _BUCKET_NUMBERS = 2**24
+
+
+_Made = TypeVar("_Made")
 
 
 class RankLostError(RuntimeError):
@@ -107,6 +111,26 @@ class World:
     def wait(self) -> None:
         """Until every rank is here: as long as what the first one does alone may take."""
         self._greatest([0])
+
+    def of_first(self, make: Callable[[], _Made]) -> _Made | None:
+        """What the first rank makes, None on the others.
+
+        A ConfigurationError of it is every rank's, in the same words.
+        """
+        made, failure = None, None
+        if self.is_first:
+            try:
+                made = make()
+            except ConfigurationError as error:
+                failure = error
+                if self._store is not None:
+                    self._store.set(_UNMADE, str(error))
+        if not self.any(failure is not None):
+            return made
+        if failure is None:
+            assert self._store is not None
+            failure = ConfigurationError(self._store.get(_UNMADE).decode())
+        raise failure
 
     def require_same(self, tensors: Mapping[str, Tensor]) -> None:
         """Raises RanksDifferError where a rank's tensors are others than another's, by a sum."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+_MOST_BLOCKS = 1000
+
 
 class ConfigurationError(ValueError):
     """A configuration that cannot be, or that does not fit the data or the run at hand."""
@@ -18,6 +20,12 @@ def require_positive(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         require(value > 0, name, "a positive number", value)
+
+
+def require_depth(owner: object, name: str = "depth") -> None:
+    """Some blocks, and not so many that a stranger's checkpoint keeps us making them for ever."""
+    value = getattr(owner, name)
+    require(0 < value <= _MOST_BLOCKS, name, f"1 to {_MOST_BLOCKS} blocks", value)
 
 
 def require_choice(owner: object, **choices: tuple[object, ...]) -> None:

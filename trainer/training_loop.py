@@ -113,13 +113,13 @@ def _train(config: RunConfig, run: RunDirectory, world: World, tracker: TrackerN
     claimed = run.claimed(config) if world.is_first else nullcontext()
     with claimed, _made_in_turn(make_stage, world) as stage:
         _require_knows_ranks(stage, world)
-        evaluations = Evaluations(config, run, stage.tasks) if world.is_first else nullcontext()
+        evaluations = world.of_first(lambda: Evaluations(config, run, stage.tasks))
         session = _Session.prepare(config, run, stage, world)
         world.wait()
         # From this step on, what was told before is void; of the step itself it stands.
         told = session.step + 1
         sinks = MetricSinks(config, run, told, tracker) if world.is_first else nullcontext()
-        with sinks as scalars, evaluations as beside:
+        with sinks as scalars, evaluations or nullcontext() as beside:
             session.run_to_end(scalars, beside)
         world.wait()
     return run.final_checkpoint

@@ -188,6 +188,21 @@ def test_of_two_ranks_one_evaluates_and_the_other_waits_longer_than_for_a_step(
 
 
 @pytest.mark.slow
+def test_what_the_first_rank_cannot_evaluate_ends_all_with_the_same_error(
+    programs: Path, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", PYTHON)
+    asked = replace(config, evaluate=replace(config.evaluate, tasks=("ReachTheSquares",)))
+    plan = ranks.run(asked, tmp_path / "run") | {"programs": str(programs)}
+    notes = ranks.torchrun([plan], tmp_path)
+    assert [[run["exit_code"] for run in each] for each in notes.by_rank] == [[2], [2]], (
+        notes.stderr
+    )
+    assert notes.stderr.count("no task 'ReachTheSquares'") == 1
+    assert "dead or hangs" not in notes.stderr
+
+
+@pytest.mark.slow
 def test_the_programs_themselves_evaluate_and_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     demonstrations, run = tmp_path / "demonstrations", tmp_path / "run"
     recording = ["sim-client", "demos", "--task", "PickAndPlaceBox", "--num", "3"]

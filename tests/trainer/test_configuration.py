@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from trainer.configuration_json import config_differences, config_from_json, config_to_json
 from trainer.data.configuration import NormalizationConfig
-from trainer.models.configuration import FlowHeadConfig
+from trainer.models.configuration import FlowHeadConfig, RegressionHeadConfig
+from trainer.models.language.configuration import TransformerConfig
 from trainer.policy_configuration import ServingConfig, TrainConfig
 from trainer.recipes import RECIPES, find_recipe
 from trainer.requirements import ConfigurationError
@@ -51,6 +52,17 @@ def test_a_configuration_of_before_there_were_language_models_is_read() -> None:
     assert config_from_json(json.dumps(fields)) == config
     with pytest.raises(ConfigurationError, match="kind: .*'languag'.*did you mean 'language'"):
         config_from_json(json.dumps({"kind": "languag", **fields}))
+
+
+@pytest.mark.parametrize("depth", [0, 1001, 10**9])
+def test_a_network_has_some_blocks_and_not_endlessly_many(depth: int) -> None:
+    for make in (
+        lambda: FlowHeadConfig(depth=depth),
+        lambda: TransformerConfig(width=64, depth=depth, num_heads=2),
+        lambda: RegressionHeadConfig(decoder_depth=depth),
+    ):
+        with pytest.raises(ConfigurationError, match=f"depth: expected 1 to 1000.*got {depth}"):
+            make()
 
 
 def test_an_unknown_key_is_an_error_with_a_suggestion() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from trainer.requirements import require, require_positive
+from trainer.requirements import require, require_depth, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,12 @@ class FlowHeadConfig:
         require_positive(
             self,
             "width",
-            "depth",
             "num_heads",
             "mlp_ratio",
             "timesteps_per_token",
             "flow_times_per_image",
         )
+        require_depth(self)
         require(
             self.width % (2 * self.num_heads) == 0,
             "width",
@@ -107,7 +107,8 @@ class RegressionHeadConfig:
     num_heads: int = 4
 
     def __post_init__(self) -> None:
-        require_positive(self, "width", "decoder_depth", "num_heads")
+        require_positive(self, "width", "num_heads")
+        require_depth(self, "decoder_depth")
 
 
 BaselineHeadConfig = DiffusionHeadConfig | RegressionHeadConfig

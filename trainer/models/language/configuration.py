@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from trainer.requirements import require, require_choice, require_positive
+from trainer.requirements import require, require_choice, require_depth, require_positive
 
 NormKind = Literal["rms", "layer", "layer_without_bias", "layer_without_weights"]
 FeedForwardKind = Literal["swiglu", "gelu", "gelu_tanh"]
@@ -56,7 +56,8 @@ class TransformerConfig:
     initialization: Initialization = "depth_scaled"
 
     def __post_init__(self) -> None:
-        require_positive(self, "width", "depth", "num_heads", "norm_epsilon")
+        require_positive(self, "width", "num_heads", "norm_epsilon")
+        require_depth(self)
         for name in ("num_key_value_heads", "head_width", "feed_forward_width", "rotary_theta"):
             value = getattr(self, name)
             require(value is None or value > 0, name, "a positive number or None", value)
