@@ -287,5 +287,5 @@ def test_a_hung_rank_ends_the_other_within_the_timeout(
     # torchrun waits half a minute for the one that is stopped. On a busy machine ranks begin
     # seconds apart, and that must not count as hanging.
     plan = [run(language, tmp_path / "run", "SIGSTOP", step=5)]
-    hung = torchrun(plan, tmp_path, ASSAY_STEP_TIMEOUT_S="15", ASSAY_WAIT_TIMEOUT_S="15")
+    hung = torchrun(plan, tmp_path, ASSAY_STEP_TIMEOUT_S="25", ASSAY_WAIT_TIMEOUT_S="25")
     assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in hung.stderr
