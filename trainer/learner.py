@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from trainer.available_cores import available_cores
 from trainer.distributed import current_world
 from trainer.many_tensors import move_towards
 from trainer.optimizers import Optimizers
@@ -69,14 +69,7 @@ def ema_decay_at(step: int, config: EmaConfig) -> float:
 
 
 def num_threads_of(config: RunFields) -> int:
-    return config.num_threads or min(_available_cores(), _MAX_DEFAULT_THREADS)
-
-
-def _available_cores() -> int:
-    """Cores that this process may use, which in a container may be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return config.num_threads or min(available_cores(), _MAX_DEFAULT_THREADS)
 
 
 class Learner(ABC, Generic[_Network, _Batch]):

@@ -9,7 +9,6 @@ Axes: B sample, W step of the window, F frame, H W image, T control step.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trainer.available_cores import available_cores
 from trainer.data.configuration import LoaderConfig
 from trainer.data.episode import Dataset
 from trainer.data.errors import DataError
@@ -246,18 +246,19 @@ class WindowLoader:
             for name, (height, width) in self._image_sizes.items()
         }
         datasets = [source.dataset for source in self._sources]
+        all_starts = self._cache_starts
         readers = local()
 
         def decode(number: int, place: int) -> None:
             if not hasattr(readers, "own"):
                 readers.own = EpisodeFrames(datasets)
-            start = int(self._cache_starts[number][place])
+            start = int(all_starts[number][place])
             length = int(self._indices[number].lengths[place])
             out = {name: array[start : start + length] for name, array in frames.items()}
             readers.own.read(number, self._sources[number].episodes[place], range(length), out)
 
         # Codecs let go of Python's lock.
-        with ThreadPoolExecutor(_available_cores()) as threads:
+        with ThreadPoolExecutor(available_cores()) as threads:
             begun = [
                 threads.submit(decode, number, place)
                 for number, source in enumerate(self._sources)
@@ -277,16 +278,9 @@ class WindowLoader:
             self._image_sizes,
             batch_size=-(-self._batch_size // self._num_ranks),
             num_frames=len(self.window.image_offsets),
-            num_workers=self._config.num_workers or min(_available_cores(), _MOST_DEFAULT_WORKERS),
+            num_workers=self._config.num_workers or min(available_cores(), _MOST_DEFAULT_WORKERS),
             num_slots=self._config.num_batches_ahead + 1,
         )
-
-
-def _available_cores() -> int:
-    """Cores that this process may use, which in a container may be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _image_sizes(descriptions: Sequence[Any], cameras: Sequence[str]) -> dict[str, tuple[int, int]]:
