@@ -7,7 +7,6 @@ weights, and the outputs that VLA Foundry's own code computed with those weights
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import yaml
 from torch import Tensor
 
 from policy_interface.usage import UsageError
+from tests.trainer.importing.releases import drawn_tensors, pattern
 from trainer.importing.errors import ImportingError
 from trainer.importing.foundry import import_foundry
 from trainer.importing.verb import run_import
@@ -32,12 +32,6 @@ POLICIES = [name for name in MODELS if name.startswith("policy")]
 IMAGE = 22
 
 
-def pattern(*shape: int, step: int = 1, period: int) -> Tensor:
-    """Numbers in [-1, 1] that are the same everywhere."""
-    count = torch.arange(math.prod(shape)).reshape(shape)
-    return (count * step) % period / (period / 2) - 1
-
-
 def release(name: str, folder: Path) -> Path:
     """The model in VLA Foundry's layout, its weights drawn anew from the seed."""
     model = MODELS[name]
@@ -45,17 +39,7 @@ def release(name: str, folder: Path) -> Path:
     for file, content in model["files"].items():
         write = yaml.safe_dump if file.endswith(".yaml") else json.dumps
         (folder / file).write_text(write(content))
-    generator = torch.Generator().manual_seed(model["seed"])
-    tensors: dict[str, Tensor] = {}
-    for key, shape in sorted(model["shapes"].items()):
-        is_matrix = len(shape) > 1
-        offset = 1.0 if "weight" in key and not is_matrix else 0.0
-        tensors[key] = (
-            torch.randn(shape, generator=generator) * (0.3 if is_matrix else 0.2) + offset
-        )
-    tensors |= {key: tensors[other] for key, other in model["tied"].items()}
-    for key, size in model["rotary"]:
-        tensors[key] = 10_000.0 ** -(torch.arange(size) / size)
+    tensors = drawn_tensors(model, matrices=0.3, vectors=0.2)
     if name in POLICIES:
         tensors["sinusoidal_position_embeddings.emb"] = torch.ones(8)
     save(folder, {model["prefix"] + key: tensor for key, tensor in tensors.items()})

@@ -8,7 +8,6 @@ the transformers 4.57.3 that it asks for) computed with those weights in float32
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from tests.trainer.importing.releases import drawn_tensors, pattern
 from trainer.importing.foundry import import_foundry
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.vision_language_action import VisionLanguageAction
@@ -29,12 +29,6 @@ MODELS: dict[str, Any] = json.loads(
 IMAGE, PADDING = 36, 3
 
 
-def pattern(*shape: int, step: int = 1, period: int) -> Tensor:
-    """Numbers in [-1, 1] that are the same everywhere."""
-    count = torch.arange(math.prod(shape)).reshape(shape)
-    return (count * step) % period / (period / 2) - 1
-
-
 def write_release(name: str, folder: Path) -> tuple[Path, Path]:
     """The policy in VLA Foundry's layout, its weights drawn anew from the seed; and the folder of
     the Hugging Face model, as the hub has it but for weights."""
@@ -45,17 +39,7 @@ def write_release(name: str, folder: Path) -> tuple[Path, Path]:
     for file, content in model["files"].items():
         (source / file).write_text(yaml.safe_dump(content))
     (backbone / "config.json").write_text(json.dumps(model["hugging_face"]))
-    generator = torch.Generator().manual_seed(model["seed"])
-    tensors: dict[str, Tensor] = {}
-    for key, shape in sorted(model["shapes"].items()):
-        is_matrix = len(shape) > 1
-        offset = 1.0 if "weight" in key and not is_matrix else 0.0
-        drawn = torch.randn(shape, generator=generator)
-        tensors[key] = drawn * (0.3 if is_matrix else 0.2) + offset
-    tensors |= {key: tensors[other] for key, other in model["tied"].items()}
-    for key, size in model["rotary"]:
-        tensors[key] = 10_000.0 ** -(torch.arange(size) / size)
-    save(source, tensors)
+    save(source, drawn_tensors(model, matrices=0.3, vectors=0.2))
     return source, backbone
 
 

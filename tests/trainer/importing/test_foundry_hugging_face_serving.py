@@ -9,7 +9,6 @@ test_foundry_serving.py.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from policy_interface.types import CameraView, Observation, Pose, RobotState
 from policy_server.targets import TargetOptions, resolve
+from tests.trainer.importing.releases import change_configuration, drawn_tensors
 from trainer.checkpoint import CheckpointError, build_reader, read_checkpoint
 from trainer.command_line import main
 from trainer.inference import load_policy
@@ -65,16 +65,7 @@ def write_release(name: str, folder: Path) -> tuple[Path, Path]:
         content = json.dumps(policy["preprocessor"])
         (backbone / "preprocessor_config.json").write_text(content)
     write_words(name, backbone)
-    generator = torch.Generator().manual_seed(policy["seed"])
-    tensors: dict[str, Tensor] = {}
-    for key, shape in sorted(policy["shapes"].items()):
-        is_matrix = len(shape) > 1
-        offset = 1.0 if "weight" in key and not is_matrix else 0.0
-        drawn = torch.randn(shape, generator=generator)
-        tensors[key] = drawn * (0.15 if is_matrix else 0.1) + offset
-    tensors |= {key: tensors[other] for key, other in policy["tied"].items()}
-    for key, size in policy["rotary"]:
-        tensors[key] = 10_000.0 ** -(torch.arange(size) / size)
+    tensors = drawn_tensors(policy, matrices=0.15, vectors=0.1)
     torch.save({"state_dict": tensors}, source / "checkpoints" / "checkpoint_1.pt")
     return source, backbone
 
@@ -330,12 +321,7 @@ def test_a_strangers_checkpoint_does_no_harm(
     tmp_path: Path,
 ) -> None:
     folder = shutil.copytree(imported("qwen3_vl"), tmp_path / "copy")
-    _rewrite(folder / "config.json", json, lambda config: change(config["model"]))
-    content = (folder / "config.json").read_bytes()
-    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    _rewrite(
-        folder / "MANIFEST.json", json, lambda old: old["files"].update({"config.json": entry})
-    )
+    change_configuration(folder, lambda config: change(config["model"]))
     with pytest.raises(CheckpointError, match=match):
         load_policy(folder)
 

@@ -8,7 +8,6 @@ normalised, the flow's steps, denormalised, made absolute. Its grippers' debounc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -30,6 +29,7 @@ from policy_interface.demonstration import (
 )
 from policy_interface.types import CameraView, ChunkGuidance, Observation, Pose, RobotState
 from policy_server.targets import TargetOptions, resolve
+from tests.trainer.importing.releases import change_configuration, drawn_tensors
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.command_line import main
 from trainer.inference import Policy, load_policy
@@ -51,14 +51,7 @@ def write_release(name: str, folder: Path) -> Path:
     (folder / "checkpoints").mkdir(parents=True)
     for file, content in policy["files"].items():
         write_file(folder / file, content)
-    generator = torch.Generator().manual_seed(policy["seed"])
-    tensors = {}
-    for key, shape in sorted(policy["shapes"].items()):
-        drawn = torch.randn(shape, generator=generator)
-        offset = 1.0 if "weight" in key and len(shape) == 1 else 0.0
-        tensors[key] = drawn * (0.15 if len(shape) > 1 else 0.1) + offset
-    for key, size in policy["rotary"]:
-        tensors[key] = 10_000.0 ** -(torch.arange(size) / size)
+    tensors = drawn_tensors(policy, matrices=0.15, vectors=0.1)
     torch.save({"state_dict": tensors}, folder / "checkpoints" / "checkpoint_1.pt")
     return folder
 
@@ -359,14 +352,7 @@ def test_a_strangers_checkpoint_does_no_harm(
     tmp_path: Path,
 ) -> None:
     folder = shutil.copytree(imported("lbm"), tmp_path / "copy")
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    content = json.dumps(config).encode()
-    (folder / "config.json").write_bytes(content)
-    manifest = json.loads((folder / "MANIFEST.json").read_text())
-    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    manifest["files"]["config.json"] = entry
-    (folder / "MANIFEST.json").write_text(json.dumps(manifest))
+    change_configuration(folder, change)
     with pytest.raises(CheckpointError, match=match):
         load_policy(folder)
 
