@@ -52,7 +52,7 @@ def _has_template(tokenizer: Path) -> bool:
 
 
 def _fields(file: Path) -> dict[str, Any]:
-    """None where there is no such file. Raises ImportingError."""
+    """Empty where there is no such file. Raises ImportingError."""
     if not file.is_file():
         return {}
     try:
