@@ -12,11 +12,11 @@ from step_analysis.intervals import clopper_pearson
 from step_analysis.report.drawing import SMALL_TEXT_SIZE, Drawing
 from step_analysis.report.palette import policy_role
 
-_WIDTH, _BODY = 760.0, 240.0
+_WIDTH, _BODY = 860.0, 280.0
 _TOP, _BOTTOM, _LEFT = 40.0, 44.0, 58.0
 _ROW = 18.0
-# Beside the plot, for what the lines are called.
-_NAMES = 300.0
+# Beside the plot, for what the lines are called: the longest name of a task and a number.
+_NAMES = 390.0
 
 
 class _Plot:
