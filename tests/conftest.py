@@ -20,7 +20,16 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("steady")
 
+_SLOW_TIMEOUT_S = 900
+
 MakeObservation = Callable[..., Observation]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests may take longer before they count as hung."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_SLOW_TIMEOUT_S))
 
 
 def _pose(generator: np.random.Generator) -> Pose:

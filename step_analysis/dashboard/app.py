@@ -54,10 +54,11 @@ class Dashboard:
     ) -> None:
         self.root = root.absolute()
         self.on_failure: Callable[[], None] = lambda: None
-        """Called where no answers can be made; `failure` then says why."""
+        """Called where the folder can't be looked at (any more); `failure` then says why."""
         self._count_infrastructure = count_infrastructure
         self._interval_s = interval_s
         self._answers: Future[Answers] = Future()
+        self._failure: Exception | None = None
         self._num_done = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="folder", daemon=True)
@@ -71,21 +72,23 @@ class Dashboard:
 
     @property
     def answers(self) -> "Answers":
-        """Waits for them. Raises ImportError where they can't be made."""
+        """Waits for them. Raises what `failure` is where they can't be made."""
         return self._answers.result()
 
     @property
-    def failure(self) -> BaseException | None:
-        """Why no answers can be made."""
-        return self._answers.exception() if self.is_open else None
+    def failure(self) -> Exception | None:
+        """Why the folder is not looked at (any more); ImportError where numerics are missing."""
+        return self._failure
 
     @property
     def state(self) -> str:
         """Changes with the snapshot, and as a comparison is done."""
-        version = 0
-        if self.is_open and self.failure is None:
-            version = self.answers.snapshot.version
+        version = self.answers.snapshot.version if self._has_answers else 0
         return f"{version} {self._num_done}"
+
+    @property
+    def _has_answers(self) -> bool:
+        return self._answers.done() and self._answers.exception() is None
 
     @contextlib.asynccontextmanager
     async def running(self, app: Starlette) -> AsyncIterator[None]:
@@ -101,7 +104,7 @@ class Dashboard:
     def stop(self) -> None:
         """Look no more, and end the streams of states."""
         self._stopped.set()
-        if self.is_open and self.failure is None:
+        if self._has_answers:
             self.answers.close()
         self._wake()
 
@@ -127,13 +130,19 @@ class Dashboard:
 
     def _watch(self) -> None:
         try:
-            # Here, not above: the address is there, and the first page, while this is imported.
-            from step_analysis.dashboard.answers import Answers
-            from step_analysis.dashboard.folder import ResultsFolder
-        except ImportError as error:
-            self._answers.set_exception(error)
+            self._look_until_stopped()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised by serve()
+            # Pages that wait for a thread that is gone would wait for good.
+            self._failure = error
+            if not self._answers.done():
+                self._answers.set_exception(error)
             self.on_failure()
-            return
+
+    def _look_until_stopped(self) -> None:
+        # Here, not above: the address is there, and the first page, while this is imported.
+        from step_analysis.dashboard.answers import Answers
+        from step_analysis.dashboard.folder import ResultsFolder
+
         answers = Answers(self.root, on_done=self._tell)
         self._answers.set_result(answers)
 

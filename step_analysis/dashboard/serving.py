@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 import uvicorn
+from starlette.applications import Starlette
 
 from step_analysis.dashboard.app import Dashboard, application
 from step_analysis.usage import UsageError
@@ -15,9 +16,24 @@ _GRACE_S = 1
 
 class DashboardServer(uvicorn.Server):
     """A server that ends the streams of what is new before it waits for answers on their way, and
-    ends where no answers can be made."""
+    ends where no answers can be made.
 
-    def __init__(self, config: uvicorn.Config, dashboard: Dashboard) -> None:
+    Args:
+        app: the application of `dashboard`.
+    """
+
+    def __init__(self, app: Starlette, dashboard: Dashboard) -> None:
+        config = uvicorn.Config(
+            app,
+            # The same one everywhere, whether uvloop is installed or not.
+            loop="asyncio",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_GRACE_S,
+            limit_concurrency=256,
+        )
         super().__init__(config)
         self._dashboard = dashboard
         dashboard.on_failure = self._end
@@ -62,18 +78,10 @@ def serve(
     address = f"http://{name}:{bound_port}/"
     if token is not None:
         address += f"?token={token}"
-    config = uvicorn.Config(
-        application(dashboard, hosts=[host, *allowed_hosts], token=token),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE_S,
-        limit_concurrency=256,
-    )
+    app = application(dashboard, hosts=[host, *allowed_hosts], token=token)
     announce(address)
     with listener:
-        DashboardServer(config, dashboard).run(sockets=[listener])
+        DashboardServer(app, dashboard).run(sockets=[listener])
     if dashboard.failure is not None:
         raise dashboard.failure
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from step_analysis.dashboard import answers
 from step_analysis.dashboard.app import Dashboard, application
@@ -85,11 +84,7 @@ def _serve(root: Path, *, token: str | None = None, wait: bool = True) -> Iterat
     listener = socket.create_server(("127.0.0.1", 0))
     served = Served(port=listener.getsockname()[1])
     dashboard = Dashboard(root, interval_s=0.05)
-    app = application(dashboard, token=token)
-    server = DashboardServer(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1),
-        dashboard,
-    )
+    server = DashboardServer(application(dashboard, token=token), dashboard)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

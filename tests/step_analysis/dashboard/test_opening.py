@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from step_analysis.dashboard.app import Dashboard
+from step_analysis.dashboard.folder import ResultsFolder
 from step_analysis.dashboard.serving import serve as serve_until_stopped
 
 
@@ -55,6 +56,24 @@ def test_what_is_not_installed_ends_the_server(
     monkeypatch.delitem(sys.modules, "step_analysis.dashboard.answers")
     monkeypatch.setitem(sys.modules, "step_analysis.dashboard.analyses", None)
     with pytest.raises(ImportError, match=r"step_analysis\.dashboard\.analyses"):
+        serve_until_stopped(
+            Dashboard(tmp_path),
+            host="127.0.0.1",
+            port=0,
+            allowed_hosts=(),
+            token=None,
+            announce=lambda address: None,
+        )
+
+
+def test_a_folder_that_can_t_be_looked_at_any_more_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(folder: ResultsFolder) -> None:
+        raise MemoryError("of looking")
+
+    monkeypatch.setattr(ResultsFolder, "look", look)
+    with pytest.raises(MemoryError, match="of looking"):
         serve_until_stopped(
             Dashboard(tmp_path),
             host="127.0.0.1",
