@@ -59,7 +59,8 @@ class PolicyConfig:
         num_steps: Budget in optimizer steps.
         num_samples: Budget in windows seen.
         checkpoint_steps: Optimizer steps whose checkpoints are kept; the last one always is.
-        validation_episodes: Held out of training, the last ones by scenario index.
+        validation_episodes: Held out of training, the last ones by scenario index; never more than
+            a fifth of a data set, which is told.
         validation_every: Optimizer steps between measurements on them.
         save_state_every: Optimizer steps between saves of what a resume needs.
         weights_format: Numbers of a checkpoint's weights; training itself keeps float32.

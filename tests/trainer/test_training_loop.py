@@ -299,6 +299,19 @@ def test_other_data_under_the_same_name_is_refused(
     assert read_checkpoint(final).provenance["optimizer_step"] == 12
 
 
+def test_it_says_where_fewer_episodes_are_held_out_than_asked_for(
+    tiny_config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = replace(tiny_config, num_steps=1, checkpoint_steps=())
+    train(replace(short, validation_episodes=6), tmp_path / "six")
+    assert (
+        "training on 8 of 10 episodes (140 frames, 2 cameras; 2 held out, not the 6 of "
+        "--validation-episodes: at most a fifth), " in capsys.readouterr().err
+    )
+    train(short, tmp_path / "two")
+    assert "training on 8 of 10 episodes (140 frames, 2 cameras), " in capsys.readouterr().err
+
+
 def test_bad_data_leaves_no_run_behind(tiny_config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         train(replace(tiny_config, data=str(tmp_path / "nowhere")), tmp_path / "run")

@@ -93,7 +93,19 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
             shares = " and ".join(f"{each.name} x {each.weight:g}" for each in self._sources) + ", "
         return (
             f"{shares}{self._num_training_episodes} of {recordings.num_episodes} episodes "
-            f"({recordings.num_steps} frames, {len(recordings.contract.cameras)} cameras)"
+            f"({recordings.num_steps} frames, {len(recordings.contract.cameras)} cameras"
+            f"{self._held_out_otherwise()})"
+        )
+
+    def _held_out_otherwise(self) -> str:
+        asked = self._config.validation_episodes
+        found = [len(source.held_out) for source in self._sources]
+        if all(number == asked for number in found):
+            return ""
+        each = " of each" if len(found) > 1 else ""
+        return (
+            f"; {' and '.join(map(str, found))} held out, not the {asked}{each} of "
+            "--validation-episodes: at most a fifth"
         )
 
     @property
