@@ -6,19 +6,25 @@
 
 in a folder, in its `shards`, or, a tar an episode, in its `episodes`, which are read where there
 are both: their windows need not be sorted out. To open a data set is to look through its shards.
+
+What a shard that is not whole takes along is told episode by episode, so that the others can be
+read. Shuffled windows are of all episodes, and what was lost of one is seen by its gaps and by its
+ends; but an episode whose every window was in that shard leaves no trace, so the shard itself is
+counted as one that cannot be read.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from trainer.data.episode import Dataset
 from trainer.data.errors import DataError
 from trainer.data.formats.foundry_episode import FoundryEpisode
-from trainer.data.formats.foundry_episodes import group_windows
-from trainer.data.formats.foundry_index import FoundryWindow, read_shard
+from trainer.data.formats.foundry_episodes import group_windows, lost_ends
+from trainer.data.formats.foundry_index import FoundryWindow, ShardContents, read_shard
 from trainer.data.locations import Location
 
 _MANIFEST = "manifest.jsonl"
@@ -36,12 +42,15 @@ def recognises(location: Location) -> bool:
 
 
 def open_dataset(location: Location) -> FoundryDataset:
-    """Raises DataError for a manifest or shard that is not whole, and for an empty data set."""
+    """Raises DataError for a manifest that is not whole, and where no window can be read."""
     return FoundryDataset(location)
 
 
 class FoundryDataset(Dataset):
-    """An episode's id is the one in its windows; `~2` follows where another one had it too."""
+    """An episode's id is the one in its windows; `~2` follows where another one had it too.
+
+    Where shards are not whole, they come first, as episodes that cannot be read.
+    """
 
     format_name = "foundry"
 
@@ -50,25 +59,45 @@ class FoundryDataset(Dataset):
         folder = _folder(location)
         if folder is None:
             raise DataError(f"no {_MANIFEST} here, nor in shards or episodes", where=location)
-        shards = _read_manifest(folder / _MANIFEST)
-        windows = [
-            read_shard(folder.inside(f"{name}.tar"), count) for name, count in shards.items()
-        ]
-        self._episodes: list[tuple[str, list[FoundryWindow]]]
-        if folder.name == "episodes":
-            self._episodes = _one_a_shard(list(shards), windows)
-        else:
-            grouped = group_windows(window for shard in windows for window in shard)
-            self._episodes = list(grouped.items())
-        if not self._episodes:
+        shards = {
+            name: read_shard(folder.inside(f"{name}.tar"), count)
+            for name, count in _read_manifest(folder / _MANIFEST).items()
+        }
+        problems = [shard.problem for shard in shards.values() if shard.problem]
+        if not any(shard.windows for shard in shards.values()):
+            if problems:
+                raise problems[0]
             raise DataError("the shards hold no window", where=folder)
+        self._episodes: list[_FoundEpisode]
+        if folder.name == "episodes":
+            self._episodes = _one_a_shard(shards)
+        else:
+            windows = (window for shard in shards.values() for window in shard.windows)
+            grouped = group_windows(windows)
+            lost = lost_ends(grouped) if problems else {}
+            self._episodes = [_FoundEpisode(problem=problem) for problem in problems]
+            self._episodes += [
+                _FoundEpisode(episode_id=name, windows=windows, problem=lost.get(name))
+                for name, windows in grouped.items()
+            ]
 
     def __len__(self) -> int:
         return len(self._episodes)
 
     def episode(self, index: int) -> FoundryEpisode:
-        episode_id, windows = self._episodes[index]
-        return FoundryEpisode(episode_id, windows)
+        found = self._episodes[index]
+        if found.problem is not None:
+            raise found.problem
+        return FoundryEpisode(found.episode_id, found.windows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FoundEpisode:
+    """problem: why it cannot be read; then nothing else counts."""
+
+    episode_id: str = ""
+    windows: Sequence[FoundryWindow] = ()
+    problem: DataError | None = None
 
 
 def _folder(location: Location) -> Location | None:
@@ -99,11 +128,13 @@ def _read_manifest(file: Location) -> Mapping[str, int]:
     return shards
 
 
-def _one_a_shard(
-    names: Sequence[str], windows: Sequence[Sequence[FoundryWindow]]
-) -> list[tuple[str, list[FoundryWindow]]]:
+def _one_a_shard(shards: Mapping[str, ShardContents]) -> list[_FoundEpisode]:
     return [
-        (name.removeprefix("episode_"), sorted(shard, key=lambda window: window.anchor))
-        for name, shard in zip(names, windows, strict=True)
-        if shard
+        _FoundEpisode(
+            episode_id=name.removeprefix("episode_"),
+            windows=sorted(shard.windows, key=lambda window: window.anchor),
+            problem=shard.problem,
+        )
+        for name, shard in shards.items()
+        if shard.windows or shard.problem
     ]

@@ -11,12 +11,13 @@ Axes: W step of a window.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trainer.data.errors import DataError
 from trainer.data.formats.foundry_index import FoundryWindow
 
 # Of the low-dimensional arrays, those that are not of the episode's steps alone.
@@ -43,6 +44,39 @@ def group_windows(windows: Iterable[FoundryWindow]) -> dict[str, list[FoundryWin
                 name, number = f"{episode_id}~{number}", number + 1
             episodes[name] = episode
     return episodes
+
+
+def lost_ends(episodes: Mapping[str, Sequence[FoundryWindow]]) -> Mapping[str, DataError]:
+    """Of a data set some of whose windows are lost: the episodes that may have lost steps at their
+    ends, where no gap shows it. Foundry cuts the ends of all episodes alike, so the one that is cut
+    least tells how much.
+    """
+    ends = {name: _cut_ends(windows) for name, windows in episodes.items()}
+    starts = min(start for start, _ in ends.values())
+    stops = min((stop for _, stop in ends.values() if stop is not None), default=0)
+    lost: dict[str, DataError] = {}
+    for name, (start, stop) in ends.items():
+        message = ""
+        if stop is None:
+            message = "a shard is not whole, and no metadata tell how long it was"
+        elif start > starts:
+            message = f"its steps begin {start - starts} later than another episode's"
+        elif stop > stops:
+            message = f"its steps end {stop - stops} earlier than another episode's"
+        if message:
+            told = message if stop is None else f"{message}, and a shard is not whole"
+            lost[name] = DataError(told, where=episodes[name][0].shard, episode=name)
+    return lost
+
+
+def _cut_ends(windows: Sequence[FoundryWindow]) -> tuple[int, int | None]:
+    """How many steps at an episode's start and end have no frame; None where nobody tells."""
+    offsets = {offset for window in windows for _, offset in window.images} or {0}
+    start = max(0, windows[0].anchor + min(offsets))
+    length = windows[0].metadata.get("original_episode_length")
+    if length is None:
+        return start, None
+    return start, max(0, int(length) - 1 - windows[-1].anchor - max(offsets))
 
 
 def _split(windows: Sequence[FoundryWindow]) -> list[list[FoundryWindow]]:

@@ -89,28 +89,57 @@ class FoundryWindow:
         }
 
 
-def read_shard(shard: Location, num_windows: int | None) -> list[FoundryWindow]:
-    """The windows of a shard, in its order. num_windows: as the manifest tells.
+@dataclass(frozen=True, kw_only=True)
+class ShardContents:
+    """windows: those that can be read, in the shard's order. problem: why others cannot."""
 
-    Raises DataError for a shard that is missing, truncated or holds other things.
-    """
-    files: dict[str, dict[str, Member]] = {}
+    windows: list[FoundryWindow]
+    problem: DataError | None = None
+
+
+def read_shard(shard: Location, num_windows: int) -> ShardContents:
+    """num_windows: as the manifest tells. A shard that is missing, truncated or holds other things
+    has a problem, and whatever windows are whole all the same."""
+    problems: list[str] = []
+    windows: list[FoundryWindow] = []
     try:
         with _local_file(shard) as file:
-            for name, member in _members(file, shard):
-                key, _, rest = name.rsplit("/", 1)[-1].partition(".")
-                files.setdefault(key, {})[rest] = member
-            windows = [_window(file, shard, key, members) for key, members in files.items()]
-    except FileNotFoundError as error:
-        raise DataError("no such shard, but the manifest names it", where=shard) from error
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"not a whole tar file: {error}", where=shard) from error
-    if num_windows is not None and len(windows) != num_windows:
-        raise DataError(
-            f"the manifest tells of {num_windows} windows, the shard holds {len(windows)}",
-            where=shard,
+            files = _files_of_windows(file, shard, problems)
+            for key, members in files.items():
+                try:
+                    windows.append(_window(file, shard, key, members))
+                except DataError as error:
+                    problems.append(str(error))
+    except FileNotFoundError:
+        problems.append(f"{shard}: no such shard, but the manifest names it")
+    except OSError as error:
+        problems.append(f"{shard}: {error}")
+    if not problems and len(windows) != num_windows:
+        problems.append(
+            f"{shard}: the manifest tells of {num_windows} windows, the shard holds {len(windows)}"
         )
-    return windows
+    if not problems:
+        return ShardContents(windows=windows)
+    told = f"{problems[0]}; {len(windows)} of its {num_windows} windows can be read"
+    return ShardContents(windows=windows, problem=DataError(told))
+
+
+def _files_of_windows(
+    file: IO[bytes], shard: Location, problems: list[str]
+) -> Mapping[str, Mapping[str, Member]]:
+    """By window and by what follows its name. Adds to problems where the shard ends too early."""
+    files: dict[str, dict[str, Member]] = {}
+    try:
+        for name, member in _members(file, shard):
+            key, _, rest = name.rsplit("/", 1)[-1].partition(".")
+            files.setdefault(key, {})[rest] = member
+    except (DataError, tarfile.TarError, EOFError, OSError) as error:
+        told = isinstance(error, DataError)
+        problems.append(str(error) if told else f"{shard}: not a whole tar file: {error}")
+        # Of the last window nobody can know which files would have followed.
+        if files:
+            files.popitem()
+    return files
 
 
 def _members(file: IO[bytes], shard: Location) -> Iterator[tuple[str, Member]]:
