@@ -82,7 +82,7 @@ def main() -> int:
         recipe="pick_and_place_box",
         num_demonstrations=options.demonstrations,
         num_episodes=options.episodes,
-        early_step=50,
+        early_step=100,
         workers=options.workers,
         runs=options.runs,
         report=options.report,

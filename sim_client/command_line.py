@@ -72,7 +72,7 @@ def _compare(arguments: Sequence[str]) -> int:
         arguments,
         example=(
             "sim-client compare --tasks PickAndPlaceBox --max-episodes 200 --output study "
-            "runs/pick/checkpoints/step_000050 runs/pick/checkpoints/final"
+            "runs/pick/checkpoints/step_000100 runs/pick/checkpoints/final"
         ),
     )
     from sim_client.compare.runner import run

@@ -49,7 +49,7 @@ def pick_and_place_box() -> TrainConfig:
         name="pick_and_place_box",
         cameras=("scene_right_0", "wrist_right_minus"),
         num_steps=500,
-        checkpoint_steps=(50,),
+        checkpoint_steps=(100,),
         weights_format="float16",
         optimizer=OptimizerConfig(kind="muon"),
     )
