@@ -58,13 +58,15 @@ def pick_and_place_box() -> TrainConfig:
 def put_mug_on_saucer() -> TrainConfig:
     """Either arm, the one nearer to the mug: the quickstart's network, both hands' cameras.
 
-    Measured with 110 demonstrations of 96x96 pixels: 42 of 50 unseen episodes after 3000 steps.
+    Measured with 110 demonstrations of 96x96 pixels: 48 of 50 unseen episodes after 1500 steps. By
+    AdamW it took 3000 steps to 42.
     """
     return TrainConfig(
         name="put_mug_on_saucer",
         cameras=("scene_left_0", "wrist_right_minus", "wrist_left_plus"),
-        num_steps=3000,
+        num_steps=1500,
         weights_format="float16",
+        optimizer=OptimizerConfig(kind="muon"),
     )
 
 
