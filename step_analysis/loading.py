@@ -19,6 +19,8 @@ from step_analysis.reading.source import PolicySource, SourceFormat
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 from step_analysis.strict_json import shown
 
+_ERROR = Outcome.ERROR
+
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat:
@@ -66,16 +68,20 @@ class TaskRollouts:
 
     @cached_property
     def counted(self) -> tuple[RolloutRecord, ...]:
+        if _ERROR not in self._ends:
+            return tuple(self.outcomes.values())
         return tuple(record for record in self.outcomes.values() if record.outcome.counts)
 
     @cached_property
     def errors(self) -> tuple[RolloutRecord, ...]:
+        if _ERROR not in self._ends:
+            return ()
         return tuple(record for record in self.outcomes.values() if not record.outcome.counts)
 
     @property
     def num_missing(self) -> int:
         """Episodes requested and neither counted nor failed by an error."""
-        return sum(index not in self.outcomes for index in self.requested)
+        return len(set(self.requested).difference(self.outcomes))
 
     def num(self, outcome: Outcome) -> int:
         """How many episodes ended so."""
@@ -83,7 +89,7 @@ class TaskRollouts:
 
     @cached_property
     def _ends(self) -> tuple[Outcome, ...]:
-        return tuple(record.outcome for record in self.outcomes.values())
+        return tuple([record.outcome for record in self.outcomes.values()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,11 +272,13 @@ class _Gathered:
             )
         scored_as_failure = frozenset(source.scored_as_failure)
         for record in source.records:
-            is_scored_as_failure = (
-                bool(scored_as_failure)
-                and (record.task, record.scenario_index) in scored_as_failure
-            )
-            self.tasks[record.task].add(record, source.path, is_scored_as_failure)
+            known = self.tasks[record.task]
+            if not scored_as_failure and record.scenario_index not in known.outcomes:
+                # What there is to say of nearly every record.
+                known.outcomes[record.scenario_index] = record
+                continue
+            is_scored_as_failure = (record.task, record.scenario_index) in scored_as_failure
+            known.add(record, source.path, is_scored_as_failure)
 
     def finish(self) -> PolicyRollouts:
         # A task of which nothing was asked has nothing to be compared.

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ JsonScalar = float | bool | str
 MAX_FILE_BYTES = 64 * 2**20
 """Four thousand episodes with a traceback each take 15 MiB."""
 
+_LARGE = 4096
+"""Characters; shorter texts, such as a ledger's lines, have times of day and their colons."""
 _MAX_DEPTH = 64
 _MAX_SHOWN_DEPTH = 6
 _MAX_SHOWN_PATH = 80
@@ -60,12 +63,7 @@ def parse_object(text: str | bytes, what: str, *, allow_nan: bool = False) -> di
     except UnicodeDecodeError as error:
         raise FormatError(f"{what}: not strict JSON: {error}") from None
     try:
-        value = json.loads(
-            text,
-            parse_constant=float if allow_nan else _reject_constant,
-            parse_float=float if allow_nan else _finite_float,
-            object_pairs_hook=_unique_keys,
-        )
+        value = _decoded(text, allow_nan)
         _refuse_lone_surrogates(text, value)
     except RecursionError:
         field = _field_at(text, _position_of_depth(text, _MAX_DEPTH))
@@ -123,6 +121,30 @@ class _NotANumberError(ValueError):
         self.token = token
 
 
+def _decoded(text: str, allow_nan: bool) -> Any:
+    """The value, in which no key of any object was there twice."""
+    decode = partial(
+        json.loads,
+        text,
+        parse_constant=float if allow_nan else _reject_constant,
+        parse_float=float if allow_nan else _finite_float,
+    )
+    if len(text) > _LARGE:
+        # Each key has a colon: where different keys are as many as colons, none is there twice.
+        # In large files this takes two thirds of the time of looking at each pair.
+        num_keys = 0
+
+        def counted(value: dict[str, Any]) -> dict[str, Any]:
+            nonlocal num_keys
+            num_keys += len(value)
+            return value
+
+        value = decode(object_hook=counted)
+        if num_keys == text.count(":"):
+            return value
+    return decode(object_pairs_hook=_unique_keys)
+
+
 def _reject_constant(name: str) -> float:
     raise _NotANumberError(name)
 
@@ -136,8 +158,10 @@ def _finite_float(digits: str) -> float:
 
 def _refuse_lone_surrogates(text: str, value: Any) -> None:
     """They decode from \\ud800 escapes, or come in a str, and can be written to no file."""
-    text.encode("utf-8")
-    if "\\ud" in text or "\\uD" in text:
+    if not text.isascii():
+        text.encode("utf-8")
+    # One character is found many times faster than two.
+    if "\\" in text and ("\\ud" in text or "\\uD" in text):
         json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 

@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from step_analysis.comparison import Comparison, compare, count_outcomes
 from step_analysis.dashboard.query import Query
@@ -25,7 +26,10 @@ _NUM_KEPT = 64
 _PATIENCE_S = 0.25
 """What takes no longer is waited for, so that small studies show everything at once."""
 _MANY_TESTS = 300
-"""With more of them nothing is waited for: they take longer, and hold up the counts meanwhile."""
+"""With more of them nothing is waited for: they take longer, and would hold up the counts."""
+
+_Key = tuple[int, str, Hashable]
+"""The snapshot's version, the condition, and what a query asks of the tests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,8 @@ class Analyses:
         self._on_done = on_done
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verdicts")
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[int, str, Hashable], Future[Analysis]] = OrderedDict()
+        self._known: OrderedDict[_Key, Future[Analysis]] = OrderedDict()
+        self._put_off: dict[_Key, Callable[[], Analysis]] = {}
 
     def close(self) -> None:
         """Let what has not begun be."""
@@ -55,6 +60,8 @@ class Analyses:
 
     def get(self, snapshot: Snapshot, query: Query, condition: str) -> Analysis | None:
         """The analysis, without verdicts if they take long; None where there is no policy.
+
+        Many tests wait for `begin`.
 
         Raises:
             ValueError: a design for which the chosen test can't be made.
@@ -66,36 +73,47 @@ class Analyses:
         if not snapshot.is_complete:
             # Everything would be tested again, and the reading held up, for files yet to be read.
             return self._until_then(key, policies, snapshot, query)
-        until_then = None
+        work = partial(self._tested, policies, snapshot, query, condition)
         if _num_tests(policies) > _MANY_TESTS and not self._is_done(key):
-            # First of all: beside the tests it would take twice as long.
-            until_then = self._until_then(key, policies, snapshot, query)
-        with self._lock:
-            future = self._known.get(key)
-            if future is None:
-                future = self._executor.submit(self._tested, policies, snapshot, query, condition)
-                future.add_done_callback(lambda _: self._on_done())
-                self._known[key] = future
-                self._forget(older_than=snapshot.version)
-                while len(self._known) > _NUM_KEPT:
-                    self._known.popitem(last=False)[1].cancel()
-            self._known.move_to_end(key)
-        if until_then is not None:
-            return until_then
+            # Beside the tests a page would take twice as long.
+            with self._lock:
+                self._put_off[key] = work
+            return self._until_then(key, policies, snapshot, query)
+        future = self._begun(key, work)
         try:
             return future.result(timeout=_PATIENCE_S)
         # Cancelled: a newer state of the folder has been asked about meanwhile.
         except (TimeoutError, CancelledError):
             return self._until_then(key, policies, snapshot, query)
 
-    def _is_done(self, key: tuple[int, str, Hashable]) -> bool:
+    def begin(self) -> None:
+        """Begin the tests that were put off until what is shown before them is drawn."""
+        with self._lock:
+            put_off, self._put_off = self._put_off, {}
+        for key, work in put_off.items():
+            self._begun(key, work)
+
+    def _begun(self, key: _Key, work: Callable[[], Analysis]) -> Future[Analysis]:
+        with self._lock:
+            future = self._known.get(key)
+            if future is None:
+                future = self._executor.submit(work)
+                future.add_done_callback(lambda _: self._on_done())
+                self._known[key] = future
+                self._forget(older_than=key[0])
+                while len(self._known) > _NUM_KEPT:
+                    self._known.popitem(last=False)[1].cancel()
+            self._known.move_to_end(key)
+            return future
+
+    def _is_done(self, key: _Key) -> bool:
         with self._lock:
             future = self._known.get(key)
             return future is not None and future.done()
 
     def _until_then(
         self,
-        key: tuple[int, str, Hashable],
+        key: _Key,
         policies: tuple[PolicyRollouts, ...],
         snapshot: Snapshot,
         query: Query,
@@ -112,9 +130,7 @@ class Analyses:
             is_current=False,
         )
 
-    def _earlier(
-        self, key: tuple[int, str, Hashable], policies: tuple[PolicyRollouts, ...]
-    ) -> Analysis | None:
+    def _earlier(self, key: _Key, policies: tuple[PolicyRollouts, ...]) -> Analysis | None:
         """The latest that is done of the same question, so that verdicts don't come and go while
         episodes arrive; None without one, or where a policy or a task is new."""
         with self._lock:

@@ -18,8 +18,6 @@ from step_analysis.dashboard.videos import find_video
 from step_analysis.dashboard.views import VIEWS
 from step_analysis.dashboard.views.material import Material
 from step_analysis.report.palette import Scheme
-from step_analysis.report.pdf import pdf_file
-from step_analysis.report.png import png_file
 from step_analysis.report.svg import svg_file
 
 _LONGEST_QUERY = 32_768
@@ -86,8 +84,13 @@ class Answers:
         if suffix == "svg":
             content: str | bytes = svg_file(figure.wide, theme, figure.description)
         elif suffix == "png":
+            # Here, not above: no page needs Pillow, whose import would hold up the first one.
+            from step_analysis.report.png import png_file
+
             content = png_file(figure.wide, theme)
         elif suffix == "pdf":
+            from step_analysis.report.pdf import pdf_file
+
             content = pdf_file(figure.wide, theme, figure.description)
         else:
             raise NotShownError(f"figures are svg, png or pdf, not {suffix[:20]!r}")
@@ -155,6 +158,7 @@ class Answers:
             canvas.put(nothing_yet(snapshot))
         else:
             VIEWS[name].draw(material, canvas)
+        self._analyses.begin()
         return material, canvas
 
 

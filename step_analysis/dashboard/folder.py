@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from step_analysis.dashboard.gathering import Gathering
 from step_analysis.dashboard.snapshot import NOMINAL, Snapshot, condition_of
 from step_analysis.findings import Finding, Severity
 from step_analysis.ledger import (
@@ -15,7 +16,6 @@ from step_analysis.ledger import (
     is_being_written,
 )
 from step_analysis.ledger_follower import LedgerFollower
-from step_analysis.loading import gather
 from step_analysis.provenance import PROVENANCE_FILE_NAME
 from step_analysis.reading.discovery import Discovery, LeftOut
 from step_analysis.reading.lbm_eval import LbmEvalReader
@@ -28,7 +28,7 @@ from step_analysis.study.folder import read_study_design
 
 _FIRST_PUBLISHED_S = 0.5
 """During a long first reading what is there so far is shown after this, and each time again when
-the reading has taken twice as long: all of it is gathered anew for that."""
+the reading has taken twice as long: who looks at it has the page worked out anew for that."""
 
 _Stamp = tuple[int, int, int] | None
 
@@ -39,6 +39,8 @@ class _KnownFile:
 
     stamps: tuple[_Stamp, ...] = ()
     sources: Sequence[PolicySource] = ()
+    errors: Sequence[Sequence[RolloutRecord]] = ()
+    """Of each source: the attempts that ended in an error."""
     fault: str | None = None
     follower: LedgerFollower | None = None
     is_written: bool = False
@@ -56,6 +58,7 @@ class ResultsFolder:
     publish: Callable[[Snapshot], None]
     count_infrastructure: bool = False
     _known: dict[Path, _KnownFile] = field(default_factory=dict)
+    _gathering: Gathering = field(default_factory=Gathering)
     _formats: dict[Path, SourceFormat] = field(default_factory=dict)
     _renaming_stamp: _Stamp = None
     _shown: tuple[tuple[object, ...], ...] = ()
@@ -131,6 +134,10 @@ class ResultsFolder:
             known.fault = None
         except (LedgerError, OSError, RecursionError) as error:
             known.sources, known.fault = (), str(error)
+        known.errors = [
+            [record for record in source.records if not record.outcome.counts]
+            for source in known.sources
+        ]
 
     def _read_study(self, faults: list[Finding]) -> StudyDesign | None:
         path = self.root / STUDY_FILE_NAME
@@ -169,6 +176,7 @@ class ResultsFolder:
                 self.root,
                 self._version,
                 [known for _, known in sorted(read.items())],
+                self._gathering,
                 faults=tuple(all_faults),
                 left_out=left_out,
                 study_design=study_design,
@@ -182,6 +190,7 @@ def _snapshot(
     root: Path,
     version: int,
     files: Sequence[_KnownFile],
+    gathering: Gathering,
     *,
     faults: tuple[Finding, ...],
     left_out: tuple[LeftOut, ...],
@@ -193,21 +202,17 @@ def _snapshot(
     running: set[tuple[str, str]] = set()
     errors: dict[str, list[RolloutRecord]] = {}
     for known in files:
-        for source in known.sources:
+        for source, failed in zip(known.sources, known.errors, strict=True):
             condition = condition_of(source.design)
             by_condition.setdefault(condition, []).append(source)
-            errors.setdefault(condition, []).extend(
-                record for record in source.records if not record.outcome.counts
-            )
+            errors.setdefault(condition, []).extend(failed)
             if known.is_written:
                 running.add((condition, source.policy))
     order = sorted(by_condition, key=lambda name: (name != NOMINAL, name))
     return Snapshot(
         root=root,
         version=version,
-        conditions={
-            name: gather(by_condition[name], allow_mixed_checkpoints=True) for name in order
-        },
+        conditions=gathering.gather({name: by_condition[name] for name in order}),
         error_attempts=errors,
         running=frozenset(running),
         faults=faults,

@@ -142,7 +142,7 @@ class Discovery:
             walked.add((status.st_dev, status.st_ino))
             if LEDGER_FILE_NAME in names or place.parent in below_ledgers:
                 below_ledgers.add(place)
-            elif is_foundry_layout(place / RESULTS_FILE_NAME) and RESULTS_FILE_NAME in names:
+            elif RESULTS_FILE_NAME in names and is_foundry_layout(place / RESULTS_FILE_NAME):
                 # Below lie the recordings of single episodes, by the thousand.
                 subfolders.clear()
             for name in names:

@@ -25,6 +25,9 @@ from step_analysis.strict_json import FormatError, parse_object, read_bounded, s
         ('{"x": 1, "a": ' + '{"b":' * 100_000, "nested too deeply, in a.b.b.b.b.b..."),
         ("", "line 1 column 1 (char 0)"),
         ('{"a": 1, "a": 2}', "key 'a' is there twice"),
+        # Large ones are looked at in another way.
+        ('{"a": 1, "b": [' + "0, " * 2000 + '{"a": 1, "a" : 2}]}', "key 'a' is there twice"),
+        ('{"a": ":' + "x" * 5000 + '", "b": 1, "b": 2}', "key 'b' is there twice"),
         (b'{"a": "\xff"}', "can't decode byte 0xff"),
         ('{"a": "\\ud800"}', "surrogates not allowed"),
         ('{"a": "\ud800"}', "surrogates not allowed"),
@@ -62,6 +65,13 @@ _JSON = st.recursive(
 def test_any_strict_object_is_read_as_it_is(value):
     for ascii_only in (True, False):
         assert parse_object(json.dumps(value, ensure_ascii=ascii_only), "document") == value
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), _JSON, max_size=4))
+def test_a_large_object_is_read_as_it_is(value):
+    large = {"filling": [0] * 2000, "value": value}
+    assert parse_object(json.dumps(large), "document") == large
+    assert parse_object(json.dumps(large, indent=1), "document") == large
 
 
 @given(st.dictionaries(st.text(max_size=4), _JSON, min_size=1, max_size=4), st.data())

@@ -62,6 +62,29 @@ def test_only_what_was_appended_is_parsed(
     assert [_num_counted(snapshot) for snapshot in shown] == [3, 4]
 
 
+def test_only_the_policy_of_a_new_file_is_put_together_anew(
+    tmp_path: Path,
+    folder: ResultsFolder,
+    shown: list[Snapshot],
+    write_evaluation: Callable[..., Path],
+) -> None:
+    write_evaluation(tmp_path / "1", "a", {"PickCup": "110"})
+    write_evaluation(tmp_path / "2", "b", {"PickCup": "1e"})
+    folder.look()
+    write_evaluation(tmp_path / "3", "a", {"PutMug": "01"})
+    folder.look()
+    (earlier_a, earlier_b), (now_a, now_b) = (each.conditions["nominal"] for each in shown)
+    assert now_b is earlier_b
+    assert [*earlier_a.tasks] == ["PickCup"]
+    assert [*now_a.tasks] == ["PickCup", "PutMug"]
+    assert [r.scenario_index for r in shown[-1].error_attempts["nominal"]] == [1]
+    for path in (tmp_path / "3").iterdir():
+        path.unlink()
+    folder.look()
+    assert [*shown[-1].conditions["nominal"][0].tasks] == ["PickCup"]
+    assert shown[-1].conditions["nominal"][1] is earlier_b
+
+
 def test_a_replaced_ledger_is_read_from_its_beginning(
     tmp_path: Path,
     folder: ResultsFolder,
@@ -189,6 +212,8 @@ def test_what_many_tests_are_about_is_counted_before_they_begin(
     assert counted is not None
     assert not counted.has_verdicts
     assert [each.successes for each in counted.comparison.task_panels[0].counts][:2] == [2, 2]
+    assert order == ["count_outcomes"]
+    worker.begin()
     assert done.wait(timeout=60)
     assert order == ["count_outcomes", "compare"]
     tested = worker.get(shown[-1], Query(), "nominal")
