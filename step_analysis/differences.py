@@ -9,9 +9,9 @@ confidence sequences as well.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtri
 
 from step_analysis.intervals import (
     DEFAULT_CONFIDENCE,
@@ -216,7 +216,7 @@ def _corrected_correlation(counts: PairedCounts) -> float:
 
 def _inverted(score: Callable[[float], float], observed: float, confidence: float) -> Interval:
     """The differences whose score, which falls with them, is within the normal quantiles."""
-    z = float(ndtri(0.5 + confidence / 2.0))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2.0)
 
     def crossing(inside: float, outside: float, sign: float) -> float:
         if sign * score(outside) <= z:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, betaln, xlog1py, xlogy
 
+from step_analysis.beta_quantile import beta_quantile, log_beta
 from step_analysis.wilson_interval import (
     DEFAULT_CONFIDENCE,
     Interval,
@@ -39,8 +39,8 @@ def clopper_pearson(
     check_confidence(confidence)
     tail = (1.0 - confidence) / 2.0
     failures = num_episodes - successes
-    lower = float(betaincinv(successes, failures + 1, tail)) if successes else 0.0
-    upper = float(betaincinv(successes + 1, failures, 1.0 - tail)) if failures else 1.0
+    lower = beta_quantile(successes, failures + 1, tail) if successes else 0.0
+    upper = beta_quantile(successes + 1, failures, 1.0 - tail) if failures else 1.0
     return Interval(lower, upper)
 
 
@@ -57,8 +57,8 @@ def jeffreys(successes: int, num_episodes: int, confidence: float = DEFAULT_CONF
     check_confidence(confidence)
     tail = (1.0 - confidence) / 2.0
     a, b = successes + 0.5, num_episodes - successes + 0.5
-    lower = float(betaincinv(a, b, tail)) if successes else 0.0
-    upper = float(betaincinv(a, b, 1.0 - tail)) if successes < num_episodes else 1.0
+    lower = beta_quantile(a, b, tail) if successes else 0.0
+    upper = beta_quantile(a, b, 1.0 - tail) if successes < num_episodes else 1.0
     return Interval(lower, upper)
 
 
@@ -86,7 +86,7 @@ class BetaPosterior:
 
     def quantile(self, probability: float) -> float:
         """The rate that the true one lies below with `probability`."""
-        return float(betaincinv(self.a, self.b, probability))
+        return beta_quantile(self.a, self.b, probability)
 
     def interval(self, confidence: float = DEFAULT_CONFIDENCE) -> Interval:
         """The central credible interval."""
@@ -97,5 +97,11 @@ class BetaPosterior:
     def density(self, rates: np.ndarray) -> np.ndarray:
         """The posterior density at `rates`, of any shape, each in [0, 1]."""
         rates = np.asarray(rates, dtype=float)
-        log_density = xlogy(self.a - 1, rates) + xlog1py(self.b - 1, -rates)
-        return np.exp(log_density - betaln(self.a, self.b))
+        # At the ends a power of 0 is 0, and one without successes or failures is 1.
+        with np.errstate(divide="ignore"):
+            log_density = -log_beta(self.a, self.b) * np.ones_like(rates)
+            if self.a > 1:
+                log_density += (self.a - 1) * np.log(rates)
+            if self.b > 1:
+                log_density += (self.b - 1) * np.log1p(-rates)
+        return np.exp(log_density)

@@ -1,8 +1,8 @@
 """How probable it is, given both posteriors, that one policy's success rate exceeds another's."""
 
 import numpy as np
-from scipy.special import betaln
 
+from step_analysis import special
 from step_analysis.intervals import BetaPosterior
 
 
@@ -28,7 +28,10 @@ def _exceeds(a: int, b: int, a_better: int, b_better: int) -> float:
     """P(Beta(a_better, b_better) > Beta(a, b))."""
     i = np.arange(a_better)
     terms = (
-        betaln(a + i, b + b_better) - np.log(b_better + i) - betaln(1 + i, b_better) - betaln(a, b)
+        special.betaln(a + i, b + b_better)
+        - np.log(b_better + i)
+        - special.betaln(1 + i, b_better)
+        - special.betaln(a, b)
     )
     # Shifted by the largest, so that none overflows; SciPy's logsumexp takes longer than the rest.
     largest = terms.max()

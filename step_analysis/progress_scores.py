@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
+from step_analysis import special
 from step_analysis.intervals import DEFAULT_CONFIDENCE, Interval, check_confidence
 from step_analysis.permutation_law import FlipLaw, PermutationLaw, SplitLaw
 
@@ -193,8 +193,8 @@ def _bca(
     # A resample as large as the estimate counts half: scores of few values tie often.
     ties = np.abs(resampled - estimate) < _NO_SPREAD
     below = float(((resampled < estimate) & ~ties).mean() + 0.5 * ties.mean())
-    bias = float(ndtri(below))
+    bias = float(special.ndtri(below))
     tail = (1.0 - confidence) / 2.0
-    z = bias + ndtri([tail, 1.0 - tail])
-    lower, upper = np.quantile(resampled, ndtr(bias + z / (1.0 - acceleration * z)))
+    z = bias + special.ndtri([tail, 1.0 - tail])
+    lower, upper = np.quantile(resampled, special.ndtr(bias + z / (1.0 - acceleration * z)))
     return Interval(float(lower), float(upper))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,6 +140,11 @@ class Dashboard:
             self.on_failure()
 
     def _look_until_stopped(self) -> None:
+        # What is imported only as it is used; without it some answers could not be made.
+        for name in ("scipy", "PIL"):
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
         # Here, not above: the address is there, and the first page, while this is imported.
         from step_analysis.dashboard.answers import Answers
         from step_analysis.dashboard.folder import ResultsFolder

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
-from scipy.special import gammaln, ndtr
 
+from step_analysis import special
 from step_analysis.doctor.tally import tally
 from step_analysis.findings import Finding, Severity
 from step_analysis.loading import PolicyRollouts, TaskRollouts
@@ -67,7 +67,7 @@ def trend_p_value(outcomes: Sequence[bool]) -> float:
         return 1.0
     excess = float(np.flatnonzero(sequence).sum()) - ones * (len(sequence) - 1) / 2.0
     spread = np.sqrt(ones * zeros * (len(sequence) + 1) / 12.0)
-    return float(min(1.0, 2.0 * ndtr(-max(0.0, abs(excess) - 0.5) / spread)))
+    return float(min(1.0, 2.0 * special.ndtr(-max(0.0, abs(excess) - 0.5) / spread)))
 
 
 def order_effects(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
@@ -154,5 +154,5 @@ def _log_choose(n: int, k: np.ndarray) -> np.ndarray:
     """Logarithm of n over k; minus infinity where there is no such choice."""
     possible = (k >= 0) & (k <= n)
     inside = np.where(possible, k, 0)
-    value = gammaln(n + 1) - gammaln(inside + 1) - gammaln(n - inside + 1)
+    value = special.gammaln(n + 1) - special.gammaln(inside + 1) - special.gammaln(n - inside + 1)
     return np.where(possible, value, -np.inf)

@@ -8,16 +8,16 @@ ordinary test turned significant.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import ndtri
 
 from step_analysis.doctor.tally import Tally, named, plural
 from step_analysis.findings import Finding, Severity
 from step_analysis.loading import PolicyRollouts, TaskRollouts
 from step_analysis.rollouts import Outcome
 
-_CRITICAL_Z = float(ndtri(0.975))
+_CRITICAL_Z = NormalDist().inv_cdf(0.975)
 _MIN_EPISODES = 10
 _LATE_SHARE = 0.05
 """A verdict is fresh if it came within this share of the episodes before the end."""

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaln, gammaln, xlog1py, xlogy
 
+from step_analysis import special
 from step_analysis.differences import restricted_discordance, restricted_rates
 from step_analysis.intervals import DEFAULT_CONFIDENCE, check_confidence
 from step_analysis.sequential.pairwise_test import outcome_arrays
@@ -56,7 +56,7 @@ def rate_sequence(
     mixture = _log_beta_mixture(successes, seen)
 
     def log_wealth(rate: np.ndarray) -> np.ndarray:
-        return mixture - xlogy(successes, rate) - xlog1py(seen - successes, -rate)
+        return mixture - special.xlogy(successes, rate) - special.xlog1py(seen - successes, -rate)
 
     return _within(log_wealth, successes / np.maximum(seen, 1), (0.0, 1.0), confidence)
 
@@ -78,8 +78,8 @@ def difference_sequence(
 
     def log_wealth(difference: np.ndarray) -> np.ndarray:
         rate0, rate1 = restricted_rates(s0, seen, s1, seen, difference)
-        likelihood = xlogy(s0, rate0) + xlog1py(seen - s0, -rate0)
-        return mixture - likelihood - xlogy(s1, rate1) - xlog1py(seen - s1, -rate1)
+        likelihood = special.xlogy(s0, rate0) + special.xlog1py(seen - s0, -rate0)
+        return mixture - likelihood - special.xlogy(s1, rate1) - special.xlog1py(seen - s1, -rate1)
 
     return _within(log_wealth, (s1 - s0) / np.maximum(seen, 1), (-1.0, 1.0), confidence)
 
@@ -101,15 +101,23 @@ def paired_difference_sequence(
     only0, only1, seen = np.cumsum(x > y), np.cumsum(y > x), np.arange(1, len(x) + 1)
     alike = seen - only0 - only1
     mixture = (
-        sum(gammaln(count + _PRIOR) - gammaln(_PRIOR) for count in (only0, only1, alike))
-        - gammaln(seen + 3.0 * _PRIOR)
-        + gammaln(3.0 * _PRIOR)
+        sum(
+            special.gammaln(count + _PRIOR) - special.gammaln(_PRIOR)
+            for count in (only0, only1, alike)
+        )
+        - special.gammaln(seen + 3.0 * _PRIOR)
+        + special.gammaln(3.0 * _PRIOR)
     )
 
     def log_wealth(difference: np.ndarray) -> np.ndarray:
         rate0, rate1 = restricted_discordance(only0, only1, seen, difference)
         rest = np.maximum(1.0 - rate0 - rate1, 0.0)
-        return mixture - xlogy(only0, rate0) - xlogy(only1, rate1) - xlogy(alike, rest)
+        return (
+            mixture
+            - special.xlogy(only0, rate0)
+            - special.xlogy(only1, rate1)
+            - special.xlogy(alike, rest)
+        )
 
     return _within(log_wealth, (only1 - only0) / np.maximum(seen, 1), (-1.0, 1.0), confidence)
 
@@ -171,8 +179,8 @@ def paired_score_difference_sequence(
 
 
 def _log_beta_mixture(successes: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    mixture = betaln(successes + _PRIOR, seen - successes + _PRIOR)
-    return mixture - betaln(_PRIOR, _PRIOR)
+    mixture = special.betaln(successes + _PRIOR, seen - successes + _PRIOR)
+    return mixture - special.betaln(_PRIOR, _PRIOR)
 
 
 def _within(

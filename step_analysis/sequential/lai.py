@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betainc
 
+from step_analysis import special
 from step_analysis.sequential.lai_cache import keep_log_c, kept_log_c
 from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
 
@@ -166,7 +166,7 @@ def _at_least(m: np.ndarray, trials: int, probability: float) -> np.ndarray:
     """The chance of m or more successes in `trials`."""
     possible = (m > 0) & (m <= trials)
     chance = np.where(m <= 0, 1.0, 0.0)
-    chance[possible] = betainc(m[possible], trials - m[possible] + 1, probability)
+    chance[possible] = special.betainc(m[possible], trials - m[possible] + 1, probability)
     return chance
 
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy.special import gammaln, xlog1py, xlogy
 
+from step_analysis import special
 from step_analysis.sequential.pairwise_test import Verdict, check_design, outcome_arrays
 
 PAIRED_SIZE_LIMIT = 10_000
@@ -59,9 +59,11 @@ class PairedBoundary:
 def _num_discordant_law(n_max: int, discordance: np.ndarray) -> np.ndarray:
     """Binomial probabilities of m = 0..n_max, along a new last axis."""
     m = np.arange(n_max + 1)
-    log_choose = gammaln(n_max + 1) - gammaln(m + 1) - gammaln(n_max - m + 1)
+    log_choose = (
+        special.gammaln(n_max + 1) - special.gammaln(m + 1) - special.gammaln(n_max - m + 1)
+    )
     d = discordance[..., None]
-    return np.exp(log_choose + xlogy(m, d) + xlog1py(n_max - m, -d))
+    return np.exp(log_choose + special.xlogy(m, d) + special.xlog1py(n_max - m, -d))
 
 
 class SequentialMcNemarTest:

@@ -21,8 +21,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import xlog1py, xlogy
 
+from step_analysis import special
 from step_analysis.sequential.risk_budget import available_shares, dead_time
 from step_analysis.sequential.step_boundary import StepBoundary
 from step_analysis.sequential.step_design import StepDesign
@@ -199,9 +199,9 @@ def _evidence(t: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Log of the generalised likelihood ratio of two rates against one."""
     pooled = (x + y) / (2 * t)
     return (
-        xlogy(x, x / t)
-        + xlog1py(t - x, -x / t)
-        + xlogy(y, y / t)
-        + xlog1py(t - y, -y / t)
-        - 2 * t * (xlogy(pooled, pooled) + xlog1py(1.0 - pooled, -pooled))
+        special.xlogy(x, x / t)
+        + special.xlog1py(t - x, -x / t)
+        + special.xlogy(y, y / t)
+        + special.xlog1py(t - y, -y / t)
+        - 2 * t * (special.xlogy(pooled, pooled) + special.xlog1py(1.0 - pooled, -pooled))
     )

@@ -11,7 +11,8 @@ M is kept for y >= x, in an array of shape (t + 1, width): row x, column y - x.
 """
 
 import numpy as np
-from scipy.special import gammaln
+
+from step_analysis import special
 
 _LOG_NEGLIGIBLE = -460.0
 """Probabilities below 1e-200 count as that: numbers near the smallest ones slow a processor."""
@@ -53,7 +54,7 @@ class BinomialLaws:
         self._sure = [(i, rate) for i, rate in enumerate(rates) if rate in (0.0, 1.0)]
         inside = np.where((rates > 0.0) & (rates < 1.0), rates, 0.5)
         self._log_success, self._log_failure = np.log(inside), np.log1p(-inside)
-        self._log_factorial = gammaln(np.arange(max_trials + 1) + 1.0)
+        self._log_factorial = special.gammaln(np.arange(max_trials + 1) + 1.0)
         self._workspace = np.empty(0)
 
     def at(self, trials: int, successes: np.ndarray) -> np.ndarray:
