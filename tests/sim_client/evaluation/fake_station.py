@@ -4,7 +4,8 @@ FAKE_STATION_SCRIPT maps scenario indices to what happens there, as JSON: "succe
 "failure", "timeout", "solved" at t = 0, or a mishap in the second control step: "die", "raise",
 "hang", "fill the disk". A mishap befalls only the first attempt of an index, whichever process
 makes it; "always raise" and "eat memory" befall each. "drift" makes the state depend on the
-process, as a simulator does that is not deterministic.
+process, as a simulator does that is not deterministic; after "a day back" and "a year on" the time
+of day is another for this process.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +26,14 @@ import numpy as np
 from policy_interface.contract import Contract
 from policy_interface.types import Action, CameraView, Observation, Pose, RobotState
 from sim_client.action_vector import action_to_vector
+from sim_client.evaluation import episode
 from sim_client.evaluation.station import StationOptions
 
 FIRST_EVALUATION_SEED = 100_000_100
 NUM_STEPS_TO_SUCCESS = 4
 CONTROL_PERIOD_S = 0.1
+
+_JUMPS = {"a day back": timedelta(days=-1), "a year on": timedelta(days=365)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,8 @@ class FakeStation:
         if self._fate == "fill the disk" and self._is_first_time():
             # What is written now fails as on a full disk.
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        if self._fate in _JUMPS:
+            _set_the_clock(_JUMPS[self._fate])
         if self._fate == "hang" and self._is_first_time():
             threading.Event().wait()
 
@@ -128,6 +135,15 @@ class FakeStation:
         except FileExistsError:
             return False
         return True
+
+
+def _set_the_clock(jump: timedelta) -> None:
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + jump
+
+    episode.datetime = Jumped  # type: ignore[misc]
 
 
 def build(options: StationOptions) -> FakeStation:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,30 @@ def test_the_verdict_is_the_same_with_more_workers_and_mishaps(
     errors = [r for r in ledger_of(tmp_path / "wild", "hold") if r.outcome is Outcome.ERROR]
     errors += [r for r in ledger_of(tmp_path / "wild", "other") if r.outcome is Outcome.ERROR]
     assert len(errors) == 3
+
+
+def test_a_clock_that_jumps_changes_no_verdict(
+    compare: Compare, served: Any, other: Any, script: Script, study: Path, tmp_path: Path
+) -> None:
+    other.fails = [0, 1, 2, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17]
+    assert compare(output=tmp_path / "calm") == 0
+    script({1: "a day back", 4: "a year on", 6: "a day back"})
+    assert compare() == 0
+    assert _verdict(study) == _verdict(tmp_path / "calm")
+    records = ledger_of(study, "hold") + ledger_of(study, "other")
+    began = sorted(datetime.fromisoformat(record.started_at or "") for record in records)
+    assert began[-1] - began[0] > timedelta(days=300)
+    # What an attempt took is not told by the time of day.
+    assert all(0.0 <= (record.wall_s or 0.0) < 60.0 for record in records)
+
+    num_resets = len(served.reset_indices)
+    assert compare() == 0
+    assert len(served.reset_indices) == num_resets
+    content, _ = study_report(
+        study, read_rollouts([study]), title="Study", confidence=0.95, arguments=[]
+    )
+    assert content.study is not None
+    assert content.study.is_finished
 
 
 def test_goes_on_where_it_was_stopped_and_repeats_nothing(

@@ -1,6 +1,7 @@
 """The report of a study: its own verdicts, the same whatever was run beyond them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +132,15 @@ def test_a_spoilt_design_is_named(make_design, write_study, tmp_path, capsys, sp
     path.write_text(spoil(path.read_text()))
     assert report(study, "--output", tmp_path / "report") == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_the_published_study_of_two_checkpoints_is_reported_as_it_was(tmp_path, monkeypatch):
+    examples = Path(__file__).parents[3] / "docs" / "examples"
+    monkeypatch.chdir(examples)
+    main(["report", "early_late", "--output", str(tmp_path)])
+    kept = (examples / "early_late" / "report.md").read_text(encoding="utf-8").splitlines()
+    anew = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    of_its_making = ("- Read from: ", "    step-analysis report", "Made ")
+    changed = [(old, new) for old, new in zip(kept, anew, strict=True) if old != new]
+    assert [old for old, _ in changed if not old.startswith(of_its_making)] == []
+    assert "decided after 13 of up to 200 episodes of each" in anew[2]
