@@ -3,14 +3,18 @@
     episodes/000012.episode
         64 bytes    the magic line, padded
         frames      JPEG or PNG files: step by step, and within a step camera by camera
+                    without how all files of the camera begin
+        shared      how they begin, and of a row what no step changes; see `native_shared`
         rows        one record a control step: time, where its frames lie, all fields, the cameras'
-                    matrices; little-endian, aligned as a C compiler would
-        footer      JSON: what the episode is and where each column lies in a row
+                    matrices; little-endian, aligned as a C compiler would, without what is shared
+        footer      JSON: what the episode is and where each column lies in a whole row
         16 bytes    the footer's length, and the magic's first 8 bytes again
 
 So a window costs few reads: its rows are one range of bytes, whatever fields it wants, and the
-frames of a step lie side by side. `rows_at` stands in the manifest, so that opening a file reads
-nothing.
+frames of a step lie side by side. `rows_at` and `shared_bytes` stand in the manifest, so that
+opening a file reads what is shared and nothing else.
+
+Files of version 1 share nothing: their rows and frames are whole.
 """
 
 from __future__ import annotations
@@ -26,8 +30,10 @@ import numpy as np
 from trainer.data.description_json import description_to_json
 from trainer.data.episode import Camera, EpisodeDescription, Field
 from trainer.data.errors import DataError
+from trainer.data.formats.native_shared import SharedParts
 
-MAGIC = b"assay.episode/1\n"
+MAGIC = b"assay.episode/2\n"
+_MAGICS = (MAGIC, b"assay.episode/1\n")
 FRAMES_AT = 64
 ALIGNMENT = 64
 
@@ -73,8 +79,11 @@ def file_header() -> bytes:
     return MAGIC.ljust(FRAMES_AT, b"\0")
 
 
-def file_footer(description: EpisodeDescription, dtype: np.dtype[Any], rows_at: int) -> bytes:
+def file_footer(
+    description: EpisodeDescription, shared: SharedParts, shared_at: int, rows_at: int
+) -> bytes:
     """What the file says of itself, so that it can be read without its manifest."""
+    dtype = shared.dtype
     columns = {}
     for name, (column, offset, *_) in (dtype.fields or {}).items():
         columns[name] = {
@@ -84,8 +93,10 @@ def file_footer(description: EpisodeDescription, dtype: np.dtype[Any], rows_at: 
         }
     told = {
         "description": description_to_json(description),
+        "shared_at": shared_at,
         "rows_at": rows_at,
-        "row_bytes": dtype.itemsize,
+        "row_bytes": shared.row_bytes,
+        "whole_row_bytes": dtype.itemsize,
         "columns": columns,
     }
     text = json.dumps(told).encode()
@@ -97,7 +108,7 @@ def read_footer(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         start = file.read(len(MAGIC))
         size = file.seek(0, 2)
-        if start != MAGIC or size < FRAMES_AT + _TAIL.size:
+        if start not in _MAGICS or size < FRAMES_AT + _TAIL.size:
             raise DataError(f"expected a file that begins with {MAGIC!r}", where=path)
         file.seek(size - _TAIL.size)
         length, end = _TAIL.unpack(file.read(_TAIL.size))

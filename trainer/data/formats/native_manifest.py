@@ -27,27 +27,32 @@ from trainer.data.errors import DataError
 from trainer.data.locations import Location
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_FORMAT = "assay.native/1"
+MANIFEST_FORMAT = "assay.native/2"
+_FORMATS = (MANIFEST_FORMAT, "assay.native/1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeRecord:
-    """facts: of `description_json.facts_to_json`."""
+    """facts: of `description_json.facts_to_json`. shared_bytes: in front of the rows, what the
+    steps share; none in files of version 1."""
 
     file: str
     num_bytes: int
     sha256: str
     rows_at: int
     facts: Mapping[str, Any]
+    shared_bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        told = {
             "file": self.file,
             "num_bytes": self.num_bytes,
             "sha256": self.sha256,
             "rows_at": self.rows_at,
             "facts": dict(self.facts),
         }
+        # Or data sets of version 1 would have another digest than they had.
+        return told | ({"shared_bytes": self.shared_bytes} if self.shared_bytes else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +108,7 @@ class NativeManifest:
         place = location / MANIFEST_NAME
         try:
             told = json.loads(place.read_bytes())
-            if told["format"] != MANIFEST_FORMAT:
+            if told["format"] not in _FORMATS:
                 raise DataError(
                     f"expected format {MANIFEST_FORMAT!r}, got {told['format']!r}", where=place
                 )

@@ -27,6 +27,7 @@ from trainer.data.episode import Camera
 from trainer.data.errors import DataError
 from trainer.data.formats.native_layout import FRAME_BOUNDS, FRAMES_AT, row_dtype
 from trainer.data.formats.native_manifest import NativeManifest
+from trainer.data.formats.native_shared import SharedParts
 from trainer.data.image_files import decode_image
 from trainer.data.locations import Location
 
@@ -35,6 +36,8 @@ DEFAULT_OPEN_FILES = 64
 
 class _OpenFile:
     """Closed when the last thread that reads from it lets go."""
+
+    shared: SharedParts
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -84,9 +87,10 @@ class NativeReader:
                 episode,
                 f"expected steps within 0 to {self._lengths[episode]}, got {start} to {stop}",
             )
-        size = self.dtype.itemsize
+        file = self._file(episode)
+        size = file.shared.row_bytes
         position = self._records[episode].rows_at + start * size
-        return np.frombuffer(self._read(episode, position, (stop - start) * size), self.dtype)
+        return file.shared.unpack(self._read(file, episode, position, (stop - start) * size))
 
     def encoded_images(
         self, episode: int, steps: Sequence[int], cameras: Sequence[str] | None = None
@@ -97,12 +101,16 @@ class NativeReader:
         if not places:
             return [[] for _ in steps]
         first, last = min(places), max(places)
+        file = self._file(episode)
+        whole_file = file.shared.whole_file
         found = []
         for step in steps:
-            bounds = self._frame_bounds(episode, step)
+            bounds = self._frame_bounds(file, episode, step)
             begin = bounds[first]
-            data = memoryview(self._read(episode, begin, bounds[last + 1] - begin))
-            found.append([data[bounds[p] - begin : bounds[p + 1] - begin] for p in places])
+            data = memoryview(self._read(file, episode, begin, bounds[last + 1] - begin))
+            found.append(
+                [whole_file(p, data[bounds[p] - begin : bounds[p + 1] - begin]) for p in places]
+            )
         return found
 
     def images(
@@ -133,14 +141,14 @@ class NativeReader:
                     raise self._error(episode, f"camera {name!r}, step {step}: {error}") from error
         return out
 
-    def _frame_bounds(self, episode: int, step: int) -> tuple[int, ...]:
+    def _frame_bounds(self, file: _OpenFile, episode: int, step: int) -> tuple[int, ...]:
         if not 0 <= step < self._lengths[episode]:
             raise self._error(
                 episode, f"expected steps from 0 to {self._lengths[episode] - 1}, got {step}"
             )
         rows_at = self._records[episode].rows_at
-        position = rows_at + step * self.dtype.itemsize + self._bounds_offset
-        bounds = self._bounds.unpack(self._read(episode, position, self._bounds.size))
+        position = rows_at + step * file.shared.row_bytes + self._bounds_offset
+        bounds = self._bounds.unpack(self._read(file, episode, position, self._bounds.size))
         if bounds[0] < FRAMES_AT or bounds[-1] > rows_at or list(bounds) != sorted(bounds):
             raise self._error(episode, f"step {step}: its frames lie outside the file: corrupt")
         return bounds
@@ -150,13 +158,16 @@ class NativeReader:
             raise self._error(episode, f"no camera {name!r}; there are {sorted(self.cameras)}")
         return self._camera_places[name]
 
-    def _read(self, episode: int, position: int, num_bytes: int) -> bytes:
+    def _file(self, episode: int) -> _OpenFile:
         with self._lock:
             file = self._open.get(episode)
             if file is None:
                 file = self._open_file(episode)
             else:
                 self._open.move_to_end(episode)
+            return file
+
+    def _read(self, file: _OpenFile, episode: int, position: int, num_bytes: int) -> bytes:
         data = os.pread(file.descriptor, num_bytes, position)
         if len(data) != num_bytes:
             # A read of more than 2 GiB comes in parts; only at the file's end is one empty.
@@ -181,8 +192,17 @@ class NativeReader:
             raise self._error(
                 episode, f"expected {record.num_bytes} bytes, got {size}: the file is not whole"
             )
-        end = record.rows_at + self._lengths[episode] * self.dtype.itemsize
-        if not FRAMES_AT <= record.rows_at <= end <= size:
+        shared_at = record.rows_at - record.shared_bytes
+        if not FRAMES_AT <= shared_at <= record.rows_at <= size:
+            raise self._error(episode, "its rows lie outside the file: corrupt")
+        file.shared = SharedParts.nothing(self.dtype, len(self.cameras))
+        if record.shared_bytes:
+            data = self._read(file, episode, shared_at, record.shared_bytes)
+            try:
+                file.shared = SharedParts.from_bytes(data, self.dtype, len(self.cameras))
+            except DataError as error:
+                raise self._error(episode, str(error)) from error
+        if record.rows_at + self._lengths[episode] * file.shared.row_bytes > size:
             raise self._error(episode, "its rows lie outside the file: corrupt")
         self._open[episode] = file
         if len(self._open) > self._max_open_files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,12 +32,19 @@ from trainer.data.formats.native_manifest import (
     EpisodeRecord,
     NativeManifest,
 )
+from trainer.data.formats.native_shared import (
+    SharedParts,
+    common_beginning,
+    without_beginning,
+)
 from trainer.data.formats.writer import DatasetWriter, Origin, Receipt
 from trainer.data.image_files import ImageSettings, files_to_store, resized_intrinsics
 
 # Decoded frames of one camera in memory at once, in bytes. Large, because compressed sources are
 # inflated from their beginning for each chunk.
 _CHUNK_BYTES = 256 << 20
+# What the files of so many have in common, those of later steps are taken to have too.
+_COMPARED_STEPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +69,13 @@ class NativeWriter(DatasetWriter):
         path = self._folder / f"{index:06d}.episode"
         with atomic_file(path) as file:
             written = _HashedFile(file)
-            rows_at = self._write_into(written, described, episode)
+            rows_at, shared_bytes = self._write_into(written, described, episode)
         record = EpisodeRecord(
             file=f"{self._folder.name}/{path.name}",
             num_bytes=written.position,
             sha256=written.hasher.hexdigest(),
             rows_at=rows_at,
+            shared_bytes=shared_bytes,
             facts=facts_to_json(described),
         )
         return Receipt(
@@ -122,24 +131,31 @@ class NativeWriter(DatasetWriter):
 
     def _write_into(
         self, written: _HashedFile, described: EpisodeDescription, episode: Episode
-    ) -> int:
-        """Returns where the rows begin."""
+    ) -> tuple[int, int]:
+        """Returns where the rows begin, and how many bytes in front of them are shared."""
         dtype = row_dtype(described.fields, described.cameras)
         # Low-dimensional data first: where they are bad, no frame was decoded for nothing.
         rows = self._rows(dtype, described, episode)
         written.write(file_header())
+        beginnings: list[bytes] = []
         if described.cameras:
+            steps = self._files(episode)
+            first = list(islice(steps, _COMPARED_STEPS))
+            beginnings = [common_beginning(files) for files in zip(*first, strict=True)]
             bounds = rows[FRAME_BOUNDS]
-            for step, files in enumerate(self._files(episode)):
-                for place, data in enumerate(files):
+            for step, files in enumerate(chain(first, steps)):
+                for place, (beginning, data) in enumerate(zip(beginnings, files, strict=True)):
                     bounds[step, place] = written.position
-                    written.write(data)
+                    written.write(without_beginning(beginning, data))
                 bounds[step, -1] = written.position
+        shared = SharedParts.of(rows, beginnings)
+        shared_at = written.position
+        written.write(shared.to_bytes())
         written.write(b"\0" * (-written.position % ALIGNMENT))
         rows_at = written.position
-        written.write(rows.tobytes())
-        written.write(file_footer(described, dtype, rows_at))
-        return rows_at
+        written.write(shared.pack(rows))
+        written.write(file_footer(described, shared, shared_at, rows_at))
+        return rows_at, rows_at - shared_at
 
     def _rows(
         self, dtype: np.dtype[Any], described: EpisodeDescription, episode: Episode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -17,8 +18,10 @@ import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
+from PIL import Image
 
 from policy_interface.contract import ImageSize
+from tests.trainer.data.numbered_data import robot_dataset, shown_numbers
 from trainer.data.conversion import Source, convert
 from trainer.data.episode import Camera, EpisodeDescription, Field
 from trainer.data.errors import DataError
@@ -29,6 +32,7 @@ from trainer.data.formats.native_layout import FRAME_BOUNDS
 from trainer.data.formats.native_writer import NativeWriter
 from trainer.data.image_files import ImageSettings, decode_image
 
+_FIXTURES = Path(__file__).parents[1] / "fixtures" / "native"
 _DTYPES = ("bool", "int8", "uint16", "int64", "uint64", "float16", "float32", "float64")
 
 
@@ -128,6 +132,9 @@ def _fields(draw: st.DrawFn) -> dict[str, npt.NDArray[np.generic]]:
         data = draw(st.binary(min_size=count, max_size=count))
         if dtype == np.bool_:
             data = bytes(byte & 1 for byte in data)
+        if draw(st.booleans()):
+            # What no step changes is stored once.
+            data = data[: count // num_steps] * num_steps
         fields[name] = np.frombuffer(data, dtype).reshape(num_steps, *shape)
     return fields
 
@@ -210,6 +217,100 @@ def test_jpeg_files_are_copied_byte_for_byte(tmp_path: Path, encoding: str) -> N
     assert dataset.episode(0).description.cameras["front"].encoding == "jpeg"
 
 
+def test_a_jpeg_file_that_begins_otherwise_is_copied_byte_for_byte_too(tmp_path: Path) -> None:
+    files = _jpeg_files(5, 16, 24)
+    with Image.open(io.BytesIO(files[3])) as image:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=30, optimize=True)
+    files[3] = buffer.getvalue()
+    dataset = write([_JpegEpisode.of(files, 16, 24)], tmp_path / "data")
+    assert dataset.episode(0).encoded_frames("front", range(5)) == files
+    (alone,) = write([_JpegEpisode.of(files[3:4], 16, 24)], tmp_path / "alone")
+    assert alone.encoded_frames("front", range(1)) == files[3:4]
+    assert list(dataset.verify()) == [None]
+
+
+def test_how_jpeg_files_begin_is_stored_once(tmp_path: Path) -> None:
+    files = _jpeg_files(50, 16, 24)
+    scan = files[0].index(b"\xff\xda")
+    assert all(file[:scan] == files[0][:scan] for file in files)
+    dataset = write([_JpegEpisode.of(files, 16, 24)], tmp_path / "data")
+    num_bytes = (Path(dataset.where) / dataset.manifest.episodes[0].file).stat().st_size
+    # Of a row, the time and where the one frame lies: x is 0 at every step.
+    once = 64 + scan + 64 + 50 * (8 + 16)
+    assert num_bytes - once - sum(len(file) - scan for file in files) < 1500
+
+
+@pytest.mark.parametrize("still", [2, 20])
+def test_tables_of_frames_that_stand_still_at_first_are_not_taken_for_shared(
+    tmp_path: Path, still: int
+) -> None:
+    rng = np.random.default_rng(0)
+    frames = np.full((60, 16, 24, 3), 128, np.uint8)
+    frames[still:] = rng.integers(0, 256, (60 - still, 16, 24, 3), dtype=np.uint8)
+    dataset = write(
+        [ArrayEpisode.make("one", rate_hz=1.0, fields={}, images={"front": frames})],
+        tmp_path / "data",
+        ImageSettings(),
+    )
+    files = dataset.episode(0).encoded_frames("front", range(60)) or []
+    np.testing.assert_array_equal(
+        dataset.episode(0).frames("front", range(60)), [decode_image(file) for file in files]
+    )
+    tables = files[-1].index(b"\xff\xc4")
+    saved = sum(map(len, files)) - dataset.manifest.episodes[0].rows_at
+    assert saved > 59 * tables - 500
+
+
+def test_what_no_step_changes_is_stored_once(tmp_path: Path) -> None:
+    def episode(moving: bool) -> ArrayEpisode:
+        values = np.tile(np.linspace(0, 1, 1000), (100, 1))
+        values += 0.001 * np.arange(100)[:, None] * moving
+        fields = {"x": (Field(shape=(1000,)), values)}
+        return ArrayEpisode.make(str(moving), rate_hz=1.0, fields=fields)
+
+    dataset = write([episode(False), episode(True)], tmp_path / "data")
+    still, moving = (
+        (Path(dataset.where) / record.file).stat().st_size for record in dataset.manifest.episodes
+    )
+    assert still < 8_000 + 100 * 8 + 1_000
+    assert moving > 100 * 8_000
+
+
+def test_data_sets_of_the_first_version_are_read(tmp_path: Path) -> None:
+    """Written by the writer of commit 8aa0f65, of `robot_dataset((4, 3))`."""
+    dataset = open_dataset(_FIXTURES / "version_1")
+    assert isinstance(dataset, NativeDataset)
+    assert list(dataset.verify()) == [None, None]
+    assert dataset.digest == "67435d9373ee9a5255b42290c335e5e4cd2a1deff24a571f49ac661eb2975374"
+    convert(Source.at(_FIXTURES / "version_1"), NativeWriter(destination=tmp_path / "again"))
+    for data in (dataset, open_dataset(tmp_path / "again")):
+        first = 0
+        for got, expected in zip(data, robot_dataset((4, 3)), strict=True):
+            num_steps = expected.description.num_steps
+            for name in expected.description.fields:
+                np.testing.assert_array_equal(got.read(name, 1), expected.read(name, 1))
+            np.testing.assert_array_equal(got.extrinsics("scene"), expected.extrinsics("scene"))
+            shown = shown_numbers(got.frames("scene", range(num_steps)))
+            assert shown == list(range(first, first + num_steps))
+            first += num_steps
+
+
+@pytest.mark.parametrize(("place", "message"), [(-4, "frames share is cut"), (-8, "frames lie")])
+def test_a_corrupt_description_of_what_is_shared_is_told(
+    tmp_path: Path, place: int, message: str
+) -> None:
+    dataset = write([_JpegEpisode.of(_jpeg_files(3, 16, 24), 16, 24)], tmp_path / "data")
+    record = dataset.manifest.episodes[0]
+    path = Path(dataset.where) / record.file
+    data = bytearray(path.read_bytes())
+    begin = data.rindex(b"\xff\xd8", 0, record.rows_at)
+    data[begin + place : begin + place + 4] = b"\xff\xff\xff\x7f" if place == -4 else bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=rf"episode jpeg: .*{message}"):
+        dataset.episode(0).read("x")
+
+
 def test_a_corrupt_jpeg_file_is_not_copied(tmp_path: Path) -> None:
     files = _jpeg_files(4, 16, 24)
     files[2] = files[2][: len(files[2]) // 2]
@@ -279,7 +380,7 @@ def test_a_missing_file_names_its_episode(written: NativeDataset) -> None:
     [
         (lambda told: told["episodes"][1]["facts"].update(success=True), "changed by hand"),
         (lambda told: told.pop("episodes"), "not a manifest"),
-        (lambda told: told.update(format="assay.native/9"), "expected format 'assay.native/1'"),
+        (lambda told: told.update(format="assay.native/9"), "expected format 'assay.native/2'"),
         (lambda told: told.update(complete=False), "stopped after 3 episodes"),
     ],
 )
@@ -301,6 +402,9 @@ def test_a_manifest_that_is_not_whole_is_refused(
         ({"file": "/etc/passwd"}, "outside the data set: '/etc/passwd'"),
         ({"rows_at": 1 << 50}, "its rows lie outside the file"),
         ({"rows_at": -(1 << 50)}, "its rows lie outside the file"),
+        ({"shared_bytes": 1 << 50}, "its rows lie outside the file"),
+        ({"shared_bytes": -64}, "its rows lie outside the file"),
+        ({"shared_bytes": 8}, "what its steps share is cut short"),
     ],
 )
 def test_a_manifest_made_with_bad_intent_reads_nothing_else(
