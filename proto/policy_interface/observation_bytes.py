@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +33,12 @@ _DTYPES: Mapping[_Kind, PolicyStep_pb2.ImageDtype] = {
     "label": PolicyStep_pb2.DTYPE_INT16,
 }
 
-# From so many on, fewer than four cameras of 224x224 have, other threads help; and from so many on,
-# about 2 ms of work, an event loop's thread does something else meanwhile.
+# Of JPEG, from so many on, fewer than four cameras of 224x224 have, other threads help; and from so
+# many on, 1 to 2 ms of work, an event loop's thread does something else meanwhile.
 _MANY_PIXELS = 150_000
 _TOO_MANY_PIXELS = 300_000
+# A pixel of PNG takes as long as so many of JPEG.
+_PNG_FACTOR = 40
 
 # As many as a station has cameras, about; each encodes one image at a time.
 _MAX_THREADS = 4
@@ -156,7 +158,10 @@ def observation_bytes(
 
 
 class ObservationEncoder:
-    """Encodes observations in one way, the images of an observation side by side."""
+    """Encodes observations in one way: an observation's images side by side, while no other encoder
+    of this process is at work. Several keep the cores busy by themselves, and sharing costs."""
+
+    _last: ClassVar[int | None] = None
 
     def __init__(self, encoding: Encoding = "raw", quality: int = DEFAULT_JPEG_QUALITY) -> None:
         self._encoding: Encoding = encoding
@@ -169,24 +174,34 @@ class ObservationEncoder:
 
     def takes_long(self, observation: Observation) -> bool:
         """Whether encoding is too much work for an event loop's thread."""
-        return self._encoding != "raw" and _num_pixels(observation) >= _TOO_MANY_PIXELS
+        return self._num_jpeg_pixels(observation) >= _TOO_MANY_PIXELS
 
     def encode(self, observation: Observation) -> MessageBytes:
         """Raises MissingCodecError."""
+        is_alone = ObservationEncoder._last == id(self)
+        ObservationEncoder._last = id(self)
+        shares = is_alone and self._num_jpeg_pixels(observation) >= _MANY_PIXELS
         return observation_bytes(
             observation,
             encoding=self._encoding,
             quality=self._quality,
-            helpers=self._helpers if _num_pixels(observation) >= _MANY_PIXELS else None,
+            helpers=self._helpers if shares else None,
+        )
+
+    def _num_jpeg_pixels(self, observation: Observation) -> int:
+        """How much work encoding is: the pixels of JPEG that take as long."""
+        if self._encoding == "raw":
+            return 0
+        return sum(
+            pixels.shape[0]
+            * pixels.shape[1]
+            * (1 if kind == "rgb" and self._encoding == "jpeg" else _PNG_FACTOR)
+            for (_, kind), pixels in _images(observation).items()
         )
 
     def close(self) -> None:
         if self._helpers is not None:
             self._helpers.shutdown(wait=False, cancel_futures=True)
-
-
-def _num_pixels(observation: Observation) -> int:
-    return sum(pixels.shape[0] * pixels.shape[1] for pixels in _images(observation).values())
 
 
 def _images(observation: Observation) -> dict[tuple[str, _Kind], npt.NDArray[Any]]:

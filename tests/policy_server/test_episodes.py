@@ -15,6 +15,7 @@ from policy_interface.client_errors import PolicyServerRefusedError
 from policy_interface.codec import encode_observation
 from policy_interface.contract import Contract, ImageSize
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
+from policy_interface.shared_work import shared
 from policy_interface.types import Observation
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import GatedPolicy, NoisePolicy
@@ -66,6 +67,32 @@ def test_a_repeated_step_gets_the_same_answer_and_advances_nothing(make_observat
         assert server.server.metrics.num_plans == 2
     assert answers[0] == answers[1] == answers[2] != after
     assert code == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_images_are_shared_between_threads_while_one_episode_alone_is_stepped(
+    make_observation, monkeypatch
+) -> None:
+    """Several episodes keep the cores busy by themselves, and sharing costs a tenth more."""
+    nums_helpers: list[int] = []
+
+    def noting(*arguments: Any, num_helpers: int, **others: Any) -> Any:
+        nums_helpers.append(num_helpers)
+        return shared(*arguments, num_helpers=num_helpers, **others)
+
+    monkeypatch.setattr("policy_server.episodes._NUM_HELPERS", 1)
+    monkeypatch.setattr("policy_server.episodes.shared", noting)
+    size = ImageSize(height=224, width=224)
+    observation = make_observation(cameras=dict.fromkeys("abcd", size))
+    with (
+        served(HoldPolicy()) as (server, _),
+        PolicyClient(server.address, encoding="jpeg") as one,
+        PolicyClient(server.address, encoding="jpeg") as other,
+    ):
+        for client in (one, other):
+            client.reset(seed=0)
+        for client in (one, other, one, one, one, other):
+            client.step(observation)
+    assert nums_helpers == [0, 0, 0, 1, 1, 0]
 
 
 def test_an_episode_that_ended_takes_no_more_steps(make_observation) -> None:
