@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from policy_interface.client import PolicyClient, PolicyServerRefusedError
-from policy_interface.codec import decode_action
+from policy_interface.codec import decode_action, encode_observation
 from policy_interface.contract import RIGHT_ARM
 from policy_interface.types import Action, Observation
 from policy_server.server import ServerOptions
@@ -148,6 +148,32 @@ def test_a_step_inside_a_chunk_waits_for_no_forward_pass(make_observation, wire)
         assert not blocked.done()
         policy.let_go()
         blocked.result()
+
+
+def test_images_are_decoded_while_a_forward_pass_runs(make_observation, wire) -> None:
+    policy = GatedPolicy(NoisePolicy(chunk_length=1))
+    with (
+        running_server(policy) as server,
+        wire(server.address) as one,
+        wire(server.address) as other,
+    ):
+        one.reset(seed=0)
+        other.reset(seed=0)
+        first = one.begin_step(make_observation())
+        assert policy.next_batch_size() == 1
+        second = other.begin_step(encode_observation(make_observation(), encoding="jpeg"))
+        # Who waits has been decoded: what can't be is refused here, and no pass is spent on it.
+        server.wait_until(lambda running: running.num_waiting == 1)
+        with wire(server.address) as third:
+            third.reset(seed=0)
+            corrupt = encode_observation(make_observation(), encoding="jpeg")
+            corrupt.visuo[0].camera_rgb.image.data = b"no picture"
+            refused = third.begin_step(corrupt)
+            assert refused.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert not first.done()
+        policy.let_go(2)
+        first.result()
+        second.result()
 
 
 def test_a_client_that_goes_away_leaves_the_queue(make_observation, wire) -> None:
