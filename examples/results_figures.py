@@ -61,7 +61,8 @@ def learning_figure(trained: Mapping[str, Result]) -> Drawing:
     plot = _Plot(
         title="Held-out action error while training, mm",
         x_label="optimizer steps",
-        x_ticks=[last_step * part / 4 for part in range(5)],
+        # To whole thousands; the axis ends at the last.
+        x_ticks=[float(tick) for tick in range(0, 2000 * math.ceil(last_step / 2000) + 1, 2000)],
         y_ticks={float(tick): str(tick) for tick in ticks_mm},
     )
     for number, (name, curve) in enumerate(curves.items()):
