@@ -16,6 +16,8 @@ _SMALLEST = 0.5
 _TOO_MANY_TERMS = 4e6
 _LAST_STEP = 1e-6
 """Relative: each step of Halley's leaves about the cube of the error before it."""
+_CONVERGED = 4.0 * _EPSILON
+"""Products that are one but for rounding need not come nearer."""
 _TINIEST = 1e-300
 """In place of 0 in a denominator of the continued fraction."""
 _LARGE = 10.0
@@ -134,5 +136,5 @@ def _continued_fraction(x: float, a: float, b: float) -> float:
         d = 1.0 / (1.0 + odd * d or _TINIEST)
         c = 1.0 + odd / c or _TINIEST
         value *= c * d
-        if abs(c * d - 1.0) <= _EPSILON:
+        if abs(c * d - 1.0) <= _CONVERGED:
             return value
