@@ -25,6 +25,8 @@ from policy_interface.generated.lbm_policy_interface import (
     PolicyStep_pb2_grpc,
 )
 from policy_interface.types import Action, PolicyMetadata
+from sim_client.compare.config import CompareConfig
+from sim_client.compare.runner import run as run_study
 from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
 from sim_client.evaluation.runner import run
 
@@ -215,3 +217,51 @@ def make_gate() -> Iterator[Callable[[int], Gate]]:
     yield make
     for gate in gates:
         gate.open()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return tmp_path / "study"
+
+
+@pytest.fixture
+def other(policy: Any) -> Iterator[Any]:
+    """A second policy, which answers with what is no action in each scenario of `other.fails`."""
+    second = type(policy)()
+    second.name = "other"
+    second.runtime_information |= {"assay.checkpoint_sha256": "two"}
+    second.fails = range(10_000)
+
+    def change_answer(step: Any, action: Any) -> None:
+        if step.scenario_index in second.fails:
+            del action.gripper_status[0]
+
+    second.change_answer = change_answer
+    second.start()
+    yield second
+    second.stop()
+
+
+@pytest.fixture
+def compare(
+    served: Any, other: Any, script: Callable[[Mapping[int, str]], None], study: Path
+) -> Callable[..., int]:
+    """Compare "hold", which succeeds, with "other", in this process: the exit code."""
+    script({})
+
+    def compare(*policies: str, **options: Any) -> int:
+        config = CompareConfig(
+            policies=policies or (served.address, other.address),
+            **{
+                "tasks": ("PickAndPlaceBox",),
+                "max_episodes": 30,
+                "output": study,
+                "workers": 1,
+                "wait_for_server_s": 20.0,
+                "time_limit_s": 1.0,
+            }
+            | options,
+        )
+        return run_study(config, station_factory="fake_station:build")
+
+    return compare
