@@ -61,7 +61,7 @@ def learning_figure(trained: Mapping[str, Result]) -> Drawing:
     plot = _Plot(
         title="Held-out action error while training, mm",
         x_label="optimizer steps",
-        # To whole thousands; the axis ends at the last.
+        # The axis ends at the last of them.
         x_ticks=[float(tick) for tick in range(0, 2000 * math.ceil(last_step / 2000) + 1, 2000)],
         y_ticks={float(tick): str(tick) for tick in ticks_mm},
     )

@@ -154,11 +154,14 @@ class Answers:
             analysis=analysis,
         )
         canvas = Canvas(name, query, snapshot.policy_indices)
-        if analysis is None and VIEWS[name].needs_policies:
-            canvas.put(nothing_yet(snapshot))
-        else:
-            VIEWS[name].draw(material, canvas)
-        self._analyses.begin()
+        try:
+            if analysis is None and VIEWS[name].needs_policies:
+                canvas.put(nothing_yet(snapshot))
+            else:
+                VIEWS[name].draw(material, canvas)
+        finally:
+            # Also where it could not be drawn, or what was put off would pile up.
+            self._analyses.begin()
         return material, canvas
 
 

@@ -95,6 +95,17 @@ def test_what_is_needed_only_later_and_not_installed_ends_the_server_too(
         _serve_until_stopped(tmp_path)
 
 
+def test_a_folder_that_can_t_be_looked_at_any_more_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(folder: ResultsFolder) -> None:
+        raise MemoryError("of looking")
+
+    monkeypatch.setattr(ResultsFolder, "look", look)
+    with pytest.raises(MemoryError, match="of looking"):
+        _serve_until_stopped(tmp_path)
+
+
 def _serve_until_stopped(folder: Path) -> None:
     serve_until_stopped(
         Dashboard(folder),
@@ -104,21 +115,3 @@ def _serve_until_stopped(folder: Path) -> None:
         token=None,
         announce=lambda address: None,
     )
-
-
-def test_a_folder_that_can_t_be_looked_at_any_more_ends_the_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def look(folder: ResultsFolder) -> None:
-        raise MemoryError("of looking")
-
-    monkeypatch.setattr(ResultsFolder, "look", look)
-    with pytest.raises(MemoryError, match="of looking"):
-        serve_until_stopped(
-            Dashboard(tmp_path),
-            host="127.0.0.1",
-            port=0,
-            allowed_hosts=(),
-            token=None,
-            announce=lambda address: None,
-        )
