@@ -28,7 +28,7 @@ results: $(INSTALLED)
 	@$(BIN)/python examples/results.py
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGUMENTS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 1 $(PYTEST_ARGUMENTS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

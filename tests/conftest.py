@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Callable
 
 import hypothesis
 import numpy as np
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 from policy_interface.contract import LEFT_ARM, LEFT_GRIPPER, RIGHT_ARM, RIGHT_GRIPPER, ImageSize
 from policy_interface.types import CameraView, Observation, Pose, RobotState
@@ -21,6 +23,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("steady")
 
 _SLOW_TIMEOUT_S = 900
+_END_TIMEOUT_S = 300.0
 
 MakeObservation = Callable[..., Observation]
 
@@ -30,6 +33,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_SLOW_TIMEOUT_S))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Give the rest of a failed test, such as the ends of its fixtures, a limit of its own.
+
+    pytest-timeout and pytest's faulthandler both stop their clocks at a failure, for a debugger.
+    """
+    if isinstance(node, pytest.Item) and not node.config.getoption("usepdb"):
+        limit_s = min(_END_TIMEOUT_S, float(node.config.getini("faulthandler_timeout")))
+        # Past the capturing; pytest stops this clock when the test is over.
+        faulthandler.dump_traceback_later(
+            limit_s, exit=True, file=node.config.stash[fault_handler_stderr_fd_key]
+        )
 
 
 def _pose(generator: np.random.Generator) -> Pose:

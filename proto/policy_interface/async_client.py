@@ -189,7 +189,10 @@ class AsyncPolicyClient:
         if isinstance(command, Call):
             try:
                 return await self._methods[command.path](
-                    command.request, timeout=command.timeout_s, metadata=self._metadata
+                    command.request,
+                    timeout=command.timeout_s,
+                    metadata=self._metadata,
+                    wait_for_ready=command.waits_for_connection,
                 )
             except grpc.RpcError as error:
                 return CallFailure.of(error)
@@ -206,12 +209,12 @@ class AsyncPolicyClient:
             HEALTH_OF_SERVER,
             timeout=command.timeout_s,
             metadata=self._metadata,
-            wait_for_ready=command.waits_for_connection,
         )
         status: bytes | None = None
         try:
             async for status in watch:
                 if status == SERVING:
+                    await self._do(command.check_before_leaving())
                     break
         except grpc.RpcError as error:
             return HealthSeen(status=status, failure=CallFailure.of(error))

@@ -251,7 +251,10 @@ class PolicyClient:
         if isinstance(command, Call):
             try:
                 return self._methods[command.path](
-                    command.request, timeout=command.timeout_s, metadata=self._metadata
+                    command.request,
+                    timeout=command.timeout_s,
+                    metadata=self._metadata,
+                    wait_for_ready=command.waits_for_connection,
                 )
             except grpc.RpcError as error:
                 return CallFailure.of(error)
@@ -264,12 +267,12 @@ class PolicyClient:
             HEALTH_OF_SERVER,
             timeout=command.timeout_s,
             metadata=self._metadata,
-            wait_for_ready=command.waits_for_connection,
         )
         status: bytes | None = None
         try:
             for status in watch:
                 if status == SERVING:
+                    self._do(command.check_before_leaving())
                     break
         except grpc.RpcError as error:
             return HealthSeen(status=status, failure=CallFailure.of(error))

@@ -31,11 +31,15 @@ STREAM_END_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """Make a unary call. Send back the answer's bytes, or a CallFailure."""
+    """Make a unary call. Send back the answer's bytes, or a CallFailure.
+
+    waits_for_connection: until there is one, rather than fail where there is none.
+    """
 
     path: str
     request: bytes
     timeout_s: float
+    waits_for_connection: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +53,21 @@ class Pause:
 class WatchHealth:
     """Watch the server's health until it serves. Send back a HealthSeen.
 
-    waits_for_connection: until there is one, rather than fail where there is none.
+    Only for a server that says that it does not serve yet: grpcio-health-checking, which most
+    servers in Python have, sends to a watch under a lock that the end of another watch waits for,
+    in the thread that must report what was sent. A watch that ends while another is told
+    something can stop such a server for good.
     """
 
     timeout_s: float
-    waits_for_connection: bool
+
+    def check_before_leaving(self) -> Call:
+        """To be made before the watch is cancelled; its answer does not matter.
+
+        Check takes that lock, so it is answered when every watch has been told that the server
+        serves, and then this one may go.
+        """
+        return Call(path=HEALTH_CHECK, request=HEALTH_OF_SERVER, timeout_s=self.timeout_s)
 
 
 @dataclass(frozen=True, kw_only=True)

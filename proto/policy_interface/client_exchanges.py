@@ -104,29 +104,31 @@ class Exchanges:
 
     def wait_until_serving(self, *, timeout_s: float) -> Exchange[None]:
         deadline_s = self._clock() + timeout_s
+
+        def remaining_s() -> float:
+            return max(deadline_s - self._clock(), _LEAST_TIMEOUT_S)
+
         num_tries = 0
         has_watch = True
         before: PolicyServerError | None = None
         while True:
             num_tries += 1
-            remaining_s = max(deadline_s - self._clock(), _LEAST_TIMEOUT_S)
-            if has_watch:
-                # The first time without waiting for a connection: only so gRPC says why none is.
-                answer: bytes | CallFailure | HealthSeen = yield WatchHealth(
-                    timeout_s=remaining_s, waits_for_connection=num_tries > 1
-                )
-            else:
-                answer = yield Call(
-                    path=HEALTH_CHECK, request=HEALTH_OF_SERVER, timeout_s=remaining_s
-                )
+            # The first time without waiting for a connection: only so gRPC says why none is.
+            answer: bytes | CallFailure = yield Call(
+                path=HEALTH_CHECK,
+                request=HEALTH_OF_SERVER,
+                timeout_s=remaining_s(),
+                waits_for_connection=num_tries > 1,
+            )
             seen = _seen(answer)
+            if has_watch and seen.failure is None and seen.status != SERVING:
+                watched: HealthSeen = yield WatchHealth(timeout_s=remaining_s())
+                # LBM Eval's server knows only Check.
+                has_watch = not isinstance(self._health_error(watched), UnsupportedError)
+                seen = watched if has_watch else seen
             if seen.status == SERVING:
                 return
             error = self._health_error(seen)
-            if has_watch and isinstance(error, UnsupportedError):
-                # LBM Eval's server knows only Check.
-                has_watch = False
-                continue
             if not isinstance(error, UnavailableError) or error.is_final:
                 # That nothing came of waiting says less than what there was before it.
                 raise before if before and isinstance(error, DeadlineError) else error
@@ -398,10 +400,10 @@ class Exchanges:
         )
 
 
-def _seen(answer: bytes | CallFailure | HealthSeen) -> HealthSeen:
+def _seen(answer: bytes | CallFailure) -> HealthSeen:
     if isinstance(answer, CallFailure):
         return HealthSeen(status=None, failure=answer)
-    return HealthSeen(status=answer) if isinstance(answer, bytes) else answer
+    return HealthSeen(status=answer)
 
 
 def _name(path: str) -> str:

@@ -65,15 +65,27 @@ class Seen:
 
 
 class WatchedHealth(health.HealthServicer):
-    """Tells when somebody has begun to watch."""
+    """Tells when somebody has begun to watch, and has gone, and who asks meanwhile.
+
+    checked_while_watched: for each Check since somebody began, whether that watch was still open.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
+        # Its other way to watch sends under a lock that the end of another watch waits for.
+        super().__init__(experimental_non_blocking=False)
         self.watched = threading.Event()
+        self.left = threading.Event()
+        self.checked_while_watched: list[bool] = []
 
     def Watch(self, request: Any, context: grpc.ServicerContext, *callback: Any) -> Any:
+        context.add_callback(self.left.set)
         self.watched.set()
         return super().Watch(request, context, *callback)
+
+    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.watched.is_set():
+            self.checked_while_watched.append(not self.left.is_set())
+        return super().Check(request, context)
 
 
 class UnwatchedHealth(WatchedHealth):

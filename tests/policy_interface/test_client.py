@@ -5,11 +5,12 @@ from __future__ import annotations
 import pickle
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from policy_interface.client import (
     PolicyClient,
@@ -172,6 +173,28 @@ def test_a_foreign_server_is_not_trusted_to_check(connect, foreign_server, asked
     assert not foreign_server.requests("PolicyReset")
 
 
+def test_clients_that_wait_stop_no_server_of_grpcios(connect) -> None:
+    server = grpc.server(ThreadPoolExecutor(16))
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+
+    def wait(_: int) -> None:
+        with connect(address) as client:
+            client.wait_until_serving(timeout_s=10)
+
+    with ThreadPoolExecutor(4) as clients:
+        # Four that watched, and left, at once: a deadlock of its two threads within a few.
+        list(clients.map(wait, range(40)))
+    server.stop(None)
+
+
+def test_a_server_that_serves_is_not_watched(connect, server) -> None:
+    with connect(server.address) as client:
+        client.wait_until_serving(timeout_s=10)
+    assert not server.health.watched.is_set()
+
+
 def test_waiting_ends_when_the_server_serves(connect, server) -> None:
     status = health_pb2.HealthCheckResponse
     server.health.set("", status.NOT_SERVING)
@@ -182,6 +205,8 @@ def test_waiting_ends_when_the_server_serves(connect, server) -> None:
     with connect(server.address) as client:
         client.wait_until_serving(timeout_s=10)
     loaded.join()
+    # A watch that goes while another is told something can stop a server of grpcio's for good.
+    assert server.health.checked_while_watched == [True]
 
 
 def test_waiting_begins_before_the_server_does(connect, nobody, make_server) -> None:

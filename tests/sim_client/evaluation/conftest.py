@@ -84,8 +84,7 @@ class LoopbackPolicy(
         PolicyReset_pb2_grpc.add_PolicyResetServiceServicer_to_server(self, server)
         PolicyStep_pb2_grpc.add_PolicyStepServiceServicer_to_server(self, server)
         if self.has_health:
-            # Its other way to watch sends under a lock that a client's cancel waits for: a client
-            # that goes as soon as it has its answer can stop the whole server for good.
+            # Its other way to watch sends under a lock that the end of another watch waits for.
             servicer = health.HealthServicer(experimental_non_blocking=False)
             health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         self._port = server.add_insecure_port(f"127.0.0.1:{self._port}")

@@ -58,7 +58,9 @@ class LoopbackPolicy(
         GetPolicyMetadata_pb2_grpc.add_GetPolicyMetadataServiceServicer_to_server(self, server)
         PolicyReset_pb2_grpc.add_PolicyResetServiceServicer_to_server(self, server)
         PolicyStep_pb2_grpc.add_PolicyStepServiceServicer_to_server(self, server)
-        health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
+        # Its other way to watch sends under a lock that the end of another watch waits for.
+        servicer = health.HealthServicer(experimental_non_blocking=False)
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         self._server = server
         server.start()
