@@ -10,6 +10,7 @@ and test it; where kubectl or kustomize is installed, it is shown to be fresh. M
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -82,13 +83,45 @@ def test_the_schemas_of_kubernetes_know_every_field(manifests: list[Manifest]) -
     validate = pytest.importorskip("kubernetes_validate")
     for manifest in manifests:
         if manifest["kind"] == "RayJob":
-            # No schema of KubeRay's is at hand; its pods are Kubernetes's own.
+            # KubeRay's schema is in no package (below); its pods are Kubernetes's own.
             for number, pod in enumerate(templates(manifest)):
                 of_its_own = {"apiVersion": "v1", "kind": "Pod", "spec": pod["spec"]}
                 of_its_own["metadata"] = {"name": f"pod-{number}"}
                 validate.validate(of_its_own, validate.latest_version(), strict=True)
         else:
             validate.validate(manifest, validate.latest_version(), strict=True)
+
+
+@pytest.mark.slow
+def test_kuberays_schema_knows_every_field_of_its_job() -> None:
+    """KUBERAY_CRD: a copy of `ray-operator/config/crd/bases/ray.io_rayjobs.yaml` of KubeRay's."""
+    definition = os.environ.get("KUBERAY_CRD")
+    if not definition:
+        pytest.skip("KUBERAY_CRD names no definition of KubeRay's job")
+    jsonschema = pytest.importorskip("jsonschema")
+    versions = yaml.safe_load(Path(definition).read_text())["spec"]["versions"]
+    schemas = {each["name"]: each["schema"]["openAPIV3Schema"] for each in versions}
+    (job,) = named(rendered("kuberay"), "RayJob").values()
+    schema = strict(schemas[job["apiVersion"].rpartition("/")[2]])
+    # Kubernetes's own, whose fields the definition does not repeat.
+    schema["properties"]["metadata"] = {"type": "object"}
+    jsonschema.validate(job, schema)
+
+
+def strict(schema: Any) -> Any:
+    """As JSON Schema, with fields that the definition does not know an error, as for `kubectl`."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    if schema.get("x-kubernetes-int-or-string"):
+        return {"type": ["integer", "string"]}
+    told = {key: strict(value) for key, value in schema.items() if key != "properties"}
+    if "properties" in schema:
+        told["properties"] = {name: strict(each) for name, each in schema["properties"].items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            told.setdefault("additionalProperties", False)
+    return told
 
 
 def test_all_are_ours_and_in_one_namespace(manifests: list[Manifest]) -> None:
