@@ -14,12 +14,14 @@ import argparse
 import importlib
 import itertools
 import json
+import multiprocessing
 import statistics
 import sys
 import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from policy_interface.allocator import keep_freed_memory
 from trainer.models.action.configuration import (
     ActionSpaceConfig,
     FlowConfig,
@@ -140,38 +143,82 @@ def llama(config: LanguageConfig) -> nn.Module:
     )
 
 
-def language_on_cpu(name: str, arguments: argparse.Namespace) -> dict[str, object]:
-    """Tokens a CPU second, forward and backward, beside others'."""
-    config = LANGUAGE_PRESETS[name]
-    num_samples, length = (1, 64) if arguments.tiny else (arguments.samples, arguments.length)
+def language_step(name: str, preset: str, arguments: argparse.Namespace) -> Step:
+    """Forward and backward of one side's language model."""
+    config = LANGUAGE_PRESETS[preset]
+    num_samples, length = shape_on_cpu(arguments)
     generator = torch.Generator().manual_seed(0)
     token = torch.randint(config.vocabulary_size, (num_samples, length + 1), generator=generator)
     token, label = token[:, :-1].contiguous(), token[:, 1:].contiguous()
-    models: dict[str, nn.Module] = {"ours": LanguageModel(config), "llama": llama(config)}
-    if arguments.foundry:
-        models["foundry"] = foundry_transformer(arguments.foundry, config)
+    model: nn.Module
+    if name == "ours":
+        model = LanguageModel(config)
+    else:
+        model = llama(config) if name == "llama" else foundry_transformer(arguments.foundry, config)
 
-    def step_of(name: str, model: nn.Module) -> Step:
-        def loss() -> Tensor:
-            if name == "ours":
-                return model(token, label_BS=label).loss.loss
-            logits = model(input_ids=token).logits
-            return functional.cross_entropy(logits.float().flatten(0, 1), label.flatten())
+    @torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bfloat16")
+    def loss() -> Tensor:
+        if name == "ours":
+            return model(token, label_BS=label).loss.loss
+        logits = model(input_ids=token).logits
+        return functional.cross_entropy(logits.float().flatten(0, 1), label.flatten())
 
-        def step() -> None:
-            model.zero_grad(set_to_none=True)
-            loss().backward()
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        loss().backward()
 
-        return step
+    return step
 
-    steps = {name: step_of(name, model) for name, model in models.items()}
-    seconds = cpu_seconds(steps, 1 if arguments.tiny else arguments.rounds)
+
+def shape_on_cpu(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Sequences, and tokens of each."""
+    return (1, 64) if arguments.tiny else (arguments.samples, arguments.length)
+
+
+def serve_steps(
+    connection: Connection, name: str, preset: str, arguments: argparse.Namespace
+) -> None:
+    """A process's life: a step for each word that it hears, answered with its CPU seconds."""
+    torch.set_num_threads(arguments.num_threads)
+    if name == "ours" and not arguments.plain_memory:
+        # As `trainer train` does; the other trainers leave the C library as it is.
+        keep_freed_memory()
+    step = language_step(name, preset, arguments)
+    while connection.recv():
+        start = time.process_time()
+        step()
+        connection.send(time.process_time() - start)
+
+
+def language_on_cpu(preset: str, arguments: argparse.Namespace) -> dict[str, object]:
+    """Tokens a CPU second, forward and backward, beside others', each in a process of its own."""
+    names = ["ours", "llama", *(["foundry"] if arguments.foundry else [])]
+    spawn = multiprocessing.get_context("spawn")
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    connections = {}
+    for name in names:
+        connections[name], theirs = spawn.Pipe()
+        spawn.Process(
+            target=serve_steps, args=(theirs, name, preset, arguments), daemon=True
+        ).start()
+        theirs.close()
+    for turn in range((1 if arguments.tiny else arguments.rounds) + 1):
+        for name, connection in connections.items():
+            connection.send(True)
+            seconds = connection.recv()
+            if turn > 0:
+                taken[name].append(seconds)
+    for connection in connections.values():
+        connection.send(False)
+    num_samples, length = shape_on_cpu(arguments)
+    seconds_of = {name: statistics.median(seconds) for name, seconds in taken.items()}
     return {
         "samples": num_samples,
         "length": length,
-        "tokens_per_cpu_s": {k: round(num_samples * length / s, 1) for k, s in seconds.items()},
+        "precision": arguments.precision,
+        "tokens_per_cpu_s": {k: round(num_samples * length / s, 1) for k, s in seconds_of.items()},
         "times_faster_than": {
-            k: round(s / seconds["ours"], 3) for k, s in seconds.items() if k != "ours"
+            k: round(s / seconds_of["ours"], 3) for k, s in seconds_of.items() if k != "ours"
         },
     }
 
@@ -416,6 +463,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="timed steps of each")
     parser.add_argument("--samples", type=int, default=2, help="sequences a step on a CPU")
     parser.add_argument("--length", type=int, default=512, help="tokens of each on a CPU")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument(
+        "--plain-memory", action="store_true", help="leave the C library as it is on our side too"
+    )
     parser.add_argument("--num-threads", type=int, default=1)
     parser.add_argument("--gpu-samples", type=int, default=16, help="sequences a step on a GPU")
     parser.add_argument("--checkpoint", action="store_true", help="checkpoint activations")

@@ -10,10 +10,10 @@ from multiprocessing.synchronize import Barrier
 from threading import BrokenBarrierError
 from typing import Any
 
-from policy_server.allocator import keep_large_buffers
 from policy_server.bench.clients import run_clients
 from policy_server.bench.load import Load, LoadError
 from policy_server.bench.measurement import Measurement
+from policy_server.message_memory import keep_message_memory
 
 # Far longer than the slowest process takes to start and to warm up.
 _START_TIMEOUT_S = 120.0
@@ -78,7 +78,7 @@ def _measured(
     load: Load, clients: Sequence[int], wait_for_others: Callable[[], None]
 ) -> Measurement:
     # The load is not what is measured, so it is as light as it can be.
-    keep_large_buffers()
+    keep_message_memory()
     try:
         return asyncio.run(run_clients(load, clients, wait_for_others))
     except ExceptionGroup as group:

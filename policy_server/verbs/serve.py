@@ -16,8 +16,8 @@ import tyro
 
 from policy_interface.usage import UsageError
 from policy_server import event_loop, logs
-from policy_server.allocator import keep_large_buffers
 from policy_server.execution import Strategy
+from policy_server.message_memory import keep_message_memory
 from policy_server.metrics_endpoint import MetricsEndpoint
 from policy_server.policy import InvalidPolicyError, Policy
 from policy_server.security import BearerTokens, SecurityError, TlsOptions
@@ -117,7 +117,7 @@ class Serve:
         if self.name is not None and len(self.targets) > 1:
             raise UsageError("--name is for a single policy; give several as NAME=TARGET")
         logs.configure(self.log_format, "info")
-        keep_large_buffers()
+        keep_message_memory()
         code, is_clean = event_loop.run(_serve_until_stopped(self))
         if not is_clean:
             # A thread is still inside a policy, and the interpreter would wait for it.
