@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
+import os
+import signal
+import threading
 from collections.abc import Callable
 
 import hypothesis
@@ -24,6 +27,7 @@ hypothesis.settings.load_profile("steady")
 
 _SLOW_TIMEOUT_S = 900
 _END_TIMEOUT_S = 300.0
+_SESSION_TIMEOUT_S = 2400.0
 
 MakeObservation = Callable[..., Observation]
 
@@ -33,6 +37,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_SLOW_TIMEOUT_S))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Interrupt what takes far too long, whatever hangs: then pytest tells what has failed so far.
+
+    A run that is ended from outside tells nothing.
+    """
+    is_worker = hasattr(session.config, "workerinput")
+    if not is_worker and not session.config.getoption("usepdb"):
+        timer = threading.Timer(_SESSION_TIMEOUT_S, os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
 
 
 @pytest.hookimpl(trylast=True)
