@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,9 +39,11 @@ class Validator:
         *,
         open_loop_steps: int,
         num_flow_steps: int,
+        windows_at_once: int = _MAX_WINDOWS,
         prompts: InstructionPrompts | None = None,
     ) -> None:
-        """episodes: places in the recordings. prompts: of a policy that is told what to do."""
+        """episodes: places in the recordings. windows_at_once: planned in one pass, at most.
+        prompts: of a policy that is told what to do."""
         window = chunk_window(transform.chunk_length)
         lengths = np.diff(recordings.episode_starts)[list(episodes)]
         index = WindowIndex(lengths, window)
@@ -52,7 +55,7 @@ class Validator:
         first_rows = recordings.episode_starts[places]
         rows = first_rows[:, None] + steps
         self._transform = transform
-        self._num_flow_steps = num_flow_steps
+        self._num_flow_steps, self._windows_at_once = num_flow_steps, windows_at_once
         self._images = _read_images(recordings, places, anchors)
         self._anchor_poses = recordings.actual_poses[first_rows + anchors]
         self._proprioception = transform.encode_proprioception(
@@ -86,20 +89,29 @@ class Validator:
 
     def plan(self, network: ChunkPolicy) -> OpenLoopPlans:
         """In float32, as it will be served."""
-        device = next(network.parameters()).device
-        arguments = (
-            {name: images_to_input(images.to(device)) for name, images in self._images.items()},
-            torch.from_numpy(self._proprioception).float().to(device),
-            torch.from_numpy(self._noise).float().to(device),
-            self._num_flow_steps,
-            None if self._prompt is None else self._prompt.to(device),
-        )
-        with torch.no_grad():
-            chunk = network(*arguments)
+        count = len(self._noise)
+        num_parts = -(-count // self._windows_at_once)
+        # As alike in size as can be: compiled blocks like one, and a last small one costs as much.
+        edges = [count * part // num_parts for part in range(num_parts + 1)]
+        chunks = [self._chunk(network, slice(*pair)) for pair in pairwise(edges)]
         poses, widths_m = self._transform.decode_actions(
-            self._anchor_poses, chunk.cpu().double().numpy()
+            self._anchor_poses, torch.cat(chunks).double().numpy()
         )
         return replace(self._taught, poses=poses, widths_m=widths_m)
+
+    def _chunk(self, network: ChunkPolicy, rows_N: slice) -> Tensor:
+        """Of some of the windows, in the CPU's memory."""
+        device = next(network.parameters()).device
+        images = {name: of_all[rows_N].to(device) for name, of_all in self._images.items()}
+        with torch.no_grad():
+            chunk = network(
+                {name: images_to_input(of_camera) for name, of_camera in images.items()},
+                torch.from_numpy(self._proprioception[rows_N]).float().to(device),
+                torch.from_numpy(self._noise[rows_N]).float().to(device),
+                self._num_flow_steps,
+                None if self._prompt is None else self._prompt[rows_N].to(device),
+            )
+        return chunk.cpu()
 
 
 def _read_images(
