@@ -15,6 +15,11 @@ if [ -n "${CHECKPOINT:-}" ]; then
 else
     name=
     for candidate in checkpoint runs/demo/checkpoint docker/quickstart-checkpoint; do
+        if [ -L "/mounted/$candidate" ] && [ ! -e "/mounted/$candidate" ]; then
+            echo "./$candidate is a link that leads nowhere in the container: name the folder that it" \
+                "leads to as CHECKPOINT=..." >&2
+            exit 2
+        fi
         if [ -e "/mounted/$candidate" ]; then
             name=./$candidate
             path=/mounted/$candidate
@@ -44,6 +49,10 @@ server=$$
 # waits for it.
 (umask 0 && touch "$signals/serving")
 exec 5<"$signals/serving"
-flock 5
+if ! flock --timeout 20 5; then
+    echo "another policy server of this project runs already: an evaluation at a time; those of the" \
+        "profiles gpu and lbm-eval are begun by name, as \`docker compose up gpu\`" >&2
+    exit 2
+fi
 exec policy-server serve "$path" --address "$ADDRESS" --num-threads "$THREADS" \
     ${METRICS_ADDRESS:+--metrics-address "$METRICS_ADDRESS"} ${DEVICE:+--device "$DEVICE"}

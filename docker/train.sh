@@ -2,9 +2,21 @@
 # Train RECIPE on the demonstrations in /runs, and say where the checkpoint is.
 set -eu
 
-# TRAIN_ARGUMENTS is a list of words, such as "--steps 500".
+# The shell would die of Ctrl-C, or as a container's first process hear nothing of it, before the
+# training has saved.
+trap 'kill -TERM "$training"' TERM INT
+# TRAIN_ARGUMENTS is a list of words, such as "--num-steps 500".
 # shellcheck disable=SC2086
 trainer train "$RECIPE" --data /runs/containers/demonstrations \
-    --output /runs/containers/training ${TRAIN_ARGUMENTS:-}
+    --output /runs/containers/training ${TRAIN_ARGUMENTS:-} &
+training=$!
+status=0
+wait "$training" || status=$?
+# A trapped signal ends a wait at once; the training's own end is waited for all the same.
+while kill -0 "$training" 2>/dev/null; do
+    status=0
+    wait "$training" || status=$?
+done
+[ "$status" = 0 ] || exit "$status"
 echo "checkpoint: runs/containers/training/checkpoints/final"
 echo "evaluate it: CHECKPOINT=runs/containers/training/checkpoints/final docker compose up"

@@ -7,6 +7,7 @@ import platform
 import sys
 from typing import Any
 
+from policy_interface.image_bill import image_facts
 from policy_server.policy import Policy
 
 _DISTRIBUTIONS = ("assay", "numpy", "torch")
@@ -16,6 +17,7 @@ def host_facts(policy: Policy) -> dict[str, str]:
     """By name; without what is not installed or not known, such as the device of a policy that
     does not say where it computes."""
     facts = {
+        **image_facts(),
         "machine": platform.machine(),
         "platform": platform.platform(),
         "python": platform.python_version(),

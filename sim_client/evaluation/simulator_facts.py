@@ -10,6 +10,7 @@ from pathlib import Path
 
 import policy_interface.contract
 import sim_client
+from policy_interface.image_bill import image_facts
 
 
 @cache
@@ -26,9 +27,10 @@ def versions_here() -> dict[str, str]:
 
 @cache
 def machine_facts() -> dict[str, str]:
-    """The versions, and what kind of machine this is."""
+    """The versions, what kind of machine this is, and what image, if it is one."""
     return {
         **versions_here(),
+        **image_facts(),
         "machine": platform.machine(),
         "platform": platform.platform(),
     }

@@ -93,6 +93,16 @@ def down() -> None:
     )
 
 
+def running() -> list[str]:
+    """Names of the project's containers that have not ended."""
+    return subprocess.run(
+        ["docker", "ps", "--format", "{{.Names}}", "--filter", f"name={PROJECT}-"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+
 def records(results: Path) -> list:
     (ledger,) = list(results.glob("*/ledger.jsonl")) or [None]
     return read_ledger(ledger) if ledger else []
@@ -133,6 +143,7 @@ def harmed(scratch: Path, episodes: int, expected: dict) -> None:
     took_s = time.monotonic() - began_s
     # Nobody waits for a server that does not come again.
     assert took_s < PATIENCE_WITHOUT_SERVER_S, f"{took_s:.0f} s\n{run.said()}"
+    assert not running(), running()
     num_done = len(outcomes(results))
     say(f"after {took_s:.0f} s exit status {code} with {num_done} of {episodes} decided")
     assert (code == 0) == (num_done == episodes), run.said()
@@ -164,6 +175,7 @@ def full_disk(scratch: Path, episodes: int, expected: dict) -> None:
         assert code != 0, run.said()
         say(f"a disk of 48 KiB: exit status {code}: {run.line('No space left')}")
         assert len(outcomes(results)) < episodes
+        assert not running(), running()
         subprocess.run(["mount", "-o", "remount,size=64m", results], check=True)
         again = Evaluation(results, episodes, "--scale", "simulator=2")
         assert again.code() == 0, again.said()
@@ -202,6 +214,7 @@ def refused(scratch: Path, episodes: int) -> None:
         complaint = run.line(words)
         told = [line for line in run.said().splitlines() if "sim-client: " in line]
         assert told == [complaint], run.said()
+        assert not running(), running()
         say(f"{name}: exit status {code}: {complaint}")
     run = Evaluation(done, episodes, CHECKPOINT=str(scratch / "no-checkpoint"))
     code = run.code()

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -124,6 +125,32 @@ def test_an_evaluation_ends_with_its_server(
     _, said = evaluation.communicate(timeout=60)
     assert said.splitlines() == ["interrupted", "the policy server has ended before the evaluation"]
     assert (evaluation.returncode, _status(signals)) == (1, "1")
+
+
+_SAVES_WHEN_TOLD = """
+trap 'kill $!; echo saved; exit 130' TERM
+sleep infinity &
+echo training
+wait
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_stopped_saves_first(tmp_path: Path, number: signal.Signals) -> None:
+    program = tmp_path / "trainer"
+    program.write_text(f"#!/bin/bash\n{_SAVES_WHEN_TOLD}\n")
+    program.chmod(0o755)
+    training = subprocess.Popen(
+        [DOCKER / "train.sh"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "RECIPE": "smoke"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert training.stdout is not None
+    assert training.stdout.readline() == "training\n"
+    training.send_signal(number)
+    said, _ = training.communicate(timeout=60)
+    assert (training.returncode, said) == (130, "saved\n")
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])
