@@ -33,6 +33,7 @@ from trainer.configuration_json import config_differences, config_from_json, con
 from trainer.distributed import World
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
+from trainer.scarce_memory import is_out_of_memory
 from trainer.state_files import read_tensors, write_parts, write_whole
 
 _FACTS = "state.json"
@@ -207,12 +208,22 @@ class RunDirectory:
         """Whether there is something to go on from."""
         return any(self._states.glob("step_*"))
 
+    def saved_step(self) -> int | None:
+        """Of the newest save."""
+        saved = self._saved()
+        return int(saved[-1].name.removeprefix("step_")) if saved else None
+
+    def _saved(self) -> list[Path]:
+        """Ascending."""
+        found = self._states.glob("step_*")
+        return sorted(found, key=lambda path: (len(path.name), path.name))
+
     def load_state(self, layout: Mapping[str, Tensor] | None = None) -> TrainingState | None:
         """The newest save, or None where there is none. Raises RunError if it is damaged.
 
         layout: see `read_tensors`; without it every tensor is whole.
         """
-        saved = sorted(self._states.glob("step_*"), key=lambda path: (len(path.name), path.name))
+        saved = self._saved()
         if not saved:
             return None
         try:
@@ -233,6 +244,8 @@ class RunDirectory:
             RuntimeError,
             safetensors.SafetensorError,
         ) as error:
+            if is_out_of_memory(error):
+                raise
             raise RunError(
                 f"{saved[-1]}: damaged training state ({error}); remove it to start the run again"
             ) from error

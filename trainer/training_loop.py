@@ -22,6 +22,7 @@ from trainer.closed_loop.evaluations import Evaluations, evaluated_steps, owed_s
 from trainer.distributed import World, joined_world
 from trainer.language_configuration import TextTrainConfig
 from trainer.metric_sinks import MetricSinks, TrackerName, require_tracker
+from trainer.out_of_memory import MemoryWatch
 from trainer.provenance import describe_code, now
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
@@ -78,18 +79,22 @@ def train(
     A finished run returns at once. Under torchrun its processes share every batch, and see the same
     `output`. asked: names of fields that were asked for, which --init may not replace by its own.
     tracker: is told the numbers, too.
-    Raises ConfigurationError, DataError, RunError, TrainingDivergedError, RankLostError,
-    OSError; TrainingInterruptedError after Ctrl-C or SIGTERM.
+    Raises ConfigurationError, DataError, RunError, TrainingDivergedError,
+    TrainingOutOfMemoryError, RankLostError, OSError; TrainingInterruptedError after Ctrl-C or
+    SIGTERM.
     """
     require_tracker(tracker)
     run = RunDirectory(root=output)
     resolved = resolve(config)
-    config = shaped_like_its_beginning(resolved, run, asked)
-    with joined_world(config.device) as world:
+    memory = MemoryWatch(resolved, run)
+    with memory:
+        config = shaped_like_its_beginning(resolved, run, asked)
+    with joined_world(config.device) as world, memory:
+        memory.num_ranks = world.size
         if world.is_first:
             _tell_replaced(resolved, config, run)
         _require_shareable(config, world)
-        return _train(config, run, world, tracker)
+        return _train(config, run, world, tracker, memory)
 
 
 def _tell_replaced(resolved: RunConfig, config: RunConfig, run: RunDirectory) -> None:
@@ -100,7 +105,13 @@ def _tell_replaced(resolved: RunConfig, config: RunConfig, run: RunDirectory) ->
         print(f"as {init} has it: {', '.join(replaced)}", file=sys.stderr)
 
 
-def _train(config: RunConfig, run: RunDirectory, world: World, tracker: TrackerName) -> Path:
+def _train(
+    config: RunConfig,
+    run: RunDirectory,
+    world: World,
+    tracker: TrackerName,
+    memory: MemoryWatch,
+) -> Path:
     run.check(config)
     finished = run.is_finished() and not owed_steps(config, run, config.total_steps)
     # Before one of them writes, all have looked; and all do the same.
@@ -114,7 +125,7 @@ def _train(config: RunConfig, run: RunDirectory, world: World, tracker: TrackerN
     with claimed, _made_in_turn(make_stage, world) as stage:
         _require_knows_ranks(stage, world)
         evaluations = world.of_first(lambda: Evaluations(config, run, stage.tasks))
-        session = _Session.prepare(config, run, stage, world)
+        session = _Session.prepare(config, run, stage, world, memory)
         world.wait()
         # From this step on, what was told before is void; of the step itself it stands.
         told = session.step + 1
@@ -172,6 +183,7 @@ class _Session:
     run: RunDirectory
     stage: Stage[Any, Any]
     world: World
+    memory: MemoryWatch
     step: int
     training_s: float
     pace: Pace
@@ -181,7 +193,11 @@ class _Session:
 
     @staticmethod
     def prepare(
-        config: RunConfig, run: RunDirectory, stage: Stage[Any, Any], world: World
+        config: RunConfig,
+        run: RunDirectory,
+        stage: Stage[Any, Any],
+        world: World,
+        memory: MemoryWatch,
     ) -> _Session:
         state = run.load_state(stage.learner.layout())
         if state is not None:
@@ -197,6 +213,7 @@ class _Session:
             run=run,
             stage=stage,
             world=world,
+            memory=memory,
             step=0 if state is None else state.step,
             training_s=0.0 if state is None else state.training_s,
             pace=Pace(None if peak is None else peak * world.size),
@@ -220,6 +237,7 @@ class _Session:
                 self._announce(progress)
             batches = self.stage.batches(self.step, total)
             while self.step < total:
+                self.memory.in_step(self.step + 1)
                 started = time.perf_counter()
                 report = self.stage.step(next(batches), self.step)
                 self.step += 1
@@ -227,6 +245,7 @@ class _Session:
                 self.training_s += elapsed_s
                 self.pace.add(report.counts, report.flops, elapsed_s)
                 progress.update()
+                self.memory.after_step(self.step)
                 kept = self.step in self.config.kept_steps
                 measured = kept or self.step % self.config.validation_every == 0
                 with self.stage.learner.gathered() if measured else nullcontext():

@@ -10,6 +10,7 @@ from trainer.checkpoint_files import CheckpointError
 from trainer.data.errors import DataError
 from trainer.distributed import RankLostError, is_told_by_first_rank
 from trainer.learner import TrainingDivergedError
+from trainer.out_of_memory import TrainingOutOfMemoryError
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.training_loop import TrainingInterruptedError
@@ -40,7 +41,12 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
         raise VerbError.of(error, 2) from error
     except TrainingInterruptedError as error:
         raise VerbError.of(error, 130) from error
-    except (TrainingDivergedError, RankLostError, OSError) as error:
+    except (
+        TrainingDivergedError,
+        TrainingOutOfMemoryError,
+        RankLostError,
+        OSError,
+    ) as error:
         raise VerbError.of(error, 1) from error
 
 

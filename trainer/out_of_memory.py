@@ -1,0 +1,113 @@
+"""Memory that runs out in a training: recognised, and told with what lowers the need of it."""
+
+from __future__ import annotations
+
+import re
+from types import TracebackType
+
+import torch
+
+from trainer.language_configuration import TextTrainConfig
+from trainer.run_configuration import RunConfig
+from trainer.run_directory import RunDirectory
+from trainer.scarce_memory import is_out_of_memory
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+
+_ASKED_FOR = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?([KMGT]iB|bytes)", re.IGNORECASE)
+_OF_A_GPU = re.compile(r"\bCU(DA|BLAS)")
+_KIB = 2.0**10
+
+
+class TrainingOutOfMemoryError(RuntimeError):
+    """In one line: of what, when, what is saved, and which options need less."""
+
+
+class MemoryWatch:
+    """A context manager that raises TrainingOutOfMemoryError for whatever ran out of memory.
+
+    at: what goes on, as that line has it. is_stepping: whether there is a batch to be smaller.
+    """
+
+    def __init__(self, config: RunConfig, run: RunDirectory) -> None:
+        self._config, self._run = config, run
+        self.num_ranks = 1
+        self.at, self.is_stepping = "before the first optimizer step", False
+
+    def in_step(self, step: int) -> None:
+        """Optimizer step `step`, counted from 1."""
+        self.at, self.is_stepping = f"in optimizer step {step}", True
+
+    def after_step(self, step: int) -> None:
+        """What was learnt is measured and saved."""
+        self.at = f"after optimizer step {step}, as it was measured and saved"
+
+    def __enter__(self) -> MemoryWatch:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if error is not None and is_out_of_memory(error):
+            raise TrainingOutOfMemoryError(self._told(error)) from error
+
+    def _told(self, error: BaseException) -> str:
+        device = self._config.device
+        if not (isinstance(error, torch.OutOfMemoryError) or _OF_A_GPU.search(str(error))):
+            device = "cpu"
+        asked = _ASKED_FOR.search(str(error))
+        size = f" ({_in_words(*asked.groups())} asked for)" if asked else ""
+        saved = self._run.saved_step()
+        kept = "nothing was saved yet"
+        if saved is not None:
+            kept = f"what was saved is whole, in {self._run.root} up to step {saved}"
+        return (
+            f"{device}: out of memory {self.at}{size}; {kept}; less is needed with "
+            f"{', '.join(self._remedies(device))}"
+        )
+
+    def _remedies(self, device: str) -> list[str]:
+        config, remedies = self._config, list[str]()
+        if device == config.device and self.is_stepping:
+            remedies += _of_a_step(config, self.num_ranks)
+        if device == config.device and self.num_ranks > 1 and config.sharding.kind == "none":
+            remedies.append("--sharding.kind full")
+        if device == "cpu" and not isinstance(config, TextTrainConfig) and config.loader.cache_gib:
+            remedies.append("--loader.cache-gib 0")
+        if not (remedies and self.is_stepping):
+            remedies.append("a smaller model")
+        return remedies
+
+
+def _of_a_step(config: RunConfig, num_ranks: int) -> list[str]:
+    remedies: list[str] = []
+    share = config.batch_size // num_ranks
+    if isinstance(config, TextTrainConfig):
+        at_once = min(share, config.micro_batch_size or share)
+        smaller = [n for n in range(1, at_once) if share % n == 0]
+        if smaller:
+            remedies.append(f"--micro-batch-size {smaller[-1]}")
+    if not config.checkpoint_activations:
+        remedies.append("--checkpoint-activations")
+    if config.precision == "float32":
+        remedies.append("--precision bfloat16")
+    if not isinstance(config, TextTrainConfig):
+        if share > 1:
+            remedies.append(f"--batch-size {share // 2 * num_ranks}")
+        if isinstance(config, VisionLanguageActionTrainConfig) and config.also.data:
+            remedies.append("a smaller --also.batch-size")
+    return remedies
+
+
+def _in_words(number: str, unit: str) -> str:
+    """`1.5 GiB`."""
+    if unit != "bytes":
+        return f"{number} {unit}"
+    size = float(number)
+    for larger in ("bytes", "KiB", "MiB", "GiB"):
+        if size < _KIB:
+            return f"{size:.3g} {larger}"
+        size /= _KIB
+    return f"{size:,.0f} TiB"
