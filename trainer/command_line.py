@@ -18,7 +18,7 @@ Makes checkpoints: of robot policies from demonstrations, of language models fro
 
   trainer train RECIPE --data FOLDER --output RUN    train, or resume a training
   trainer list                                       say which recipes there are
-  trainer show RECIPE                                print a recipe, resolved
+  trainer show RECIPE                                print a recipe, or a file of one, resolved
   trainer sample CHECKPOINT PROMPT                   let a language model go on, or a model answer
   trainer ask CHECKPOINT --data SCENES               how often a model is right about pictures
   trainer inspect CHECKPOINT                         say what a checkpoint is

@@ -131,13 +131,18 @@ def leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def field_types(kind: type[Any]) -> dict[str, Any]:
+    """Of each field of a configuration the type, with its annotations."""
+    types_of = typing.get_type_hints(kind, include_extras=True)
+    return {one.name: types_of[one.name] for one in dataclasses.fields(kind)}
+
+
 def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
     if not isinstance(fields, dict):
         raise ConfigurationError(
-            f"{path or 'configuration'}: expected an object, got {fields!r:.80}"
+            f"{path.removesuffix('.') or 'configuration'}: expected an object, got {fields!r:.80}"
         )
-    types_of = typing.get_type_hints(kind, include_extras=True)
-    hints = {one.name: types_of[one.name] for one in dataclasses.fields(typing.cast("Any", kind))}
+    hints = field_types(kind)
     for name in fields:
         if name not in hints:
             raise ConfigurationError(
@@ -148,7 +153,7 @@ def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
     missing = [path + name for name in hints if name not in fields]
     if missing:
         raise ConfigurationError(f"missing configuration keys {missing}")
-    return kind(**{name: _read(hints[name], fields[name], path + name) for name in hints})
+    return kind(**{name: read_value(hints[name], fields[name], path + name) for name in hints})
 
 
 def _read_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -156,25 +161,26 @@ def _read_union(members: tuple[Any, ...], value: Any, path: str) -> Any:
     if type(None) in members:
         members = tuple(kind for kind in members if kind is not type(None))
         if value is None or len(members) == 1:
-            return None if value is None else _read(members[0], value, path)
+            return None if value is None else read_value(members[0], value, path)
     given = set(value) if isinstance(value, dict) else set()
     likest = max(members, key=lambda kind: len(given & {f.name for f in dataclasses.fields(kind)}))
-    return _read(likest, value, path)
+    return read_value(likest, value, path)
 
 
-def _read(hint: Any, value: Any, path: str) -> Any:
+def read_value(hint: Any, value: Any, path: str) -> Any:
+    """What JSON has for a field of that type. Raises ConfigurationError, naming it by its path."""
     if dataclasses.is_dataclass(hint):
         return _read_dataclass(typing.cast("type[Any]", hint), value, path + ".")
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return _read(arguments[0], value, path)
+        return read_value(arguments[0], value, path)
     if origin is types.UnionType:
         return _read_union(arguments, value, path)
     if origin is collections.abc.Mapping and isinstance(value, dict):
         # Of Hugging Face's own making: who builds it says what is wrong with it.
         return value
     if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_read(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+        return tuple(read_value(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if origin is typing.Literal and value in arguments:
         return value
     if isinstance(value, int) and abs(value) >= 2**63:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from policy_interface.usage import UsageError
-from trainer.configuration_json import config_from_json
 from trainer.metric_sinks import TrackerName
+from trainer.recipe_files import is_recipe_file, read_recipe_file
 from trainer.recipes import RECIPES, find_recipe
 from trainer.run_configuration import RunConfig
 from trainer.verbs.arguments import parse_arguments
@@ -40,7 +40,7 @@ def recipe_of(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
         return arguments[0], list(arguments[1:])
     if {"-h", "--help"} & set(arguments):
         return next(iter(RECIPES)), list(arguments)
-    raise UsageError(f"{verb}: first a recipe ({', '.join(RECIPES)}) or the config.json of a run")
+    raise UsageError(f"{verb}: first a recipe ({', '.join(RECIPES)}) or a JSON file of one")
 
 
 def named_fields(options: Sequence[str]) -> set[str]:
@@ -67,18 +67,16 @@ def parse_run(
         default=TrainArguments(output=output, config=config),
         program=f"trainer {verb} {recipe}",
         description=(
-            f"{what} Recipes: {', '.join(RECIPES)}; or the path of a run's config.json, for the "
-            f"same again.\n\nexample: trainer {verb} pick_and_place_box {data}{output_option} "
+            f"{what} Recipes: {', '.join(RECIPES)}; or a JSON file: of what differs "
+            f'from the recipe that its key "recipe" names, or a run\'s config.json, for the same '
+            f"again.\n\nexample: trainer {verb} pick_and_place_box {data}{output_option} "
             "--optimizer.learning-rate 3e-4"
         ),
     )
 
 
 def _starting_config(recipe: str) -> RunConfig:
-    """Of a recipe's name, or of the config.json of a run."""
-    if not recipe.endswith(".json"):
-        return find_recipe(recipe)
-    try:
-        return config_from_json(Path(recipe).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{recipe}: cannot be read: {error}") from error
+    """Of a recipe's name, or of a file."""
+    if is_recipe_file(recipe):
+        return read_recipe_file(Path(recipe))
+    return find_recipe(recipe)
