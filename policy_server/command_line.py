@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name is None or error.name.partition(".")[0] not in _EXTRA:
             raise
         print(
-            f"policy-server needs {error.name}, which is not installed: pip install 'assay[serve]'",
+            f"policy-server needs {error.name}, which is not installed: pip install '.[serve]' in "
+            "Assay's checkout",
             file=sys.stderr,
         )
         return 2

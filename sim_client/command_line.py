@@ -234,7 +234,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _complain(
             f"the module {error.name!r} is missing; install the simulator: "
-            "pip install 'assay[sim]'",
+            "pip install '.[sim]' in Assay's checkout",
             _BAD_USAGE,
         )
 

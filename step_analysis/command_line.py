@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA_MODULES:
             raise
-        _exit(f"{error.name} is not installed; run: pip install 'assay[analysis]'", 2)
+        what = f"{error.name} is not installed"
+        _exit(f"{what}; run: pip install '.[analysis]' in Assay's checkout", 2)
     except (LedgerError, UsageError) as error:
         _exit(str(error), 2)
     except OSError as error:

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = error.name or ""
         if missing.partition(".")[0] in ("trainer", "policy_interface"):
             raise
-        return _complain(f"{missing} is not installed: pip install 'assay[train]'", 2)
+        return _complain(_not_installed(missing, "train"), 2)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
     try:
@@ -118,13 +118,17 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
         if missing.partition(".")[0] in ("trainer", "policy_interface"):
             raise
         extra = "data" if verb == "data" else "train"
-        return _complain(f"{missing} is not installed: pip install 'assay[{extra}]'", 2)
+        return _complain(_not_installed(missing, extra), 2)
     except (DataError, UsageError, ImportingError, ExportError, PlottingError) as error:
         return _complain(str(error), 2)
     except OSError as error:
         return _complain(str(error), 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+
+
+def _not_installed(module: str, extra: str) -> str:
+    return f"{module} is not installed: pip install '.[{extra}]' in Assay's checkout"
 
 
 def _complain(message: str, exit_code: int) -> int:

@@ -108,7 +108,7 @@ def model_config(path: str, gguf_file: str | None, name: str) -> Any:
         from transformers import AutoConfig
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"{name}: transformers is not installed: pip install 'assay[backbones]'"
+            f"{name}: transformers is not installed: pip install '.[backbones]' in Assay's checkout"
         ) from error
     return _read(AutoConfig, path, gguf_file, name, "configuration")
 

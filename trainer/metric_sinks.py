@@ -36,8 +36,8 @@ def require_tracker(name: TrackerName) -> None:
     """Raises ConfigurationError where its library is not installed."""
     if name != "none" and importlib.util.find_spec(name) is None:
         raise ConfigurationError(
-            f"tracker: {name} is not installed: pip install 'assay[{name}]', or leave --tracker "
-            "out; TensorBoard's files are written anyway"
+            f"tracker: {name} is not installed: pip install '.[{name}]' in Assay's checkout, or "
+            "leave --tracker out; TensorBoard's files are written anyway"
         )
 
 

@@ -32,6 +32,7 @@ MAX_IMAGE_PIXELS = 1 << 24
 # returns such an address every other time.
 _PAST_CACHES_BYTES = 32
 
+_INSTALL = "pip install '.[images]' in Assay's checkout"
 _PNG_START = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR"
 
 _DTYPES: Mapping[int, np.dtype[Any]] = {
@@ -283,7 +284,7 @@ def _simplejpeg() -> Any:
     try:
         import simplejpeg
     except ModuleNotFoundError as error:
-        raise MissingCodecError("JPEG needs simplejpeg: pip install 'assay[images]'") from error
+        raise MissingCodecError(f"JPEG needs simplejpeg: {_INSTALL}") from error
     return simplejpeg
 
 
@@ -291,5 +292,5 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ModuleNotFoundError as error:
-        raise MissingCodecError("PNG needs pillow: pip install 'assay[images]'") from error
+        raise MissingCodecError(f"PNG needs pillow: {_INSTALL}") from error
     return Image

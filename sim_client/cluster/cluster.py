@@ -156,7 +156,9 @@ def _connected() -> Iterator[Any]:
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError:
-        raise UsageError("--executor ray needs ray: pip install 'assay[ray]'") from None
+        raise UsageError(
+            "--executor ray needs ray: pip install '.[ray]' in Assay's checkout"
+        ) from None
     if ray.is_initialized():
         yield ray
         return

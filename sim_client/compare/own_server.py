@@ -92,6 +92,7 @@ def _program() -> str:
     if found is None:
         raise UsageError(
             f"{PROGRAM} is not installed here, and a checkpoint needs it: "
-            "pip install 'assay[serve]', or serve the checkpoints elsewhere and name HOST:PORT"
+            "pip install '.[serve]' in Assay's checkout, or serve the checkpoints elsewhere and "
+            "name HOST:PORT"
         )
     return found

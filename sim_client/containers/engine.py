@@ -25,7 +25,8 @@ try:
     from docker import DockerClient
 except ImportError:
     raise UsageError(
-        "--executor docker: the package 'docker' is missing; pip install 'assay[docker]'"
+        "--executor docker: the package 'docker' is missing; pip install '.[docker]' in Assay's "
+        "checkout"
     ) from None
 
 PROGRAM = ["python3", "-m", "sim_client.containers.worker"]

@@ -64,7 +64,9 @@ def _sections(content: bytes) -> dict[str, Any]:
     try:
         import yaml
     except ModuleNotFoundError:
-        raise FormatError("reading it needs PyYAML; run: pip install 'assay[analysis]'") from None
+        raise FormatError(
+            "reading it needs PyYAML; run: pip install '.[analysis]' in Assay's checkout"
+        ) from None
 
     try:
         if any(

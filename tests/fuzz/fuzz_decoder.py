@@ -5,7 +5,7 @@
 
 Only the documented errors (DecodeError, InvalidValueError, ContractError) may come out, within ten
 seconds and 2 GiB. What breaks that is saved under --findings, and the exit code is 1. Needs
-atheris (pip install 'assay[dev]').
+atheris (pip install '.[dev]' in Assay's checkout).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 try:
     import atheris
 except ModuleNotFoundError:
-    sys.exit("fuzz_decoder.py needs atheris: pip install 'assay[dev]'")
+    sys.exit("fuzz_decoder.py needs atheris: pip install '.[dev]' in Assay's checkout")
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message

@@ -246,7 +246,7 @@ def test_a_missing_extra_names_what_to_install(tmp_path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 2
-    assert "pip install 'assay[serve]'" in done.stderr
+    assert "pip install '.[serve]' in Assay's checkout" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -99,7 +99,7 @@ def test_a_missing_extra_is_one_line_with_the_cure(
     assert run(["tasks"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "'tyro'" in line
-    assert "pip install 'assay[sim]'" in line
+    assert "pip install '.[sim]' in Assay's checkout" in line
 
 
 def test_help_needs_neither_simulator_nor_wire() -> None:

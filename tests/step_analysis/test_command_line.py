@@ -126,7 +126,8 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tyro", None)
     code, error = _fails(capsys, "report", "x")
     assert code == 2
-    assert error == "step-analysis: tyro is not installed; run: pip install 'assay[analysis]'\n"
+    install = "pip install '.[analysis]' in Assay's checkout"
+    assert error == f"step-analysis: tyro is not installed; run: {install}\n"
 
 
 def test_records_and_ledger_need_the_standard_library_alone():

@@ -248,7 +248,7 @@ def _no_server(programs: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "options", "message"),
     [
-        (_no_simulator, {}, "sim-client is not installed here: pip install 'assay.sim.'"),
+        (_no_simulator, {}, "sim-client is not installed here: pip install '..sim.' in Assay's"),
         (_no_module, {}, "sim-client tasks ended with exit code 2: pydrake is missing"),
         (_no_server, {}, "policy-server serve ended with exit code 1: policy-server: no weights"),
         (

@@ -92,7 +92,7 @@ def test_a_missing_extra_says_what_to_install(
     for name in [name for name in sys.modules if name.startswith("trainer.verbs")]:
         monkeypatch.delitem(sys.modules, name)
     assert main(["inspect", "x"]) == 2
-    assert "pip install 'assay[train]'" in complaint(capsys)
+    assert "pip install '.[train]' in Assay's checkout" in complaint(capsys)
 
 
 def test_train_then_inspect(

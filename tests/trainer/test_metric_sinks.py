@@ -108,8 +108,8 @@ def test_a_library_that_is_not_there_is_one_line_before_anything_is_written(
     assert main(arguments) == 2
     told = capsys.readouterr().err.splitlines()
     assert told == [
-        f"trainer: tracker: {name} is not installed: pip install 'assay[{name}]', or leave "
-        "--tracker out; TensorBoard's files are written anyway"
+        f"trainer: tracker: {name} is not installed: pip install '.[{name}]' in Assay's checkout, "
+        "or leave --tracker out; TensorBoard's files are written anyway"
     ]
     assert not (tmp_path / "run").exists()
 

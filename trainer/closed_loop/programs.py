@@ -66,8 +66,8 @@ def _path_of(program: str, *, extra: str) -> str:
     found = find_program(program)
     if found is None:
         raise ConfigurationError(
-            f"evaluate: {program} is not installed here: pip install 'assay[{extra}]', or leave "
-            "--evaluate.every out"
+            f"evaluate: {program} is not installed here: pip install '.[{extra}]' in Assay's "
+            "checkout, or leave --evaluate.every out"
         )
     return found
 

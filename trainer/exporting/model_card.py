@@ -17,8 +17,8 @@ from trainer.vision_language_action_configuration import VisionLanguageActionTra
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
 LIBRARY = "assay"
-_INSTALL = "pip install 'assay[serve]'"
-_INSTALL_TRAINER = "pip install 'assay[train]'"
+_INSTALL = "pip install '.[serve]'  # in Assay's checkout"
+_INSTALL_TRAINER = "pip install '.[train]'  # in Assay's checkout"
 
 Rows = list[tuple[str, str]]
 

@@ -68,7 +68,7 @@ def _rendered(tokenizer: Path, num_images: int, template: Any) -> str:
     except ModuleNotFoundError as error:
         raise ImportingError(
             f"--tokenizer {tokenizer}: its chat template needs transformers: "
-            "pip install 'assay[backbones]'"
+            "pip install '.[backbones]' in Assay's checkout"
         ) from error
     pictures: list[dict[str, str]] = [{"type": "image"}] * num_images
     content = [*pictures, {"type": "text", "text": _STAND_IN}]

@@ -202,7 +202,8 @@ def test_without_ray_it_is_said_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     assert evaluate("0:1", executor="ray") == 2
-    assert "--executor ray needs ray: pip install 'assay[ray]'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--executor ray needs ray: pip install '.[ray]' in Assay's checkout" in told
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def test_a_policy_is_exported_served_and_told_of(
     card = exported.pop("README.md").decode()
     assert exported == files(trained_checkpoint)
     for expected in (
+        "pip install '.[serve]'  # in Assay's checkout",
         "policy-server serve my-box",
         "| camera `scene.right` | 48x40 pixels |",
         "| arms | `right::panda`, `left::panda` |",
@@ -278,6 +279,7 @@ def test_a_language_model_is_exported_and_speaks(
     assert "of policies alone" in complaint(capsys)
     assert main(words) == 0
     card = (tmp_path / "out" / "README.md").read_text()
+    assert "pip install '.[train]'  # in Assay's checkout" in card
     assert "trainer sample out 'The robot'" in card
     assert "loss 2, perplexity 7.389" in card
     assert "license" not in card
