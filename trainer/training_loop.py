@@ -232,10 +232,10 @@ class _Session:
             _stop_on_signals() as stop,
             self.saver.finishing(),
             tqdm(total=total, initial=self.step, unit="step", disable=hidden) as progress,
+            self.stage.batches_ahead(self.step, total) as batches,
         ):
             if scalars:
                 self._announce(progress)
-            batches = self.stage.batches(self.step, total)
             while self.step < total:
                 self.memory.in_step(self.step + 1)
                 started = time.perf_counter()

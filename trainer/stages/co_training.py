@@ -158,16 +158,21 @@ class CoTrainedPolicyStage(PolicyStage):
         return ", and ".join([super().describe(), *others])
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        world, device = self.learner.world, self.learner.device
+        world = self.learner.world
         for step, batch in zip(range(start, stop), super().batches(start, stop), strict=True):
             others = {
-                other.opening.source.name: other.batches.batch(step, world, device)
+                other.opening.source.name: other.batches.share(step, world)
                 for other in self._others
             }
             yield CoTrainedBatch.of(batch, others)
 
     def step(self, batch: Batch, step: int) -> StepReport:
         assert isinstance(batch, CoTrainedBatch)
+        world, device = self.learner.world, self.learner.device
+        others = {
+            name: TextBatches.counted(share, world, device) for name, share in batch.others.items()
+        }
+        batch = replace(batch, others=others)
         report = super().step(batch, step)
         num_tokens = sum(other.num_tokens for other in batch.others.values())
         return replace(report, counts={**report.counts, "tokens": num_tokens})

@@ -66,9 +66,10 @@ class TextStage(Stage[Any, Any]):
 
     def batches(self, start: int, stop: int) -> Iterator[Any]:
         for step in range(start, stop):
-            yield self._batches.batch(step, self.learner.world, self.learner.device)
+            yield self._batches.share(step, self.learner.world)
 
     def step(self, batch: Any, step: int) -> StepReport:
+        batch = self._batches.counted(batch, self.learner.world, self.learner.device)
         # Nothing in a step is random: order and initial weights alone are.
         result = self.learner.step(batch, step, torch.Generator())
         return StepReport(

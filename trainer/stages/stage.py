@@ -11,11 +11,16 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from trainer.learner import Learner, StepResult
+from trainer.prefetching import Prefetched
 
 _Learner = TypeVar("_Learner", bound=Learner[Any, Any])
 _Batch = TypeVar("_Batch")
+
+# One that is ready, and one more where the next takes longer than a step.
+_BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,23 @@ class Stage(ABC, Generic[_Learner, _Batch]):
 
     @abstractmethod
     def batches(self, start: int, stop: int) -> Iterator[_Batch]:
-        """Of optimizer steps `start` to `stop`."""
+        """Of optimizer steps `start` to `stop`, a rank's rows of each.
+
+        A thread may make them beside the steps: nothing here is exchanged with another rank, and
+        what a measurement reads too, two threads can read at once.
+        """
+
+    def batches_ahead(self, start: int, stop: int) -> Prefetched[_Batch]:
+        """The same batches, made beside the steps: a context manager."""
+        # A thread begins with the first GPU, whichever the one that began it has taken.
+        gpu = torch.cuda.current_device() if self.learner.device.type == "cuda" else None
+
+        def begin() -> None:
+            torch.set_num_threads(1)
+            if gpu is not None:
+                torch.cuda.set_device(gpu)
+
+        return Prefetched(self.batches(start, stop), _BATCHES_AHEAD, begin=begin)
 
     @abstractmethod
     def step(self, batch: _Batch, step: int) -> StepReport:

@@ -29,11 +29,14 @@ class TextBatches:
         self._order = Mixture([source], config.seed)
         self._held_out: Any = None
 
-    def batch(self, step: int, world: World, device: torch.device) -> Any:
-        """A rank's part of that of optimizer step `step`; its counts are of all ranks."""
+    def share(self, step: int, world: World) -> Any:
+        """A rank's part of that of optimizer step `step`, with its own counts."""
         samples = self._order.batch(step, self._config.batch_size, world.rank, world.size)
-        sequences = [self._data.training.sequence(int(index)) for index in samples.index]
-        share = self._make(sequences)
+        return self._make([self._data.training.sequence(int(index)) for index in samples.index])
+
+    @staticmethod
+    def counted(share: Any, world: World, device: torch.device) -> Any:
+        """The same with the counts of all ranks, which all have to ask for."""
         num_tokens, num_learnt = world.total([share.num_tokens, share.num_learnt], device)
         return replace(share, num_tokens=num_tokens, num_learnt=num_learnt)
 

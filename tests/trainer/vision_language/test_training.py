@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +23,13 @@ from trainer.command_line import main
 from trainer.configuration_json import config_from_json
 from trainer.inference import load_policy
 from trainer.language_checkpoint import read_language_checkpoint
+from trainer.learner import Learner
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.run_directory import RunError
 from trainer.stages.language_data import Vocabulary
+from trainer.stages.text_batches import TextBatches
 from trainer.training_loop import train
 from trainer.vision_language_answers import answer
 from trainer.vision_language_checkpoint import (
@@ -192,3 +196,26 @@ def test_it_is_asked_on_the_command_line(
         err = capfd.readouterr().err
         assert said in err
         assert err.count("\n") == 1
+
+
+def test_pictures_of_the_next_steps_are_prepared_while_a_step_is_taken(
+    config: VisionLanguageTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = [threading.Event() for _ in range(config.total_steps)]
+    make, take_step = TextBatches.share, Learner.step
+
+    def make_and_tell(self: TextBatches, step: int, world: Any) -> Any:
+        share = make(self, step, world)
+        prepared[step].set()
+        return share
+
+    def step_once_the_next_is_there(
+        self: Learner[Any, Any], batch: Any, step: int, generator: Any
+    ) -> Any:
+        assert prepared[min(step + 2, config.total_steps - 1)].wait(20)
+        return take_step(self, batch, step, generator)
+
+    monkeypatch.setattr(TextBatches, "share", make_and_tell)
+    monkeypatch.setattr(Learner, "step", step_once_the_next_is_there)
+    train(config, tmp_path / "run")
+    assert not [each for each in threading.enumerate() if each.name == "prefetching"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,10 @@ _GROUPS_AT_HAND = 4
 
 
 class ParquetDocuments(TextSource):
-    """Raises DataError for a file that is no parquet, and for columns that are not there."""
+    """Documents may be asked for by several threads.
+
+    Raises DataError for a file that is no parquet, and for columns that are not there.
+    """
 
     def __init__(self, file: Location, columns: Columns) -> None:
         self.where = str(file)
@@ -37,6 +41,8 @@ class ParquetDocuments(TextSource):
         sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
         self._ends = np.cumsum(sizes, dtype=np.int64)
         self._groups: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
+        # A training reads ahead while it measures.
+        self._reading = Lock()
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -48,16 +54,17 @@ class ParquetDocuments(TextSource):
         return document_of(record, self._columns, f"{self.where}, row {index}", self._read_file)
 
     def _rows(self, group: int) -> list[dict[str, Any]]:
-        if group not in self._groups:
-            try:
-                table = self._file.read_row_group(group, columns=self._read_names)
-            except (pyarrow.ArrowInvalid, OSError) as error:
-                raise DataError(f"row group {group}: {error}", where=self.where) from error
-            self._groups[group] = table.to_pylist()
-            while len(self._groups) > _GROUPS_AT_HAND:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(group)
-        return self._groups[group]
+        with self._reading:
+            if group not in self._groups:
+                try:
+                    table = self._file.read_row_group(group, columns=self._read_names)
+                except (pyarrow.ArrowInvalid, OSError) as error:
+                    raise DataError(f"row group {group}: {error}", where=self.where) from error
+                self._groups[group] = table.to_pylist()
+                while len(self._groups) > _GROUPS_AT_HAND:
+                    self._groups.popitem(last=False)
+            self._groups.move_to_end(group)
+            return self._groups[group]
 
     def _read_file(self, path: str) -> bytes:
         return self._folder.inside(path).read_bytes()

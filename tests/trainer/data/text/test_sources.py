@@ -9,7 +9,9 @@ import json
 import resource
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import pyarrow
@@ -294,3 +296,24 @@ def test_an_image_that_is_no_image_column_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines([{"image": 3, "caption": encoded}]))
     with pytest.raises(DataError, match="expected an image's bytes or path, got int"):
         list(open_source(tmp_path))
+
+
+def test_parquet_is_read_by_one_thread_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training reads batches ahead while it measures, and the library's reader bears but one."""
+    table = pyarrow.Table.from_pylist([{"text": f"Sentence {number}."} for number in range(2)])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=1)
+    source = open_source(tmp_path)
+    read_group = pyarrow.parquet.ParquetFile.read_row_group
+    met = Barrier(2)
+
+    def read_together(self: Any, group: int, columns: list[str]) -> Any:
+        with pytest.raises(BrokenBarrierError):
+            met.wait(timeout=0.2)
+        return read_group(self, group, columns)
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "read_row_group", read_together)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(source.document, (0, 1))
+    assert (first.text, second.text) == ("Sentence 0.", "Sentence 1.")
