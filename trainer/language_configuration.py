@@ -11,6 +11,7 @@ from trainer.data.text.encoding import Learnt
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.requirements import require, require_one_budget, require_positive
 from trainer.training_configuration import (
+    MAY_CHANGE,
     EmaConfig,
     OptimizerConfig,
     Precision,
@@ -69,7 +70,8 @@ class TextTrainConfig(ABC):
 
     kind: ClassVar[str]
     # Its content is compared.
-    may_change: ClassVar[tuple[str, ...]] = ("tokenizer", "sharding")
+    may_differ: ClassVar[tuple[str, ...]] = ("tokenizer", "sharding")
+    may_change: ClassVar[tuple[str, ...]] = (*MAY_CHANGE, "num_tokens", "micro_batch_size")
     # Of dialogues.
     learnt: ClassVar[Learnt]
 

@@ -181,7 +181,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
             raise TrainingDivergedError(
                 f"optimizer step {step + 1}: loss {result.loss}, gradient norm "
                 f"{result.gradient_norm}; expected finite numbers; a lower "
-                f"optimizer.learning_rate than {self.config.optimizer.learning_rate} may help"
+                f"optimizer.learning_rate than {self.config.optimizer.learning_rate} may help: "
+                "with it the run goes on from its last save"
             )
         if self.guard is not None and self.guard.is_spike(result.gradient_norm):
             return replace(result, skipped=True)
@@ -326,6 +327,11 @@ class Learner(ABC, Generic[_Network, _Batch]):
         if self.guard is not None:
             expected |= {_GUARD + name for name in self.guard.state()}
         given = {name for name in state if not name.startswith(_OPTIMIZER)}
+        # Asked for or given up as the run went on, a guard begins, or is forgotten.
+        guarded = {name for name in given if name.startswith(_GUARD)}
+        if self.guard is None or not guarded:
+            given -= guarded
+            expected = {name for name in expected if not name.startswith(_GUARD)}
         if given != expected:
             raise ValueError(f"training state: unexpected or missing {sorted(given ^ expected)}")
         with torch.no_grad():
@@ -333,7 +339,7 @@ class Learner(ABC, Generic[_Network, _Batch]):
                 parameter.copy_(state[_NETWORK + name])
                 if name in averaged:
                     self._own_ema[name].copy_(state[_EMA + name])
-        if self.guard is not None:
+        if self.guard is not None and guarded:
             self.guard.load_state({n: state[_GUARD + n] for n in self.guard.state()})
         moments = {n: tensor for n, tensor in state.items() if n.startswith(_OPTIMIZER)}
         self.optimizers.load_state({n.removeprefix(_OPTIMIZER): t for n, t in moments.items()})

@@ -148,6 +148,8 @@ def _begun(tracker: TrackerName, config: RunConfig, run: RunDirectory) -> Any:
     words: dict[str, Any] = {"project": _DEFAULT_PROJECT, "config": configuration_fields(config)}
     if tracker == "wandb":
         words |= {"id": number, "name": f"{config.name}/{run.root.name}", "dir": str(run.root)}
+        # That of a run that goes on may have changed.
+        words |= {"allow_val_change": True}
     else:
         words |= {"name": f"{config.name}-{run.root.name}-{number[:8]}"}
     try:

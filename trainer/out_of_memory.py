@@ -63,22 +63,27 @@ class MemoryWatch:
         kept = "nothing was saved yet"
         if saved is not None:
             kept = f"what was saved is whole, in {self._run.root} up to step {saved}"
-        return (
-            f"{device}: out of memory {self.at}{size}; {kept}; less is needed with "
-            f"{', '.join(self._remedies(device))}"
-        )
+        going_on, anew = self._remedies(device)
+        less = "less is needed"
+        if going_on:
+            less += f", and the run goes on, with {', '.join(going_on)}"
+        if anew:
+            less += f"{'; or' if going_on else ''}, in another --output, with {', '.join(anew)}"
+        return f"{device}: out of memory {self.at}{size}; {kept}; {less}"
 
-    def _remedies(self, device: str) -> list[str]:
-        config, remedies = self._config, list[str]()
+    def _remedies(self, device: str) -> tuple[list[str], list[str]]:
+        """Those with which this run goes on, and those with which it has to begin anew."""
+        config, going_on, anew = self._config, list[str](), list[str]()
         if device == config.device and self.is_stepping:
-            remedies += _of_a_step(config, self.num_ranks)
+            going_on += _of_a_step(config, self.num_ranks)
+            anew += _of_a_batch(config, self.num_ranks)
         if device == config.device and self.num_ranks > 1 and config.sharding.kind == "none":
-            remedies.append("--sharding.kind full")
+            going_on.append("--sharding.kind full")
         if device == "cpu" and not isinstance(config, TextTrainConfig) and config.loader.cache_gib:
-            remedies.append("--loader.cache-gib 0")
-        if not (remedies and self.is_stepping):
-            remedies.append("a smaller model")
-        return remedies
+            going_on.append("--loader.cache-gib 0")
+        if not (self.is_stepping and going_on):
+            anew.append("a smaller model")
+        return going_on, anew
 
 
 def _of_a_step(config: RunConfig, num_ranks: int) -> list[str]:
@@ -93,11 +98,17 @@ def _of_a_step(config: RunConfig, num_ranks: int) -> list[str]:
         remedies.append("--checkpoint-activations")
     if config.precision == "float32":
         remedies.append("--precision bfloat16")
-    if not isinstance(config, TextTrainConfig):
-        if share > 1:
-            remedies.append(f"--batch-size {share // 2 * num_ranks}")
-        if isinstance(config, VisionLanguageActionTrainConfig) and config.also.data:
-            remedies.append("a smaller --also.batch-size")
+    return remedies
+
+
+def _of_a_batch(config: RunConfig, num_ranks: int) -> list[str]:
+    """Where it is computed at once."""
+    if isinstance(config, TextTrainConfig):
+        return []
+    share = config.batch_size // num_ranks
+    remedies = [f"--batch-size {share // 2 * num_ranks}"] if share > 1 else []
+    if isinstance(config, VisionLanguageActionTrainConfig) and config.also.data:
+        remedies.append("a smaller --also.batch-size")
     return remedies
 
 

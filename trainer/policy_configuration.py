@@ -16,6 +16,7 @@ from trainer.data.configuration import AugmentationConfig, LoaderConfig, Normali
 from trainer.models.configuration import ModelConfig
 from trainer.requirements import numbers_by_name, require, require_one_budget, require_positive
 from trainer.training_configuration import (
+    MAY_CHANGE,
     EmaConfig,
     OptimizerConfig,
     Precision,
@@ -81,7 +82,9 @@ class PolicyConfig:
     """
 
     kind: ClassVar[str]
-    may_change: ClassVar[tuple[str, ...]] = ("data", "loader", "evaluate", "sharding")
+    # What the data are is compared.
+    may_differ: ClassVar[tuple[str, ...]] = ("data", "loader", "evaluate", "sharding")
+    may_change: ClassVar[tuple[str, ...]] = MAY_CHANGE
 
     data: str = ""
     more_data: tuple[str, ...] = ()

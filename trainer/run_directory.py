@@ -1,6 +1,7 @@
 """A run's folder, and what a resume needs.
 
 config.json                        the resolved configuration
+changes.json                       what it was before, where it was changed as the run went on
 checkpoints/step_000400/           as asked for; `final` links to the last
 training_state/step_000400/        weights, averages and moments of the newest save, in a file, or
                                    in one of each rank that holds a part
@@ -17,8 +18,9 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 from torch import Tensor
@@ -29,7 +31,17 @@ from trainer.atomic_directory import (
     remove_partial_directories,
 )
 from trainer.atomic_file import atomic_file, remove_partial_files
-from trainer.configuration_json import config_differences, config_from_json, config_to_json
+from trainer.configuration_changes import (
+    ConfigurationChange,
+    changed_fields,
+    changes_from_json,
+    changes_to_json,
+    plain_changes,
+    refusals,
+    with_changes_of,
+    with_own_places,
+)
+from trainer.configuration_json import config_from_json, config_to_json
 from trainer.distributed import World
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
@@ -70,6 +82,10 @@ class RunDirectory:
     @property
     def config_path(self) -> Path:
         return self.root / _CONFIG
+
+    @property
+    def _changes_path(self) -> Path:
+        return self.root / "changes.json"
 
     @property
     def final_checkpoint(self) -> Path:
@@ -151,24 +167,62 @@ class RunDirectory:
             remove_partial_directories(parent)
 
     def _refuse_another_run(self, config: RunConfig) -> None:
-        try:
-            stored = config_from_json(self.config_path.read_text())
-        except (ConfigurationError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.config_path}: {error}; choose another --output") from error
-        if type(stored) is type(config):
-            # Where the data lies and how it is loaded may change; what it is may not, and its
-            # digest is compared.
-            changed = {name: getattr(config, name) for name in config.may_change}
-            stored = replace(stored, **changed)
-        differing = config_differences(stored, config)
-        if differing:
+        stored = self.stored_config()
+        refused = refusals(stored, config)
+        if refused:
             raise RunError(
-                f"{self.root} holds a run of another configuration ({'; '.join(differing)}); "
+                f"{self.root} holds a run of another configuration ({'; '.join(refused)}); "
                 "use the same one to resume it, or choose another --output"
             )
+        self.changes()
+        changed = changed_fields(stored, config)
+        if changed and self.is_finished(config.total_steps):
+            raise RunError(
+                f"{self.root}: all {config.total_steps} optimizer steps are done without "
+                f"{', '.join(f'{name} {now!r}' for name, (_, now) in changed.items())}; ask for "
+                "more steps, or choose another --output"
+            )
 
-    def is_finished(self) -> bool:
-        return (self.final_checkpoint / "MANIFEST.json").is_file()
+    def stored_config(self) -> RunConfig:
+        """Raises RunError, OSError."""
+        try:
+            return config_from_json(self.config_path.read_text())
+        except (ConfigurationError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.config_path}: {error}; choose another --output") from error
+
+    def changes(self) -> list[ConfigurationChange]:
+        """Of the configuration, as the run went on. Raises RunError, OSError."""
+        try:
+            return changes_from_json(self._changes_path.read_text())
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            raise RunError(f"{self._changes_path}: {error}; choose another --output") from error
+
+    def change(self, config: RunConfig, *, step: int, created: str) -> dict[str, list[Any]]:
+        """Have the run go on after optimizer step `step` as `config` says, which `check` let pass.
+
+        Returns [before, after] of what it changes, by name. Raises RunError, OSError.
+        """
+        stored, recorded = self.stored_config(), self.changes()
+        changes = with_changes_of(recorded, stored, config, step=step, created=created)
+        changed = changed_fields(stored, config)
+        # First: where only this is done, the next resume finds what it takes for a change that
+        # no step was taken with.
+        if plain_changes(changes) != plain_changes(recorded):
+            with atomic_file(self._changes_path) as file:
+                file.write(changes_to_json(changes).encode())
+        if changed:
+            with atomic_file(self.config_path) as file:
+                file.write(config_to_json(with_own_places(config, stored)).encode())
+        return changed
+
+    def is_finished(self, total_steps: int) -> bool:
+        """Whether its last checkpoint is that of so many optimizer steps."""
+        final = self.final_checkpoint
+        if final.is_symlink() and final.readlink().name != step_name(total_steps):
+            return False
+        return (final / "MANIFEST.json").is_file()
 
     def link_final(self, step: int) -> None:
         link = self.final_checkpoint.with_name(".final.partial")

@@ -125,11 +125,42 @@ class ShardingConfig:
         )
 
 
+# Of any kind of training, what may be another from the step on that a run goes on from. The batch
+# size is not among them: a run's place in its data is counted in batches.
+MAY_CHANGE = (
+    # How it is computed: what is learnt differs by rounding, if at all.
+    "device",
+    "precision",
+    "num_threads",
+    "compile",
+    "checkpoint_activations",
+    # When it is measured and saved, and what a checkpoint's numbers are.
+    "validation_every",
+    "save_state_every",
+    "checkpoint_steps",
+    "weights_format",
+    # How many steps there are, and how far those go that are left.
+    "num_steps",
+    "num_samples",
+    "optimizer.learning_rate",
+    "optimizer.matrix_learning_rate",
+    "optimizer.warmup_steps",
+    "optimizer.schedule",
+    "optimizer.decay_fraction",
+    "optimizer.final_learning_rate_fraction",
+    "optimizer.max_gradient_norm",
+    "optimizer.spike_factor",
+)
+
+
 class RunFields(Protocol):
     """What the configurations of all kinds of training have in common."""
 
     kind: ClassVar[str]
-    # Fields that may be others when a run goes on.
+    # When a run goes on, fields that may be others without a word: they change nothing that is
+    # learnt, or what they name is compared.
+    may_differ: ClassVar[tuple[str, ...]]
+    # Those that may be others, by names with dots, told and recorded with the step.
     may_change: ClassVar[tuple[str, ...]]
 
     @property

@@ -19,7 +19,9 @@ import torch
 from tqdm import tqdm
 
 from trainer.closed_loop.evaluations import Evaluations, evaluated_steps, owed_steps
+from trainer.configuration_changes import plain_changes
 from trainer.distributed import World, joined_world
+from trainer.going_on import begun_config, change_configuration, require_goes_on
 from trainer.language_configuration import TextTrainConfig
 from trainer.metric_sinks import MetricSinks, TrackerName, require_tracker
 from trainer.out_of_memory import MemoryWatch
@@ -47,17 +49,21 @@ class TrainingInterruptedError(RuntimeError):
     """Stopped on request; the state was saved and the same command goes on from it."""
 
 
-def resolve(config: _Config) -> _Config:
+def resolve(config: _Config, begun: RunConfig | None = None) -> _Config:
     """With what the machine decides settled: device and precision.
 
-    bfloat16 is taken where the hardware multiplies in it, which more than pays for itself.
+    bfloat16 is taken where the hardware multiplies in it, which more than pays for itself. begun:
+    of a run that goes on, which keeps its own unless others are asked for.
     """
-    device = config.device
+    device, precision = config.device, config.precision
+    if begun is not None:
+        device = begun.device if device == "auto" else device
+        precision = begun.precision if precision == "auto" else precision
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigurationError(f"device: {device!r} asked for, but torch finds no CUDA device")
-    precision = config.precision
+        whose = "asked for" if config.device == device else "is the run's; --device cpu goes on"
+        raise ConfigurationError(f"device: {device!r} {whose}, but torch finds no CUDA device")
     if precision == "auto":
         if device == "cpu":
             fast = torch.cpu._is_avx512_bf16_supported()
@@ -85,7 +91,7 @@ def train(
     """
     require_tracker(tracker)
     run = RunDirectory(root=output)
-    resolved = resolve(config)
+    resolved = resolve(config, begun_config(run))
     memory = MemoryWatch(resolved, run)
     with memory:
         config = shaped_like_its_beginning(resolved, run, asked)
@@ -113,7 +119,8 @@ def _train(
     memory: MemoryWatch,
 ) -> Path:
     run.check(config)
-    finished = run.is_finished() and not owed_steps(config, run, config.total_steps)
+    total = config.total_steps
+    finished = run.is_finished(total) and not owed_steps(config, run, total)
     # Before one of them writes, all have looked; and all do the same.
     if world.any(finished):
         return run.final_checkpoint
@@ -207,6 +214,10 @@ class _Session:
                     "with; put them back, or choose another --output"
                 )
             stage.learner.load_state(state.tensors)
+        step = 0 if state is None else state.step
+        require_goes_on(config, run, step)
+        if world.is_first:
+            change_configuration(config, run, step)
         peak = peak_flops(stage.learner.device, config.precision)
         return _Session(
             config=config,
@@ -214,7 +225,7 @@ class _Session:
             stage=stage,
             world=world,
             memory=memory,
-            step=0 if state is None else state.step,
+            step=step,
             training_s=0.0 if state is None else state.training_s,
             pace=Pace(None if peak is None else peak * world.size),
             saver=StateSaver(run, world, is_sharded=stage.learner.is_sharded),
@@ -372,6 +383,7 @@ class _Session:
         if not self.world.is_first:
             return
         path = self.run.checkpoint(self.step)
+        changes = plain_changes(self.run.changes())
         # Written before the state that a resume began from was saved: the same, once more.
         for made_of_it in (path, self.run.evaluation(self.step)):
             shutil.rmtree(made_of_it, ignore_errors=True)
@@ -383,6 +395,7 @@ class _Session:
                 "created": now(),
                 "training_s": round(self.training_s, 1),
                 "seed": self.config.seed,
+                **({"configuration_changes": changes} if changes else {}),
                 **self.code,
             },
         )

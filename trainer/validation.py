@@ -19,6 +19,7 @@ from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.robot_transform import RobotTransform
 from trainer.data.windows import IntArray, WindowIndex
+from trainer.learner import TrainingDivergedError
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import images_to_input
 from trainer.open_loop import OpenLoopPlans
@@ -88,15 +89,19 @@ class Validator:
         self._noise = np.random.default_rng(_NOISE_SEED).standard_normal(shape)
 
     def plan(self, network: ChunkPolicy) -> OpenLoopPlans:
-        """In float32, as it will be served."""
+        """In float32, as it will be served. Raises TrainingDivergedError."""
         count = len(self._noise)
         num_parts = -(-count // self._windows_at_once)
         # As alike in size as can be: compiled blocks like one, and a last small one costs as much.
         edges = [count * part // num_parts for part in range(num_parts + 1)]
         chunks = [self._chunk(network, slice(*pair)) for pair in pairwise(edges)]
-        poses, widths_m = self._transform.decode_actions(
-            self._anchor_poses, torch.cat(chunks).double().numpy()
-        )
+        chunk = torch.cat(chunks)
+        if not chunk.isfinite().all():
+            raise TrainingDivergedError(
+                "held-out action error: the network plans numbers that are not finite; a lower "
+                "optimizer.learning_rate may help: with it the run goes on from its last save"
+            )
+        poses, widths_m = self._transform.decode_actions(self._anchor_poses, chunk.double().numpy())
         return replace(self._taught, poses=poses, widths_m=widths_m)
 
     def _chunk(self, network: ChunkPolicy, rows_N: slice) -> Tensor:

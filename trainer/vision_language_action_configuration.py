@@ -244,7 +244,7 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
 
     kind: ClassVar[str] = "vision_language_action"
     # Of a run that has begun the weights are its own, and the tokenizer's content is compared.
-    may_change: ClassVar[tuple[str, ...]] = (*PolicyConfig.may_change, "init", "tokenizer")
+    may_differ: ClassVar[tuple[str, ...]] = (*PolicyConfig.may_differ, "init", "tokenizer")
 
     init: str = ""
     init_except: tuple[str, ...] = ()

@@ -154,7 +154,7 @@ class VisionLanguageTrainConfig(TextTrainConfig):
     kind: ClassVar[str] = "vision_language"
     learnt: ClassVar[Learnt] = "answers"
     # Of a run that has begun the weights are its own.
-    may_change: ClassVar[tuple[str, ...]] = (*TextTrainConfig.may_change, "data", "init")
+    may_differ: ClassVar[tuple[str, ...]] = (*TextTrainConfig.may_differ, "data", "init")
 
     name: str = "vision_language_model"
     init: str = ""

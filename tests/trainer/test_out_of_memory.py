@@ -54,11 +54,18 @@ def test_a_step_without_memory_says_what_needs_less_and_the_run_goes_on_from_its
     assert ended.returncode == 1, ended.stderr
     told = ended.stderr.splitlines()[-1]
     assert told.startswith("trainer: cpu: out of memory in optimizer step 5 (")
-    assert f"what was saved is whole, in {run} up to step 3; less is needed with " in told
-    assert told.endswith("--micro-batch-size 16, --checkpoint-activations, --precision bfloat16")
+    assert (
+        f"what was saved is whole, in {run} up to step 3; less is needed, and the run goes on, "
+        in told
+    )
+    assert told.endswith(
+        "with --micro-batch-size 16, --checkpoint-activations, --precision bfloat16"
+    )
     assert "Traceback" not in ended.stderr
-    assert main(words) == 0
-    assert "6 steps, resumed at 3" in capsys.readouterr().err
+    assert main([*words, "--micro-batch-size", "16", "--checkpoint-activations"]) == 0
+    told = capsys.readouterr().err
+    assert "from optimizer step 4 on: micro_batch_size 16 in place of 32, checkpoint_" in told
+    assert "6 steps, resumed at 3" in told
 
 
 def test_a_model_for_which_there_is_no_memory_at_all_says_so(
@@ -67,7 +74,10 @@ def test_a_model_for_which_there_is_no_memory_at_all_says_so(
     assert main([*words, "--model.transformer.feed-forward-width", str(2**42)]) == 1
     told = capsys.readouterr().err
     assert "trainer: cpu: out of memory before the first optimizer step (2,048 TiB asked" in told
-    assert "; nothing was saved yet; less is needed with a smaller model\n" in told
+    assert (
+        "; nothing was saved yet; less is needed, in another --output, with a smaller model\n"
+        in told
+    )
     assert "Traceback" not in told
 
 
@@ -79,7 +89,8 @@ def test_a_batch_of_a_policy_for_which_there_is_no_memory(
     with (
         pytest.raises(
             TrainingOutOfMemoryError,
-            match=r"--checkpoint-activations, --precision bfloat16, --batch-size 6, --loader",
+            match=r"goes on, with --checkpoint-activations, --precision bfloat16, "
+            r"--loader\.cache-gib 0; or, in another --output, with --batch-size 6$",
         ),
         watch,
     ):
@@ -96,7 +107,8 @@ def test_what_a_gpu_lacks_no_loader_can_give_it(tiny_config: TrainConfig, tmp_pa
         pytest.raises(
             TrainingOutOfMemoryError,
             match=r"^cuda:0: out of memory in optimizer step 1 \(2\.50 GiB asked for\); nothing "
-            r"was saved yet; less is needed with --checkpoint-activations, --batch-size 6$",
+            r"was saved yet; less is needed, and the run goes on, with --checkpoint-activations; "
+            r"or, in another --output, with --batch-size 6$",
         ),
         watch,
     ):
