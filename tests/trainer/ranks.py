@@ -1,5 +1,5 @@
-"""What tests of several ranks share: small runs of each kind, and torchrun that takes two through a
-plan of them."""
+"""What tests of several ranks share: small runs of each kind, and torchrun that takes two or more
+through a plan of them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.trainer.small_models import VISION
 from trainer.configuration_json import config_to_json
+from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import Learner
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
@@ -52,12 +54,17 @@ class Notes:
 
 
 def torchrun(
-    plan: Sequence[dict[str, Any]], folder: Path, *, timeout_s: float = 300, **environment: str
+    plan: Sequence[dict[str, Any]],
+    folder: Path,
+    *,
+    num_ranks: int = 2,
+    timeout_s: float = 300,
+    **environment: str,
 ) -> Notes:
     path = folder / "plan.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in plan))
     # By c10d a free port is taken; the machine's name need not be known to anyone.
-    options = ["--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    options = ["--nproc-per-node", str(num_ranks), "--rdzv-backend", "c10d"]
     options += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
     own = {
         "GLOO_SOCKET_IFNAME": "lo",
@@ -72,7 +79,7 @@ def torchrun(
         timeout=timeout_s,
         check=False,
     )
-    notes = [folder / f"notes_{rank}.jsonl" for rank in range(2)]
+    notes = [folder / f"notes_{rank}.jsonl" for rank in range(num_ranks)]
     return Notes(
         returncode=done.returncode,
         stderr=done.stderr,
@@ -190,3 +197,12 @@ def losses_alone(config: RunConfig, output: Path, stop_after: int | None = None)
 
 def weights(output: Path) -> bytes:
     return (output / "checkpoints" / "final" / "model.safetensors").read_bytes()
+
+
+def require_same_averages(one: Path, other: Path) -> None:
+    """Of final checkpoints, whose files are of one format however they were trained."""
+    mine, theirs = (
+        read_language_checkpoint(each / "checkpoints" / "final").weights for each in (one, other)
+    )
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(mine[name], tensor, atol=1e-5, rtol=0)

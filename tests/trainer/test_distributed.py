@@ -13,7 +13,6 @@ import torch
 from tests.trainer import ranks
 from trainer.co_training_configuration import AlsoConfig
 from trainer.distributed import joined_world
-from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
@@ -23,11 +22,12 @@ from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
 language, policy = ranks.language, ranks.policy
 instructed, seeing = ranks.instructed, ranks.seeing
-run, torchrun, losses_alone, weights = (
+run, torchrun, losses_alone, weights, require_same_averages = (
     ranks.run,
     ranks.torchrun,
     ranks.losses_alone,
     ranks.weights,
+    ranks.require_same_averages,
 )
 
 
@@ -225,15 +225,6 @@ def test_a_state_of_one_process_goes_on_in_parts(
     assert [rank["exit_code"] for rank in joined] == [0, 0]
     assert joined[0]["losses"] == pytest.approx(losses[6:], abs=1e-5, rel=0)
     require_same_averages(together.folder / "sharded_joined", output)
-
-
-def require_same_averages(one: Path, other: Path) -> None:
-    """Of final checkpoints, whose files are of one format however they were trained."""
-    mine, theirs = (
-        read_language_checkpoint(each / "checkpoints" / "final").weights for each in (one, other)
-    )
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(mine[name], tensor, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

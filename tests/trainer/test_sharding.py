@@ -1,4 +1,5 @@
-"""Two ranks that hold a part of a network each: each stage, each way, and one that dies saving."""
+"""Ranks that hold a part of a network each: each stage, each way, one that dies saving, and a state
+of four that two go on from."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from trainer.language_configuration import LanguageTrainConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
-from trainer.training_configuration import ShardingConfig
+from trainer.training_configuration import EmaConfig, ShardingConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
@@ -86,3 +87,24 @@ def test_a_rank_that_dies_as_it_saves_costs_what_was_done_since_the_save_before(
     whole = ranks.losses_alone(config, tmp_path / "whole")
     assert rest == pytest.approx(whole[4:], abs=1e-5, rel=0)
     assert [path.name for path in states.iterdir()] == ["step_000010"]
+
+
+@pytest.mark.slow
+def test_what_four_ranks_have_saved_two_go_on_from(
+    language: LanguageTrainConfig, tmp_path: Path
+) -> None:
+    config = replace(language, sharding=_FULL, ema=EmaConfig(max_decay=0.9))
+    for folder in ("four", "two"):
+        (tmp_path / folder).mkdir()
+    stopped = ranks.run(config, tmp_path / "run", "SIGTERM", step=6)
+    four = ranks.torchrun([stopped], tmp_path / "four", num_ranks=4)
+    assert [each[0]["exit_code"] for each in four.by_rank] == [130] * 4, four.stderr
+    state = tmp_path / "run" / "training_state" / "step_000006"
+    assert len(list(state.glob("shard-*.safetensors"))) == 4
+    two = ranks.torchrun([ranks.run(config, tmp_path / "run")], tmp_path / "two")
+    assert [each[0]["exit_code"] for each in two.by_rank] == [0] * 2, two.stderr
+    alone = ranks.losses_alone(config, tmp_path / "alone")
+    for before, after in ((four.by_rank[0], two.by_rank[0]), (four.by_rank[3], two.by_rank[1])):
+        losses = before[0]["losses"] + after[0]["losses"]
+        assert losses == pytest.approx(alone, abs=1e-5, rel=0)
+    ranks.require_same_averages(tmp_path / "run", tmp_path / "alone")
