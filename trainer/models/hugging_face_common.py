@@ -13,6 +13,9 @@ from trainer.requirements import ConfigurationError, require
 # Of a configuration: code to be fetched, where it came from, and how it would be run.
 _NO_SHAPE = ("auto_map", "quantization_config", "transformers_version", "dtype", "torch_dtype")
 
+# What is left out by chance while a model trains: numbers, and whole blocks.
+_DROPOUTS = ("dropout", "dropout_prob", "drop_path_rate")
+
 # Of a list of tensors, as many are named.
 _MOST_NAMED = 3
 
@@ -47,11 +50,19 @@ def checkpoint_activations(model: Any, enabled: bool) -> None:
 
 
 def load_pretrained(kind: Any, path: str, *, attention: str, **options: Any) -> Any:
-    """A transformers model in float32 with the weights of a folder, none missing, none left over.
+    """A transformers model in float32 with the weights of a folder, none missing, none left over,
+    and without dropout.
 
     Raises ConfigurationError of one line for a folder that holds no such model.
     """
+    from transformers import AutoConfig
+
     try:
+        # A GGUF file's knows no dropout.
+        if "gguf_file" not in options:
+            options["config"] = _without_dropout(
+                AutoConfig.from_pretrained(path, trust_remote_code=False)
+            )
         model, found = kind.from_pretrained(
             path,
             attn_implementation=attention,
@@ -77,11 +88,14 @@ def load_pretrained(kind: Any, path: str, *, attention: str, **options: Any) -> 
     return model.train()
 
 
-def shape_of(config: Any, vocabulary_size: int) -> dict[str, Any]:
-    """A transformers configuration in JSON: `model_type`, and every field as `overrides`."""
+def shape_of(config: Any, vocabulary_size: int | None = None) -> dict[str, Any]:
+    """A transformers configuration in JSON: `model_type`, and every field as `overrides`.
+
+    vocabulary_size: of its words; None for a model without any.
+    """
     overrides = cleaned(json.loads(config.to_json_string(use_diff=False)))
-    owner = overrides.get("text_config", overrides)
-    owner["vocab_size"] = vocabulary_size
+    if vocabulary_size is not None:
+        overrides.get("text_config", overrides)["vocab_size"] = vocabulary_size
     return {"model_type": overrides.pop("model_type"), "overrides": overrides}
 
 
@@ -93,11 +107,25 @@ def cleaned(fields: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if isinstance(value, Mapping):
             kept[name] = cleaned(value)
-        elif name.endswith("dropout") and isinstance(value, float):
+        elif _is_dropout(name, value):
             kept[name] = 0.0
         else:
             kept[name] = value
     return kept
+
+
+def _is_dropout(name: str, value: Any) -> bool:
+    return name.endswith(_DROPOUTS) and isinstance(value, float)
+
+
+def _without_dropout(config: Any) -> Any:
+    """A transformers configuration, in place, at any depth."""
+    for name, value in vars(config).items():
+        if _is_dropout(name, value):
+            setattr(config, name, 0.0)
+        elif hasattr(value, "model_type"):
+            _without_dropout(value)
+    return config
 
 
 def _some(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainer.hugging_face_folders import write_language_folder
 from trainer.models.action.configuration import (
     ActionSpaceConfig,
     CrossAttentionConfig,
@@ -107,6 +109,17 @@ def test_it_says_and_writes_what_transformers_does(folder: Path) -> None:
     padded = torch.cat([torch.zeros(2, 2, dtype=torch.long), token], dim=1)
     valid = padded != 0
     assert torch.equal(generate(language, padded, greedy, valid_BS=valid), expected[:, 4:])
+
+
+def test_it_drops_nothing_by_chance_whatever_its_folder_says(tmp_path: Path) -> None:
+    write_language_folder(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["attention_dropout"] == 0.1
+    language = HuggingFaceLanguageModel(model(tmp_path))
+    token = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            language.train()(token).hidden_BSD, language.eval()(token).hidden_BSD
+        )
 
 
 def test_our_images_stand_among_its_words_and_padding_is_not_read(folder: Path) -> None:
