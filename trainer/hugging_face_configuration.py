@@ -17,7 +17,9 @@ from trainer.models.adaptation import AdaptationConfig
 from trainer.models.hugging_face import HuggingFaceConfig
 from trainer.models.hugging_face_images import ImageTaking
 from trainer.models.hugging_face_language import HuggingFaceLanguageConfig
+from trainer.models.hugging_face_vision import HuggingFaceVisionConfig, PatchGrid
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
+from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.requirements import require, require_positive
 
 # Read in a folder, so that nobody writes it on a command line.
@@ -95,10 +97,7 @@ class HuggingFaceVisionLanguage:
 
     def __post_init__(self) -> None:
         _require_no_dropout(self.adaptation)
-        for name in ("image_mean", "image_std"):
-            value = getattr(self, name)
-            require(len(value) in (0, 3), name, "three numbers, one a channel", value)
-        require(all(self.image_std) if self.image_std else True, "image_std", "no 0", 0)
+        _require_channels(self.image_mean, self.image_std)
 
     @property
     def vocabulary_size(self) -> int:
@@ -131,6 +130,54 @@ class HuggingFaceVisionLanguage:
         return HuggingFaceConfig(**self.shape, adaptation=self.adaptation)
 
 
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceVision:
+    """A vision tower of Hugging Face's, in the place of our own ViT: CLIP, SigLIP or DINOv2.
+
+    Attributes:
+        path: Folder with its configuration, weights and image processor.
+        adaptation: How much of it is trained.
+        shuffle_factor: Patches a side that the connector makes one token.
+        image_mean: Of each channel, from 0 to 1, as its image processor has it.
+        image_std: The deviation that each channel is divided by, likewise.
+        shape: Its configuration, in transformers' words, as its folder says.
+    """
+
+    path: str = ""
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    shuffle_factor: int = 1
+    image_mean: tuple[float, ...] = ()
+    image_std: tuple[float, ...] = ()
+    shape: _Read = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_positive(self, "shuffle_factor")
+        _require_no_dropout(self.adaptation)
+        _require_channels(self.image_mean, self.image_std)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its folder has been read."""
+        return bool(self.shape)
+
+    def num_tokens(self, height: int, width: int) -> int:
+        """Of the language model, for an image of so many pixels. Raises ConfigurationError."""
+        require_known(self.shape, "model.vision")
+        grid = PatchGrid.of(**self.shape, shuffle_factor=self.shuffle_factor)
+        return grid.num_tokens(height, width)
+
+    def network(self, *, pretrained: bool) -> HuggingFaceVisionConfig:
+        """pretrained: with the weights of the folder, not with random ones."""
+        require_known(self.shape, "model.vision")
+        return HuggingFaceVisionConfig(
+            **({"path": self.path} if pretrained else self.shape),
+            adaptation=self.adaptation,
+            image_mean=self.image_mean,
+            image_std=self.image_std,
+            shuffle_factor=self.shuffle_factor,
+        )
+
+
 def _transformer(shape: Mapping[str, Any]) -> TransformerConfig:
     return TransformerConfig(
         width=int(shape["hidden_size"]),
@@ -161,6 +208,12 @@ def _require_no_dropout(adaptation: AdaptationConfig) -> None:
     )
 
 
+def _require_channels(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    for name, value in (("image_mean", mean), ("image_std", std)):
+        require(len(value) in (0, 3), name, "three numbers, one a channel", value)
+    require(all(std), "image_std", "no 0", std)
+
+
 AnyLanguage = LanguageConfig | HuggingFaceLanguage
 
 
@@ -176,3 +229,30 @@ def language_network(
 def chat_of(language: AnyLanguage) -> ChatFormat | None:
     """How dialogues are written for it; None for ours."""
     return None if isinstance(language, LanguageConfig) else language.chat
+
+
+AnyVision = VisionTransformerConfig | HuggingFaceVision
+
+
+def vision_network(
+    vision: AnyVision, *, pretrained: bool
+) -> VisionTransformerConfig | HuggingFaceVisionConfig:
+    """What a vision tower of either kind is built from."""
+    if isinstance(vision, VisionTransformerConfig):
+        return vision
+    return vision.network(pretrained=pretrained)
+
+
+def require_image_size(vision: AnyVision, image_size: int) -> None:
+    """Raises ConfigurationError for pictures that the tower does not take."""
+    if isinstance(vision, HuggingFaceVision):
+        if vision.is_known:
+            vision.num_tokens(image_size, image_size)
+        return
+    size = vision.token_size
+    require(
+        image_size % size == 0,
+        "model.image_size",
+        f"a multiple of {size} (vision.patch_size x vision.shuffle_factor)",
+        image_size,
+    )

@@ -8,7 +8,11 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from trainer.configuration_json import did_you_mean
-from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
+from trainer.hugging_face_configuration import (
+    HuggingFaceLanguage,
+    HuggingFaceVision,
+    HuggingFaceVisionLanguage,
+)
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.adaptation import AdaptationConfig
 from trainer.models.configuration import (
@@ -325,6 +329,38 @@ def smollm2_vla() -> VisionLanguageActionTrainConfig:
     )
 
 
+def tower_vlm() -> VisionLanguageTrainConfig:
+    """A connector joins a frozen vision tower and a language model of Hugging Face's, frozen, too.
+
+    --model.vision.path is the tower's folder (CLIP, SigLIP or DINOv2), --model.language.path the
+    language model's; or --init a checkpoint of one of ours, which is then trained.
+    """
+    return replace(
+        smollm2_vlm(),
+        name="tower_vlm",
+        model=VisionLanguageShape(
+            language=HuggingFaceLanguage(adaptation=AdaptationConfig(kind="frozen")),
+            vision=HuggingFaceVision(adaptation=AdaptationConfig(kind="frozen"), shuffle_factor=2),
+            image_size=224,
+        ),
+    )
+
+
+def tower_vla() -> VisionLanguageActionTrainConfig:
+    """A policy on what tower_vlm made (--init): low-rank updates of both, and the expert."""
+    recipe = smollm2_vla()
+    assert isinstance(recipe.model, VisionLanguageActionShape)
+    return replace(
+        recipe,
+        name="tower_vla",
+        model=replace(
+            recipe.model,
+            vision=HuggingFaceVision(adaptation=AdaptationConfig(kind="lora"), shuffle_factor=2),
+            image_size=224,
+        ),
+    )
+
+
 def vlm_on_hugging_face() -> VisionLanguageTrainConfig:
     """A vision-language model of Hugging Face's learns to answer: Qwen-VL, SmolVLM or PaliGemma.
 
@@ -426,6 +462,8 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             small_vla,
             smollm2_vlm,
             smollm2_vla,
+            tower_vlm,
+            tower_vla,
             vlm_on_hugging_face,
             vla_on_hugging_face,
             lm_11m,

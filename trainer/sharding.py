@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from trainer.models.hugging_face import HuggingFaceBackbone
 from trainer.models.hugging_face_language import HuggingFaceLanguageModel
+from trainer.models.hugging_face_vision import HuggingFaceVisionTower
 from trainer.models.language.transformer import Block
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language import VisionLanguageModel
@@ -114,7 +115,7 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
     for module in network.modules():
         if isinstance(module, Block):
             yield module
-        elif isinstance(module, HuggingFaceLanguageModel):
+        elif isinstance(module, HuggingFaceLanguageModel | HuggingFaceVisionTower):
             yield from module.blocks()
         elif isinstance(module, HuggingFaceBackbone):
             for blocks in module.blocks():

@@ -9,9 +9,12 @@ from trainer.co_training_configuration import AlsoConfig
 from trainer.data.text.chat_format import ChatFormat
 from trainer.hugging_face_configuration import (
     AnyLanguage,
+    AnyVision,
     HuggingFaceVisionLanguage,
     chat_of,
     language_network,
+    require_image_size,
+    vision_network,
 )
 from trainer.models.action.configuration import (
     ActionSpaceConfig,
@@ -84,7 +87,8 @@ class VisionLanguageActionShape:
     Attributes:
         language: The language model, ours or one of Hugging Face's. From a checkpoint (--init) it
             is that of the checkpoint.
-        vision: The ViT and its connector. From a checkpoint it is that of the checkpoint.
+        vision: The vision tower, ours or one of Hugging Face's, and its connector. From a
+            checkpoint it is that of the checkpoint.
         bidirectional_prefix: Whether images and words see each other in both directions.
         image_size: Pixels a side that each camera's images are resized to.
         instruction_tokens: Longest instruction that can be told.
@@ -96,7 +100,7 @@ class VisionLanguageActionShape:
     """
 
     language: AnyLanguage
-    vision: VisionTransformerConfig
+    vision: AnyVision
     expert: ExpertShape
     bidirectional_prefix: bool = True
     image_size: int = 96
@@ -108,13 +112,7 @@ class VisionLanguageActionShape:
     def __post_init__(self) -> None:
         require_positive(self, "image_size", "instruction_tokens", "repeats")
         require_choice(self, predicts=get_args(Prediction))
-        size = self.vision.token_size
-        require(
-            self.image_size % size == 0,
-            "model.image_size",
-            f"a multiple of {size} (vision.patch_size x vision.shuffle_factor)",
-            self.image_size,
-        )
+        require_image_size(self.vision, self.image_size)
         if isinstance(self.language, LanguageConfig):
             causal = self.language.transformer.causal
             require(causal, "model.language.transformer.causal", "true", causal)
@@ -142,7 +140,7 @@ class VisionLanguageActionShape:
         return VisionLanguageActionConfig(
             backbone=VisionLanguageConfig(
                 language=language_network(self.language, pretrained=pretrained),
-                vision=self.vision,
+                vision=vision_network(self.vision, pretrained=pretrained),
                 image_token=image_token,
                 bidirectional_prefix=self.bidirectional_prefix,
             ),

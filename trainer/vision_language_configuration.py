@@ -9,9 +9,12 @@ from trainer.data.text.chat_format import ChatFormat
 from trainer.data.text.encoding import Learnt
 from trainer.hugging_face_configuration import (
     AnyLanguage,
+    AnyVision,
     HuggingFaceVisionLanguage,
     chat_of,
     language_network,
+    require_image_size,
+    vision_network,
 )
 from trainer.language_configuration import TextTrainConfig
 from trainer.models.hugging_face_answers import HuggingFaceAnswerer
@@ -23,31 +26,31 @@ from trainer.requirements import require, require_positive
 
 @dataclass(frozen=True, kw_only=True)
 class VisionLanguageShape:
-    """A ViT whose tokens stand among a language model's words.
+    """A vision tower whose tokens stand among a language model's words.
 
     Attributes:
         language: The language model, ours or one of Hugging Face's. From a checkpoint (--init) it
             is that of the checkpoint.
-        vision: The ViT and its connector, likewise from a vision-language model's checkpoint.
+        vision: The vision tower, ours or one of Hugging Face's, and its connector. From a
+            vision-language model's checkpoint it is that of the checkpoint.
         image_size: Pixels a side that images are resized to.
         bidirectional_prefix: Whether what comes before a dialogue's first answer, pictures and
             words, sees each other in both directions.
     """
 
     language: AnyLanguage
-    vision: VisionTransformerConfig
+    vision: AnyVision
     image_size: int = 96
     bidirectional_prefix: bool = False
 
     def __post_init__(self) -> None:
         require_positive(self, "image_size")
-        size = self.vision.token_size
-        require(
-            self.image_size % size == 0,
-            "model.image_size",
-            f"a multiple of {size} (vision.patch_size x vision.shuffle_factor)",
-            self.image_size,
-        )
+        require_image_size(self.vision, self.image_size)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its tower's folder, if there is one, has been read."""
+        return isinstance(self.vision, VisionTransformerConfig) or self.vision.is_known
 
     @property
     def tokens_per_image(self) -> int:
@@ -62,7 +65,7 @@ class VisionLanguageShape:
         """pretrained: with the weights of a folder of Hugging Face's, where there is one."""
         return VisionLanguageConfig(
             language=language_network(self.language, pretrained=pretrained),
-            vision=self.vision,
+            vision=vision_network(self.vision, pretrained=pretrained),
             image_token=image_token,
             bidirectional_prefix=self.bidirectional_prefix,
         )
@@ -173,8 +176,8 @@ class VisionLanguageTrainConfig(TextTrainConfig):
                 "none: documents of such a model are not cut into equal parts",
                 self.sharding.kind,
             )
-            if not self.model.is_known:
-                return
+        if not self.model.is_known:
+            return
         require(
             self.language.context_length > self.tokens_per_image,
             f"{self.language_field}.context_length",

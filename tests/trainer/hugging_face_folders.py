@@ -72,6 +72,40 @@ SEEING: Mapping[str, dict[str, Any]] = {
         "projection_dim": WIDTH,
     },
 }
+# Towers, as they are published: CLIP and SigLIP with the words that they were trained with. Each
+# takes a picture of 16 pixels a side as 2 x 2 patches.
+_READING: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 40,
+    "max_position_embeddings": 8,
+    "pad_token_id": 1,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
+_DINO: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "mlp_ratio": 2,
+    "patch_size": 8,
+    "image_size": 16,
+    # As no resume could repeat it.
+    "hidden_dropout_prob": 0.1,
+    "drop_path_rate": 0.5,
+}
+_TOWER: dict[str, Any] = {**_VISION, "num_hidden_layers": 2, "attention_dropout": 0.1}
+TOWERS: Mapping[str, dict[str, Any]] = {
+    "clip": {"text_config": _READING, "vision_config": _TOWER, "projection_dim": 8},
+    "siglip": {"text_config": _READING, "vision_config": _TOWER},
+    "clip_vision_model": _TOWER,
+    "siglip_vision_model": _TOWER,
+    "dinov2": _DINO,
+    "dinov2_with_registers": {**_DINO, "num_register_tokens": 3},
+}
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 _DIALOGUES = (
     "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -94,8 +128,26 @@ def write_vision_language_folder(kind: str, folder: Path, *, vision_depth: int =
     AutoModelForImageTextToText.from_config(shape).save_pretrained(folder)
     # Base models such as PaliGemma have no dialogues.
     _write_words(folder, None if kind == "paligemma" else _QUESTIONS)
-    processor = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    _write_processor(folder)
+
+
+def write_tower_folder(kind: str, folder: Path, **changed: Any) -> None:
+    """kind: one of TOWERS. changed: of the tower's configuration."""
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(0)
+    fields = TOWERS[kind]
+    if "vision_config" in fields:
+        fields = {**fields, "vision_config": {**fields["vision_config"], **changed}}
+    else:
+        fields = {**fields, **changed}
+    model = AutoModel.from_config(AutoConfig.for_model(kind, **fields))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Beginnings of nought and one would hide what is left out.
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    _write_processor(folder)
 
 
 def write_language_folder(folder: Path, *, template: str | None = _DIALOGUES) -> None:
@@ -105,6 +157,11 @@ def write_language_folder(folder: Path, *, template: str | None = _DIALOGUES) ->
     shape = LlamaConfig(**{**_TEXT, "tie_word_embeddings": True, "attention_dropout": 0.1})
     LlamaForCausalLM(shape).save_pretrained(folder)
     _write_words(folder, template)
+
+
+def _write_processor(folder: Path) -> None:
+    processor = {"image_mean": MEAN, "image_std": STD}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 
 
 def _write_words(folder: Path, template: str | None) -> None:

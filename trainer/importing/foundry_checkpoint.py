@@ -39,6 +39,7 @@ from trainer.models.action.configuration import FlowConfig, ObservationTokenConf
 from trainer.models.hugging_face import HuggingFaceConfig
 from trainer.models.hugging_face_images import image_token_of
 from trainer.models.language.configuration import LanguageConfig
+from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language_action import VisionLanguageAction
 from trainer.policy_configuration import ServingConfig
 from trainer.provenance import describe_code, now
@@ -180,6 +181,7 @@ def _shape(
             **common,
         )
     assert isinstance(backbone.language, LanguageConfig)
+    assert isinstance(backbone.vision, VisionTransformerConfig)
     data.require("processor", None, SIMPLE)
     before, after = words_around(station.tokenizer, len(pictures))
     shape = FoundryPolicyShape(

@@ -36,6 +36,7 @@ from trainer.models.hugging_face_language import (
     HuggingFaceLanguageConfig,
     HuggingFaceLanguageModel,
 )
+from trainer.models.hugging_face_vision import HuggingFaceVisionConfig, HuggingFaceVisionTower
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.vision.configuration import VisionTransformerConfig
@@ -61,6 +62,7 @@ NETWORKS: Mapping[type, type[nn.Module]] = {
 _PARTS = (
     TransformerConfig,
     VisionTransformerConfig,
+    HuggingFaceVisionConfig,
     AdaptationConfig,
     ActionSpaceConfig,
     FlowConfig,
@@ -166,10 +168,13 @@ def self_contained_config(network: Any) -> Any:
     if isinstance(network, VisionLanguageAction):
         return replace(config, backbone=self_contained_config(network.backbone))
     if isinstance(network, VisionLanguageModel):
-        return replace(config, language=self_contained_config(network.language))
+        language, vision = map(self_contained_config, (network.language, network.vision))
+        return replace(config, language=language, vision=vision)
     if isinstance(network, HuggingFaceLanguageModel):
         shape = shape_of(network.model.config, network.vocabulary_size)
         return replace(config, path=None, gguf_file=None, **shape)
+    if isinstance(network, HuggingFaceVisionTower):
+        return replace(config, path=None, **shape_of(network.model.config))
     if isinstance(network, HuggingFaceBackbone):
         # Its last row is the observation token, which building it adds.
         shape = shape_of(network.model.config, network.observation_token_id)

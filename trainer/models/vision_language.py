@@ -1,4 +1,4 @@
-"""A vision-language model: a ViT, a connector, and a language model that reads both.
+"""A vision-language model: a vision tower, a connector, and a language model that reads both.
 
 Axes: B sample, S token, D width of a word, N image, C channel, H height, W width, T image token.
 """
@@ -15,6 +15,7 @@ from trainer.models.hugging_face_language import (
     HuggingFaceLanguageConfig,
     HuggingFaceLanguageModel,
 )
+from trainer.models.hugging_face_vision import HuggingFaceVisionConfig, HuggingFaceVisionTower
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.generation import GenerationConfig, generate
 from trainer.models.language.language_model import LanguageModel, LanguageOutput
@@ -27,18 +28,18 @@ from trainer.requirements import require
 
 @dataclass(frozen=True, kw_only=True)
 class VisionLanguageConfig:
-    """A ViT whose tokens stand among a language model's words.
+    """A vision tower whose tokens stand among a language model's words.
 
     Attributes:
         language: The language model: our own, or one of Hugging Face's.
-        vision: The ViT and its connector.
+        vision: The tower, our own ViT or one of Hugging Face's, and its connector.
         image_token: The vocabulary's place holder for one token of an image.
         bidirectional_prefix: Whether images and prompt see each other in both directions, as in
             PaliGemma; the answer stays causal.
     """
 
     language: LanguageConfig | HuggingFaceLanguageConfig
-    vision: VisionTransformerConfig
+    vision: VisionTransformerConfig | HuggingFaceVisionConfig
     image_token: int
     bidirectional_prefix: bool = False
 
@@ -59,7 +60,7 @@ class VisionLanguageConfig:
 class VisionLanguageModel(nn.Module):
     """Tokens and images to what comes next, and to features that an action expert reads.
 
-    always_sees: whether a batch without images computes the ViT all the same, on a blank one that
+    always_sees: whether a batch without images computes the tower all the same, on a blank one that
     changes nothing. Of several ranks that hold a part each, all have to compute what one does.
     """
 
@@ -68,14 +69,20 @@ class VisionLanguageModel(nn.Module):
     def __init__(self, config: VisionLanguageConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision = VisionTransformer(config.vision)
+        self.vision: VisionTransformer | HuggingFaceVisionTower
+        if isinstance(config.vision, VisionTransformerConfig):
+            self.vision = VisionTransformer(config.vision)
+        else:
+            self.vision = HuggingFaceVisionTower(config.vision)
         self.language: LanguageModel | HuggingFaceLanguageModel
         if isinstance(config.language, LanguageConfig):
             self.language = LanguageModel(config.language)
         else:
             self.language = HuggingFaceLanguageModel(config.language)
             config.require_image_token(self.language.vocabulary_size)
-        self.connector = Connector(config.vision, self.language.width)
+        self.connector = Connector(
+            self.vision.width, config.vision.shuffle_factor, self.language.width
+        )
         # Not a row of the vocabulary, so that it can be added to a trained model as it is.
         self.observation_token = nn.Parameter(torch.empty(self.language.width))
         self.reset_observation_token()
@@ -94,11 +101,11 @@ class VisionLanguageModel(nn.Module):
             self.observation_token.copy_(self.language.embedding.weight.mean(dim=0))
 
     def checkpoint_activations(self, enabled: bool = True) -> None:
-        self.vision.transformer.checkpoint_activations(enabled)
+        self.vision.checkpoint_activations(enabled)
         self.language.checkpoint_activations(enabled)
 
     def compile_blocks(self, **options: object) -> None:
-        self.vision.transformer.compile_blocks(**options)
+        self.vision.compile_blocks(**options)
         self.language.compile_blocks(**options)
 
     def embed(self, token_BS: Tensor, image_NCHW: Tensor | None) -> Tensor:
@@ -123,8 +130,8 @@ class VisionLanguageModel(nn.Module):
         )
 
     def _with_nothing_seen(self, embedded_BSD: Tensor) -> Tensor:
-        """As it was, by way of the ViT and the connector, whose gradients are nought."""
-        size = self.config.vision.image_size
+        """As it was, by way of the tower and the connector, whose gradients are nought."""
+        size = self.vision.image_size
         blank_1CHW = torch.zeros(1, 3, size, size, device=embedded_BSD.device)
         seen_1TD = self.connector(self.vision(blank_1CHW))
         return embedded_BSD + (0 * seen_1TD.sum()).to(embedded_BSD.dtype)

@@ -16,7 +16,9 @@ from trainer.configuration_json import config_from_json, leaves
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.hugging_face_configuration import (
     AnyLanguage,
+    AnyVision,
     HuggingFaceLanguage,
+    HuggingFaceVision,
     HuggingFaceVisionLanguage,
 )
 from trainer.hugging_face_folder import (
@@ -24,6 +26,7 @@ from trainer.hugging_face_folder import (
     read_language_folder,
     read_vision_language_folder,
 )
+from trainer.hugging_face_vision_folder import read_vision_folder
 from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.adaptation import with_updates_added
@@ -98,10 +101,16 @@ def init_path(config: _Seeing) -> Path:
 
 def plain_weights(beginning: Beginning) -> Mapping[str, Tensor]:
     """Its weights, with low-rank updates added to the matrices that they are of."""
-    others = _seeing_of_hugging_face(beginning) or beginning.config.language
-    if isinstance(others, (HuggingFaceLanguage, HuggingFaceVisionLanguage)):
+    others = _seeing_of_hugging_face(beginning)
+    if others is not None:
         return with_updates_added(beginning.weights, others.adaptation)
-    return beginning.weights
+    weights, model = dict(beginning.weights), beginning.config.model
+    if isinstance(model, VisionLanguageShape):
+        for name, part in (("language.", model.language), ("vision.", model.vision)):
+            if isinstance(part, (HuggingFaceLanguage, HuggingFaceVision)):
+                own = {each: weights.pop(each) for each in list(weights) if each.startswith(name)}
+                weights |= with_updates_added(own, part.adaptation)
+    return weights
 
 
 def begins_with_others(config: _Seeing) -> bool:
@@ -162,9 +171,11 @@ def shaped_like_its_beginning(
             return config
         if not config.init:
             language = _as_it_was_read(model.language, own.language)
-            return replace(config, model=replace(model, language=language))
-        language = _adapted_as(own.language, model.language)
-        return replace(config, model=replace(model, language=language, vision=own.vision))
+            vision = _as_it_was_read(model.vision, own.vision)
+        else:
+            language = _adapted_as(own.language, model.language)
+            vision = _seeing_adapted_as(own.vision, model.vision)
+        return replace(config, model=replace(model, language=language, vision=vision))
     if isinstance(model, (HuggingFaceActionShape, HuggingFaceAnswererShape)):
         backbone = model.backbone
         if config.init:
@@ -186,19 +197,29 @@ def shaped_like_its_beginning(
         if isinstance(language, HuggingFaceLanguage) and language.path:
             language = read_language_folder(language)
             _require_same_folder(model.language, language)
-        return replace(config, model=replace(model, language=language))
+        vision = _as_its_folder_says(model.vision)
+        return replace(config, model=replace(model, language=language, vision=vision))
     beginning = read_beginning(config)
     assert beginning is not None
     if isinstance(beginning.config, VisionLanguageTrainConfig):
         own = beginning.config.model
         assert isinstance(own, VisionLanguageShape)
-        vision, spoken = own.vision, own.language
+        vision, spoken = _seeing_adapted_as(own.vision, model.vision), own.language
     else:
-        vision, spoken = model.vision, beginning.config.language
+        vision, spoken = _as_its_folder_says(model.vision), beginning.config.language
     language = _adapted_as(spoken, model.language)
     shaped = replace(config, model=replace(model, language=language, vision=vision))
     _require_agreement(config, shaped, asked)
     return shaped
+
+
+def _as_its_folder_says(vision: AnyVision) -> AnyVision:
+    """Of a tower of Hugging Face's."""
+    if not (isinstance(vision, HuggingFaceVision) and vision.path):
+        return vision
+    read = read_vision_folder(vision)
+    _require_same_folder(vision, read)
+    return read
 
 
 def _require_same_folder(asked: Any, read: Any) -> None:
@@ -212,14 +233,12 @@ def _require_same_folder(asked: Any, read: Any) -> None:
 
 def _as_it_was_read(model: Any, stored: Any) -> Any:
     """With what its folder said when the run began; the folder may be gone."""
-    if not isinstance(model, (HuggingFaceLanguage, HuggingFaceVisionLanguage)):
+    if not isinstance(model, (HuggingFaceLanguage, HuggingFaceVision, HuggingFaceVisionLanguage)):
         return model
     if type(stored) is not type(model) or model.shape:
         return model
-    kept = {name: getattr(stored, name) for name in ("chat", "shape")}
-    if isinstance(stored, HuggingFaceVisionLanguage):
-        kept |= {"image_mean": stored.image_mean, "image_std": stored.image_std}
-    return replace(model, **kept)
+    read = ("chat", "shape", "image_mean", "image_std")
+    return replace(model, **{name: getattr(stored, name) for name in read if hasattr(stored, name)})
 
 
 def _adapted_as(language: AnyLanguage, asked: AnyLanguage) -> AnyLanguage:
@@ -229,15 +248,23 @@ def _adapted_as(language: AnyLanguage, asked: AnyLanguage) -> AnyLanguage:
     return language
 
 
+def _seeing_adapted_as(vision: AnyVision, asked: AnyVision) -> AnyVision:
+    """See `_adapted_as`."""
+    if isinstance(vision, HuggingFaceVision) and isinstance(asked, HuggingFaceVision):
+        return replace(vision, adaptation=asked.adaptation)
+    return vision
+
+
 def differing_fields(config: RunConfig, shaped: RunConfig) -> list[str]:
     """`field value instead of the recipe's`, of what a beginning has replaced; of whole parts of
-    another kind their names."""
+    another kind their names. What the recipe leaves empty is for a folder to say."""
     before, after = (leaves(dataclasses.asdict(each)) for each in (config, shaped))
+    told = [name for name, value in before.items() if value not in ("", (), {})]
     return [
         f"{name} {after[name]!r} instead of {before[name]!r}"
-        for name in before
+        for name in told
         if name in after and before[name] != after[name]
-    ] + [f"{name} (left out)" for name in before if name not in after]
+    ] + [f"{name} (left out)" for name in told if name not in after]
 
 
 def _require_agreement(config: _Seeing, shaped: _Seeing, asked: Collection[str]) -> None:

@@ -46,7 +46,9 @@ def open_vision_language_stage(
     beginning = None if has_begun else read_beginning(config)
     tokenizer = None if has_begun and begins_with_others(config) else init_tokenizer(config)
     opening = TextOpening.of(config, run, tokenizer)
-    pretrained = not has_begun and beginning is None
+    # A language model's checkpoint has no vision tower.
+    from_words = beginning is not None and isinstance(beginning.config, LanguageTrainConfig)
+    pretrained = not has_begun and (beginning is None or from_words)
 
     def make() -> VisionLanguageStage:
         return VisionLanguageStage(
@@ -67,8 +69,8 @@ class VisionLanguageStage(TextStage):
         beginning: Beginning | None = None,
         pretrained: bool = False,
     ) -> None:
-        """beginning: whose weights it has first. pretrained: a language model of Hugging Face's has
-        those of its folder.
+        """beginning: whose weights it has first. pretrained: what is of Hugging Face's has those
+        of its folder.
 
         Raises ConfigurationError for tensors that are not those of the network.
         """

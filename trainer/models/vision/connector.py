@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from trainer.models.vision.configuration import VisionTransformerConfig
-
 
 def pixel_shuffle(patch_NhwD: Tensor, factor: int) -> Tensor:
     """(N, T, k k D): each k x k patches side by side in one token, row by row."""
@@ -18,12 +16,12 @@ def pixel_shuffle(patch_NhwD: Tensor, factor: int) -> Tensor:
 
 
 class Connector(nn.Module):
-    """(N, h, w, D) to (N, T, E): pixel shuffle and one matrix."""
+    """(N, h, w, D) to (N, T, E): pixel shuffle and one matrix. width: D. factor: k."""
 
-    def __init__(self, config: VisionTransformerConfig, word_width: int) -> None:
+    def __init__(self, width: int, factor: int, word_width: int) -> None:
         super().__init__()
-        self.factor = config.shuffle_factor
-        self.projection = nn.Linear(config.width * self.factor**2, word_width, bias=False)
+        self.factor = factor
+        self.projection = nn.Linear(width * factor**2, word_width, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

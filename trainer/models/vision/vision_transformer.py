@@ -47,6 +47,21 @@ class VisionTransformer(nn.Module):
         if self.config.positions == "learned":
             nn.init.normal_(self.positions, std=0.02)
 
+    @property
+    def width(self) -> int:
+        return self.config.width
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side that it takes for sure."""
+        return self.config.image_size
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        self.transformer.checkpoint_activations(enabled)
+
+    def compile_blocks(self, **options: object) -> None:
+        self.transformer.compile_blocks(**options)
+
     def forward(self, image_NCHW: Tensor) -> Tensor:
         self.config.require_image_size(*image_NCHW.shape[-2:])
         patch_NDhw = self.patches(image_NCHW)
