@@ -62,6 +62,33 @@ def seeing(
     return replace(config, model=shape, **run, **changed)
 
 
+def acting(
+    data: Path, vision: HuggingFaceVision, init: str = ""
+) -> VisionLanguageActionTrainConfig:
+    """So small a step that the weights stay where they began."""
+    rates = ("model.backbone.vision=0.1",) if init else ()
+    return VisionLanguageActionTrainConfig(
+        data=str(data),
+        init=init,
+        num_steps=1,
+        chunk_length=8,
+        batch_size=4,
+        validation_episodes=0,
+        device="cpu",
+        precision="float32",
+        num_threads=1,
+        ema=EmaConfig(max_decay=0.0),
+        optimizer=OptimizerConfig(learning_rate=1e-12, warmup_steps=0, multipliers=rates),
+        model=VisionLanguageActionShape(
+            language=LANGUAGE,
+            vision=vision,
+            expert=EXPERT,
+            image_size=16,
+            instruction_tokens=20,
+        ),
+    )
+
+
 def published(folder: Path) -> dict[str, Tensor]:
     """What a policy or an answer is made of, as the folder has it."""
     config = HuggingFaceVisionConfig(
@@ -161,30 +188,9 @@ def test_a_policy_that_begins_with_it_serves(
     assert main(["inspect", str(path)]) == 0
     assert "tokens per image" in capfd.readouterr().out
 
-    acting = VisionLanguageActionTrainConfig(
-        data=str(demonstration_folder),
-        init=str(path),
-        num_steps=1,
-        chunk_length=8,
-        batch_size=4,
-        validation_episodes=0,
-        device="cpu",
-        precision="float32",
-        num_threads=1,
-        ema=EmaConfig(max_decay=0.0),
-        optimizer=OptimizerConfig(
-            learning_rate=1e-12, warmup_steps=0, multipliers=("model.backbone.vision=0.1",)
-        ),
-        model=VisionLanguageActionShape(
-            language=LANGUAGE,
-            # Trained in full, whatever trained it before.
-            vision=HuggingFaceVision(shuffle_factor=2),
-            expert=EXPERT,
-            image_size=16,
-            instruction_tokens=20,
-        ),
-    )
-    policy = load_policy(train(acting, tmp_path / "vla"), batch_invariant=False)
+    # Trained in full, whatever trained it before.
+    config_of_policy = acting(demonstration_folder, HuggingFaceVision(shuffle_factor=2), str(path))
+    policy = load_policy(train(config_of_policy, tmp_path / "vla"), batch_invariant=False)
     # Low-rank updates have become part of the matrices: it sees as the model did.
     image_NCHW = 2 * torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 1
     backbone: Any = policy.network.get_submodule("model.backbone")
@@ -200,6 +206,20 @@ def test_a_policy_that_begins_with_it_serves(
 
     assert np.isfinite(plan(0)).all()
     assert np.abs(plan(0) - plan(1)).max() > 0
+
+
+def test_a_policy_begins_with_a_folder(demonstration_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folders.write_tower_folder("clip", folder)
+    before = published(folder)
+    config = acting(demonstration_folder, tower(folder, "frozen"))
+    path = train(config, tmp_path / "run")
+    shutil.rmtree(folder)
+    weights = read_checkpoint(path).weights
+    for name, each in before.items():
+        assert torch.equal(weights[f"model.backbone.{name}"], each), name
+    load_policy(path, batch_invariant=False)
+    assert train(config, tmp_path / "run") == path
 
 
 def a_language_model(folder: Path) -> list[str]:
