@@ -42,6 +42,7 @@ from trainer.configuration_changes import (
     with_own_places,
 )
 from trainer.configuration_json import config_from_json, config_to_json
+from trainer.data.errors import DataError
 from trainer.distributed import World
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
@@ -154,7 +155,20 @@ class RunDirectory:
                 self._begin(config)
             except OSError as error:
                 raise RunError(f"{self.root}: cannot be written: {error}") from error
-            yield
+            try:
+                yield
+            except (ConfigurationError, DataError):
+                self._forget_beginning()
+                raise
+
+    def _forget_beginning(self) -> None:
+        """Leave nothing of a run that could not begin, which would bind the next command to it."""
+        known = (self.config_path, self.root / _LOCK)
+        if all(
+            path in known or (path.is_dir() and not any(path.iterdir()))
+            for path in self.root.iterdir()
+        ):
+            shutil.rmtree(self.root)
 
     def _begin(self, config: RunConfig) -> None:
         # First of all: by it the folder is known as a run's.

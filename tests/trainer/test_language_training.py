@@ -361,6 +361,12 @@ def test_what_cannot_be_is_said_before_the_first_step(
     (empty / "nothing.txt").touch()
     refuses(DataError, "holds no documents", data=str(empty))
     refuses(DataError, "no such file", data=str(tmp_path / "nowhere"))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "texts.jsonl").write_text('{"text": "A box."}\n' * 30 + "{")
+    refuses(DataError, "not JSON", data=str(broken))
+    # Or the next one would be refused as another run's.
+    assert not (tmp_path / "run").exists()
     refuses(ConfigurationError, "validation_documents: expected fewer", validation_documents=24)
     refuses(ConfigurationError, "divisor of batch_size", micro_batch_size=4)
     refuses(ConfigurationError, "exactly one", num_tokens=1000)
