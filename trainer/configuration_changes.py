@@ -13,7 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainer.configuration_json import config_differences, config_to_json, leaves
+from trainer.configuration_json import (
+    config_differences,
+    config_from_json,
+    config_to_json,
+    leaves,
+)
 from trainer.run_configuration import RunConfig
 
 # Why, of what is often tried.
@@ -80,6 +85,18 @@ def with_changes_of(
     if not (differing and step):
         return held
     return [*held, ConfigurationChange(after_step=step, created=created, fields=differing)]
+
+
+def held_before(config: RunConfig, change: ConfigurationChange) -> RunConfig:
+    """The configuration that `config` was made of by its newest change."""
+    fields = json.loads(config_to_json(config))
+    for name, (before, _) in change.fields.items():
+        *path, last = name.split(".")
+        within = fields
+        for part in path:
+            within = within[part]
+        within[last] = before
+    return config_from_json(json.dumps(fields))
 
 
 def changes_to_json(changes: Sequence[ConfigurationChange]) -> str:

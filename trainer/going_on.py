@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from trainer.configuration_changes import held_before
 from trainer.learner import learning_rate_at
 from trainer.provenance import now
 from trainer.run_configuration import RunConfig
@@ -38,16 +39,20 @@ def require_goes_on(config: RunConfig, run: RunDirectory, step: int) -> None:
 
 def change_configuration(config: RunConfig, run: RunDirectory, step: int) -> None:
     """What the run goes on with after optimizer step `step` is recorded, and told in a line."""
-    before = run.stored_config()
     changed = run.change(config, step=step, created=now())
     if not changed:
         return
     words = [f"{name} {new!r} in place of {old!r}" for name, (old, new) in changed.items()]
     line = f"from optimizer step {step + 1} on: {', '.join(words)}"
-    planned = learning_rate_at(step, before.total_steps, before.optimizer)
-    rate = learning_rate_at(step, config.total_steps, config.optimizer)
-    if rate != planned and 0 < step < config.total_steps:
-        last = learning_rate_at(step - 1, before.total_steps, before.optimizer)
-        line += f"; the learning rate goes from {last:.3g} to {rate:.3g}"
+    changes = run.changes()
+    # None where it goes on with what it had, after changes that no step was saved with.
+    if changes and changes[-1].after_step == step < config.total_steps:
+        before = held_before(config, changes[-1])
+        last, planned = (
+            learning_rate_at(at, before.total_steps, before.optimizer) for at in (step - 1, step)
+        )
+        rate = learning_rate_at(step, config.total_steps, config.optimizer)
+        if rate != planned:
+            line += f"; the learning rate goes from {last:.3g} to {rate:.3g}"
     where = f"{run.root}/changes.json has it" if step else "nothing was saved before"
     print(f"{line}; {where}", file=sys.stderr)

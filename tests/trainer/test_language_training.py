@@ -503,3 +503,18 @@ def test_flops_of_a_published_shape() -> None:
     flops = training_flops_per_token(replace(config, transformer=shape, context_length=2048))
     pairs = 6 * 24 * 2048 * 2048
     assert (flops - pairs) / 6 == pytest.approx(1233.3e6 + 50_432 * 2048, rel=1e-3)
+
+
+def test_a_model_that_diverged_is_told_where_it_is_measured(
+    config: LanguageTrainConfig, tmp_path: Path
+) -> None:
+    # The loss is still a number, and its exponential is none any more.
+    wild = replace(
+        config,
+        validation_every=1,
+        ema=EmaConfig(max_decay=0.0),
+        optimizer=OptimizerConfig(warmup_steps=0, learning_rate=100.0),
+        model=replace(config.model, tied_weights=False, z_loss=0.0),
+    )
+    with pytest.raises(TrainingDivergedError, match=r"held-out loss: .* nats a token, expected"):
+        train(wild, tmp_path / "run")

@@ -15,7 +15,7 @@ from trainer.language_checkpoint import LanguageCheckpoint, write_language_check
 from trainer.language_configuration import LanguageTrainConfig, TextTrainConfig
 from trainer.language_learner import LanguageLearner, TextBatch
 from trainer.language_sampling import continuation
-from trainer.learner import num_threads_of
+from trainer.learner import TrainingDivergedError, num_threads_of
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.language.language_model import LanguageModel
 from trainer.run_directory import RunDirectory
@@ -23,6 +23,9 @@ from trainer.stages.language_data import LanguageData, TextOpening
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.stages.text_batches import TextBatches
 from trainer.throughput import training_flops_per_token
+
+# Nats a token; one that knows nothing has some ten.
+_LOSS_OF_NO_MODEL = 700.0
 
 
 def open_language_stage(
@@ -84,6 +87,12 @@ class TextStage(Stage[Any, Any]):
         if held_out is None:
             return Measurement(scalars={}, told="nothing held out", texts=texts)
         loss = self.learner.cross_entropy(held_out)
+        # Also the logarithm of more than a float holds.
+        if not loss < _LOSS_OF_NO_MODEL:
+            raise TrainingDivergedError(
+                f"held-out loss: {loss:.3g} nats a token, expected a model's; a lower "
+                "optimizer.learning_rate may help: with it the run goes on from its last save"
+            )
         self._measured = {"loss": loss, "perplexity": math.exp(loss)}
         return Measurement(
             scalars=self._measured,
