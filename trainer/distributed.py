@@ -10,6 +10,7 @@ A process that torchrun did not start is a world of its own, in which nothing he
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -56,6 +57,8 @@ class World:
 
     mesh: all ranks in a row; None where there is but one. saving: a group for another thread.
     What needs the others raises RankLostError where one of them is dead or late.
+
+    exchanged_s: seconds of a step's exchanges so far, most of them spent waiting for the slowest.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class World:
         self.saving, self.mesh = saving, mesh
         self._store, self._waiting = store, waiting
         self._num_meetings = 0
+        self.exchanged_s = 0.0
 
     @property
     def is_first(self) -> bool:
@@ -87,14 +91,25 @@ class World:
 
         Of as many ranks on the same machines the order of the additions is the same each time.
         """
-        if self.size == 1:
+        if self.size == 1 or not tensors:
             return
-        for bucket in _buckets(tensors):
-            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            self._meet(lambda flat=flat: dist.all_reduce(flat))
-            parts = flat.split([tensor.numel() for tensor in bucket])
-            for tensor, part in zip(bucket, parts, strict=True):
-                tensor.copy_(part.view_as(tensor))
+        with self.timing_exchange(tensors[0].device):
+            for bucket in _buckets(tensors):
+                flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+                self._meet(lambda flat=flat: dist.all_reduce(flat))
+                parts = flat.split([tensor.numel() for tensor in bucket])
+                for tensor, part in zip(bucket, parts, strict=True):
+                    tensor.copy_(part.view_as(tensor))
+
+    @contextmanager
+    def timing_exchange(self, device: torch.device) -> Iterator[None]:
+        """Adds what happens within to exchanged_s."""
+        # What a GPU has yet to compute is this rank's own work, and no part of the exchange.
+        _finish(device)
+        begun = time.perf_counter()
+        yield
+        _finish(device)
+        self.exchanged_s += time.perf_counter() - begun
 
     def total(self, counts: Sequence[int], device: torch.device) -> list[int]:
         """Of each count, over all ranks."""
@@ -103,6 +118,14 @@ class World:
         totals = torch.tensor(counts, device=device)
         self.sum([totals])
         return totals.tolist()
+
+    def each(self, number: float) -> list[float]:
+        """The numbers of all ranks, in their order; waits as long as `wait`."""
+        numbers = torch.zeros(self.size, dtype=torch.float64)
+        numbers[self.rank] = number
+        if self.size > 1:
+            self._meet(lambda: dist.all_reduce(numbers, group=self._waiting))
+        return numbers.tolist()
 
     def any(self, flag: bool) -> bool:
         """Whether it is so on any rank; waits as long as `wait`."""
@@ -307,6 +330,11 @@ def _number(name: str, default: int) -> int:
     if not value.isdecimal():
         raise ConfigurationError(f"{name}: expected a whole number, got {value!r}")
     return int(value)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def _meetings_of(rank: int) -> str:

@@ -224,7 +224,8 @@ class Learner(ABC, Generic[_Network, _Batch]):
         """One part after the other, each exchanged by itself: no rank has a whole gradient."""
         self.optimizers.zero_grad()
         total = torch.zeros((), device=self.device)
-        with self.world.exchanging():
+        # Block by block all wait for the slowest: whose own work it was cannot be told.
+        with self.world.exchanging(), self.world.timing_exchange(self.device):
             for part in parts:
                 loss = part()
                 # What is left is the mean over ranks, and the loss is their sum.

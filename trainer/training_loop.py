@@ -33,6 +33,7 @@ from trainer.stages.beginnings import differing_fields, shaped_like_its_beginnin
 from trainer.stages.catalog import open_stage
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.state_saver import StateSaver
+from trainer.stragglers import OwnWork, Straggler
 from trainer.throughput import Pace, memory_gib, peak_flops
 
 _Config = TypeVar("_Config", bound=RunConfig)
@@ -195,6 +196,7 @@ class _Session:
     training_s: float
     pace: Pace
     saver: StateSaver
+    own_work: OwnWork
     # Taken at the start: what is committed meanwhile is not what runs here.
     code: dict[str, Any] = field(default_factory=describe_code)
 
@@ -229,6 +231,7 @@ class _Session:
             training_s=0.0 if state is None else state.training_s,
             pace=Pace(None if peak is None else peak * world.size),
             saver=StateSaver(run, world, is_sharded=stage.learner.is_sharded),
+            own_work=OwnWork(world),
         )
 
     def run_to_end(self, scalars: MetricSinks | None, beside: Evaluations | None) -> None:
@@ -249,19 +252,23 @@ class _Session:
                 self._announce(progress)
             while self.step < total:
                 self.memory.in_step(self.step + 1)
-                started = time.perf_counter()
+                started, exchanged_s = time.perf_counter(), self.world.exchanged_s
                 report = self.stage.step(next(batches), self.step)
                 self.step += 1
                 elapsed_s = time.perf_counter() - started
                 self.training_s += elapsed_s
                 self.pace.add(report.counts, report.flops, elapsed_s)
+                self.own_work.add(elapsed_s, self.world.exchanged_s - exchanged_s)
                 progress.update()
                 self.memory.after_step(self.step)
                 kept = self.step in self.config.kept_steps
                 measured = kept or self.step % self.config.validation_every == 0
+                # All ranks ask, though the first alone tells.
+                noted = measured or self.step % _SCALARS_EVERY == 0
+                straggler = self.own_work.straggler() if noted else None
                 with self.stage.learner.gathered() if measured else nullcontext():
                     if scalars:
-                        self._report(scalars, progress, report, measured=measured)
+                        self._report(scalars, progress, report, straggler, measured=measured)
                     if kept:
                         self._write_checkpoint()
                 # Whichever rank was told, all stop after the same step, and leave together.
@@ -317,7 +324,13 @@ class _Session:
         )
 
     def _report(
-        self, scalars: MetricSinks, progress: tqdm, report: StepReport, *, measured: bool
+        self,
+        scalars: MetricSinks,
+        progress: tqdm,
+        report: StepReport,
+        straggler: Straggler | None,
+        *,
+        measured: bool,
     ) -> None:
         if report.result.skipped:
             progress.write(
@@ -329,8 +342,11 @@ class _Session:
         if not (told or self.step % _SCALARS_EVERY == 0):
             return
         facts = self._facts(report)
-        scalars.add_scalars({f"train/{name}": value for name, value in facts.items()}, self.step)
         words = _in_words(facts)
+        if straggler is not None:
+            facts |= straggler.numbers
+            words += f", {straggler}"
+        scalars.add_scalars({f"train/{name}": value for name, value in facts.items()}, self.step)
         progress.set_postfix_str(words, refresh=False)
         if not told:
             return

@@ -2,7 +2,8 @@
 
 A plan is JSON lines: a run's arguments, and what becomes of one rank in a step: a signal after it,
 "spoil", a loss in it that is no number, "drift", weights that are its own from there on, or
-"die_saving", its end as it saves; "release", that at its so many-th look at the others since a step
+"die_saving", its end as it saves; "dawdle", batches that take it a quarter of a second each from
+there on; "release", that at its so many-th look at the others since a step
 it lets go the simulator that stands at a pipe beside the programs; or, of all ranks, "unshared", a
 stage that knows nothing of them. programs: where those that evaluate are looked for first.
 """
@@ -14,6 +15,7 @@ import math
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +24,13 @@ from trainer.command_line import main
 from trainer.distributed import World
 from trainer.learner import Learner
 from trainer.stages.policy import PolicyStage
+from trainer.stages.text_batches import TextBatches
 from trainer.state_files import write_parts
 
 
 def work(plan: Path) -> int:
     rank = int(os.environ["RANK"])
-    take_step, look = Learner.step, World.any
+    take_step, look, make = Learner.step, World.any, TextBatches.share
     exit_code = 0
     # By it torchrun ends the one that is left of two, which has yet to note how it fared. While it
     # trains, it has a handler of its own.
@@ -67,6 +70,15 @@ def work(plan: Path) -> int:
                     pipe.unlink()
             return look(self, flag)
 
+        def make_slowly(self: TextBatches, step: int, world: World, run=run):
+            share = make(self, step, world)
+            if run["act"] == "dawdle" and rank == run["rank"] and step + 1 >= run["step"]:
+                until = time.thread_time() + 0.25
+                while time.thread_time() < until:
+                    share = make(self, step, world)
+            return share
+
+        TextBatches.share = make_slowly  # type: ignore[method-assign]
         if "programs" in run:
             sys.executable = str(Path(run["programs"], "python"))
         World.any = look_and_release  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.trainer import ranks
 from trainer.co_training_configuration import AlsoConfig
@@ -269,6 +271,22 @@ def test_a_killed_rank_ends_the_other_with_its_name(together: Together) -> None:
     assert "trainer: rank 0 of 2: rank 1 is dead or hangs" in together.notes.stderr
     assert [rank["exit_code"] for rank in together.of("killed")] == [1]
     assert len(together.of("killed")[0]["losses"]) == 5
+
+
+@pytest.mark.slow
+def test_a_slow_rank_is_named(language: LanguageTrainConfig, tmp_path: Path) -> None:
+    """It prepares its batches beside the others' steps, and they wait for it all the same."""
+    plan = [run(language, tmp_path / "run", "dawdle", step=1)]
+    notes = torchrun(plan, tmp_path)
+    assert [rank[0]["exit_code"] for rank in notes.by_rank] == [0, 0]
+    told = re.findall(r"step (\d+)/10: .*rank 1 slow: .* s a step by itself, ", notes.stderr)
+    assert told == ["5", "10"]
+    assert "rank 0 slow" not in notes.stderr
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    named = [(each.step, each.value) for each in events.Scalars("train/slowest_rank")]
+    assert named == [(5, 1), (10, 1)]
+    slower = events.Scalars("train/slowest_rank_times_the_median")
+    assert all(each.value > 1.5 for each in slower)
 
 
 @pytest.mark.slow
