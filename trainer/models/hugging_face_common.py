@@ -51,7 +51,7 @@ def checkpoint_activations(model: Any, enabled: bool) -> None:
 
 def load_pretrained(kind: Any, path: str, *, attention: str, **options: Any) -> Any:
     """A transformers model in float32 with the weights of a folder, none missing, none left over,
-    and without dropout.
+    none pickled, and without dropout.
 
     Raises ConfigurationError of one line for a folder that holds no such model.
     """
@@ -63,6 +63,7 @@ def load_pretrained(kind: Any, path: str, *, attention: str, **options: Any) -> 
             options["config"] = _without_dropout(
                 AutoConfig.from_pretrained(path, trust_remote_code=False)
             )
+            options["use_safetensors"] = True
         model, found = kind.from_pretrained(
             path,
             attn_implementation=attention,

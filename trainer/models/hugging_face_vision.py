@@ -137,9 +137,7 @@ class HuggingFaceVisionTower(nn.Module):
 
         self.config = config
         if config.path is not None:
-            model: Any = load_pretrained(
-                AutoModel, config.path, attention="sdpa", use_safetensors=True
-            )
+            model: Any = load_pretrained(AutoModel, config.path, attention="sdpa")
         else:
             assert config.model_type is not None
             shape = AutoConfig.for_model(config.model_type, **cleaned(config.overrides))

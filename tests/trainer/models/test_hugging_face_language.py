@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -120,6 +121,15 @@ def test_it_drops_nothing_by_chance_whatever_its_folder_says(tmp_path: Path) -> 
         torch.testing.assert_close(
             language.train()(token).hidden_BSD, language.eval()(token).hidden_BSD
         )
+
+
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+    write_language_folder(tmp_path)
+    stored = tmp_path / "model.safetensors"
+    torch.save(safetensors.torch.load_file(stored), tmp_path / "pytorch_model.bin")
+    stored.unlink()
+    with pytest.raises(ConfigurationError, match="no AutoModelForCausalLM that transformers reads"):
+        HuggingFaceLanguageModel(model(tmp_path))
 
 
 def test_our_images_stand_among_its_words_and_padding_is_not_read(folder: Path) -> None:
