@@ -43,9 +43,9 @@ async def _serve(address: str, *, is_tuned: bool) -> None:
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ]
     if is_tuned:
-        from policy_server.allocator import keep_large_buffers
+        from policy_server.message_memory import keep_message_memory
 
-        keep_large_buffers()
+        keep_message_memory()
         options += [
             ("grpc.http2.max_frame_size", 4 * 1024 * 1024),
             ("grpc.http2.lookahead_bytes", 8 * 1024 * 1024),
