@@ -25,7 +25,7 @@ from trainer.data.episode import Field, FieldRole
 from trainer.data.formats.memory import ArrayEpisode, MemoryDataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import RobotSource
-from trainer.models.policy_network import images_to_input
+from trainer.models.policy_network import PolicyNetwork, images_to_input
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
 from trainer.recipes import find_policy_recipe
@@ -108,8 +108,10 @@ def main() -> None:
         name="all", weight=1.0, training=range(recordings.num_episodes), held_out=()
     )
     data = TrainingData(recordings, [every], config, device)
+    network = build_network(config, recordings.contract, data.transform)
+    assert isinstance(network, PolicyNetwork)
     learner = PolicyLearner(
-        build_network(config, recordings.contract, data.transform),
+        network,
         config,
         device,
         num_threads=arguments.num_threads,

@@ -284,8 +284,10 @@ def observations(
         grid = torch.tensor([[1, side, side]] * (num_samples * num_images))
         extras["image_grid_thw"] = grid.to(device)
     else:
-        size = config.backbone.vision.image_size
-        per_image = config.backbone.vision.num_tokens(size, size)
+        own = config.backbone.vision
+        assert isinstance(own, VisionTransformerConfig)
+        size = own.image_size
+        per_image = own.num_tokens(size, size)
         image_token = config.backbone.image_token
         images = normal(num_samples * num_images, 3, size, size)
     # A word before each image: Qwen takes image tokens that touch for one image.
