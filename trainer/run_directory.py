@@ -17,7 +17,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,13 +162,23 @@ class RunDirectory:
                 raise
 
     def _forget_beginning(self) -> None:
-        """Leave nothing of a run that could not begin, which would bind the next command to it."""
-        known = (self.config_path, self.root / _LOCK)
-        if all(
-            path in known or (path.is_dir() and not any(path.iterdir()))
-            for path in self.root.iterdir()
-        ):
-            shutil.rmtree(self.root)
+        """Leave nothing of a run that could not begin, which would bind the next command to it.
+
+        What cannot be removed stays, such as a folder that is mounted: why the run could not begin
+        is what there is to say.
+        """
+        lock = self.root / _LOCK
+        with suppress(OSError):
+            entries = list(self.root.iterdir())
+            folders = [path for path in entries if path not in (self.config_path, lock)]
+            if any(not path.is_dir() or any(path.iterdir()) for path in folders):
+                return
+            for folder in folders:
+                folder.rmdir()
+            # The folder is a run's until this is gone, and nobody's without the other.
+            self.config_path.unlink()
+            lock.unlink()
+            self.root.rmdir()
 
     def _begin(self, config: RunConfig) -> None:
         # First of all: by it the folder is known as a run's.
