@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import torch
+from torch import nn
 
 from trainer.requirements import ConfigurationError, require
 
@@ -47,6 +48,32 @@ def checkpoint_activations(model: Any, enabled: bool) -> None:
         getattr(model, f"{prefix}_enable")(**options)
     else:
         getattr(model, f"{prefix}_disable")()
+
+
+class AdaptedModel(nn.Module):
+    """A transformers model as a part of one of our networks. Whoever extends it sets both:
+
+    model: of transformers. config: says by its `adaptation` how much of it is trained.
+    """
+
+    model: Any
+    config: Any
+
+    def blocks(self) -> Iterable[nn.Module]:
+        """What to compile and to shard one by one."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen model stays as it is served: it has no dropout to train against."""
+        return super().train(mode and self.config.adaptation.kind != "frozen")
+
+    def checkpoint_activations(self, enabled: bool = True) -> None:
+        checkpoint_activations(self.model, enabled)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile each block in place."""
+        for block in self.blocks():
+            block.compile(**options)
 
 
 def load_pretrained(kind: Any, path: str, *, attention: str, **options: Any) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainer.models.adaptation import AdaptationConfig, adapt
 from trainer.models.hugging_face_common import (
-    checkpoint_activations,
+    AdaptedModel,
     cleaned,
     load_pretrained,
     require_path_or_shape,
@@ -57,7 +57,7 @@ class HuggingFaceLanguageConfig:
         )
 
 
-class HuggingFaceLanguageModel(nn.Module):
+class HuggingFaceLanguageModel(AdaptedModel):
     """`AutoModelForCausalLM` behind the interface of our own `LanguageModel`."""
 
     def __init__(self, config: HuggingFaceLanguageConfig) -> None:
@@ -97,18 +97,6 @@ class HuggingFaceLanguageModel(nn.Module):
     @property
     def embedding(self) -> nn.Embedding:
         return self.model.get_input_embeddings()
-
-    def train(self, mode: bool = True) -> HuggingFaceLanguageModel:
-        """A frozen model stays as it is served: it has no dropout to train against."""
-        return super().train(mode and self.config.adaptation.kind != "frozen")
-
-    def checkpoint_activations(self, enabled: bool = True) -> None:
-        checkpoint_activations(self.model, enabled)
-
-    def compile_blocks(self, **options: Any) -> None:
-        """Compile each block in place."""
-        for block in self.blocks():
-            block.compile(**options)
 
     def blocks(self) -> Iterable[nn.Module]:
         """Its decoder layers: what to compile and to shard one by one."""

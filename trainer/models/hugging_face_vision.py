@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from trainer.models.adaptation import AdaptationConfig, adapt
 from trainer.models.hugging_face_common import (
-    checkpoint_activations,
+    AdaptedModel,
     cleaned,
     load_pretrained,
     require_path_or_shape,
@@ -124,7 +124,7 @@ class PatchGrid:
         return grid
 
 
-class HuggingFaceVisionTower(nn.Module):
+class HuggingFaceVisionTower(AdaptedModel):
     """(N, 3, H, W) in [-1, 1] to (N, h, w, D), as our `VisionTransformer`."""
 
     mean_C11: Tensor
@@ -160,18 +160,6 @@ class HuggingFaceVisionTower(nn.Module):
     def image_size(self) -> int:
         """Pixels a side that it takes for sure."""
         return self.grid.image_size
-
-    def train(self, mode: bool = True) -> HuggingFaceVisionTower:
-        """A frozen tower stays as it is served."""
-        return super().train(mode and self.config.adaptation.kind != "frozen")
-
-    def checkpoint_activations(self, enabled: bool = True) -> None:
-        checkpoint_activations(self.model, enabled)
-
-    def compile_blocks(self, **options: Any) -> None:
-        """Compile each block in place."""
-        for block in self.blocks():
-            block.compile(**options)
 
     def blocks(self) -> nn.ModuleList:
         """What to compile and to shard one by one."""
