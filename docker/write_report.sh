@@ -8,6 +8,10 @@ set -eu
 (umask 0 && touch /run/assay/running)
 exec 4>>/run/assay/running
 flock 4
+# The server ends after the last of them. `up` ends with us if we fail, and another one right after
+# it would take a server that is about to end for one that runs.
+(umask 0 && touch /run/assay/serving)
+flock --timeout 30 /run/assay/serving true || true
 
 best=killed
 for file in /run/assay/exit-statuses/*; do

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = "assay-faults"
 PATIENCE_S = 900.0
 PATIENCE_WITHOUT_SERVER_S = 45.0
+PATIENCE_OF_THE_ENGINE_S = 10.0
 
 
 class Evaluation:
@@ -103,6 +104,14 @@ def running() -> list[str]:
     ).stdout.split()
 
 
+def assert_all_end() -> None:
+    """Everything has ended, or is about to: the engine reaps a container after its program."""
+    deadline_s = time.monotonic() + PATIENCE_OF_THE_ENGINE_S
+    while left := running():
+        assert time.monotonic() < deadline_s, left
+        time.sleep(0.1)
+
+
 def records(results: Path) -> list:
     (ledger,) = list(results.glob("*/ledger.jsonl")) or [None]
     return read_ledger(ledger) if ledger else []
@@ -143,7 +152,7 @@ def harmed(scratch: Path, episodes: int, expected: dict) -> None:
     took_s = time.monotonic() - began_s
     # Nobody waits for a server that does not come again.
     assert took_s < PATIENCE_WITHOUT_SERVER_S, f"{took_s:.0f} s\n{run.said()}"
-    assert not running(), running()
+    assert_all_end()
     num_done = len(outcomes(results))
     say(f"after {took_s:.0f} s exit status {code} with {num_done} of {episodes} decided")
     assert (code == 0) == (num_done == episodes), run.said()
@@ -175,7 +184,7 @@ def full_disk(scratch: Path, episodes: int, expected: dict) -> None:
         assert code != 0, run.said()
         say(f"a disk of 48 KiB: exit status {code}: {run.line('No space left')}")
         assert len(outcomes(results)) < episodes
-        assert not running(), running()
+        assert_all_end()
         subprocess.run(["mount", "-o", "remount,size=64m", results], check=True)
         again = Evaluation(results, episodes, "--scale", "simulator=2")
         assert again.code() == 0, again.said()
@@ -214,7 +223,7 @@ def refused(scratch: Path, episodes: int) -> None:
         complaint = run.line(words)
         told = [line for line in run.said().splitlines() if "sim-client: " in line]
         assert told == [complaint], run.said()
-        assert not running(), running()
+        assert_all_end()
         say(f"{name}: exit status {code}: {complaint}")
     run = Evaluation(done, episodes, CHECKPOINT=str(scratch / "no-checkpoint"))
     code = run.code()
