@@ -253,3 +253,16 @@ def test_top_k_and_top_p_cut_what_they_say() -> None:
 def test_a_shape_that_cannot_be_names_its_field(fields: dict[str, object], name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name}: expected"):
         TransformerConfig(**({"width": 48, "depth": 1, "num_heads": 4} | fields))  # type: ignore[arg-type]
+
+
+def test_each_part_of_a_network_is_compiled_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All blocks are one function to torch, which otherwise leaves it as it is after eight."""
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    for heads in range(1, 6):
+        model = language_model(TransformerConfig(width=16 * heads, depth=1, num_heads=heads))
+        model.compile_blocks(backend="eager", dynamic=False)
+        model(tokens(1, 3))
+        with torch.no_grad():
+            model(tokens(1, 3))

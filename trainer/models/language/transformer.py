@@ -20,6 +20,8 @@ from trainer.models.language.masks import AttentionMask, PreparedMask
 from trainer.models.language.normalization import build_norm
 from trainer.models.language.rotary import Rotation, rotation_of
 
+_MAX_VARIANTS = 64
+
 
 class FeedForward(nn.Module):
     """SwiGLU (Shazeer 2020, arXiv:2002.05202), gate and value in one matrix; or GELU."""
@@ -117,6 +119,11 @@ class Transformer(nn.Module):
 
     def compile_blocks(self, **options: object) -> None:
         """Compile each block in place: they share one graph, so that it is compiled once."""
+        import torch._dynamo.config as dynamo
+
+        # To torch the blocks of all parts of a network are one function; of their widths, masks
+        # and lengths, in training and out of it, it would compile eight and leave the others.
+        dynamo.recompile_limit = max(dynamo.recompile_limit, _MAX_VARIANTS)
         for block in self.blocks:
             cast("Callable[..., None]", block.compile)(**options)
 
