@@ -25,7 +25,7 @@ import tyro
 from PIL import Image
 
 from trainer.available_cores import available_cores
-from trainer.recipes import find_recipe
+from trainer.recipes.catalog import find_recipe
 from trainer.run_directory import RunDirectory
 from trainer.stages.catalog import open_stage
 from trainer.stages.stage import Stage

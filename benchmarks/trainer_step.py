@@ -28,7 +28,7 @@ from trainer.data.robot_sources import RobotSource
 from trainer.models.policy_network import PolicyNetwork, images_to_input
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
-from trainer.recipes import find_policy_recipe
+from trainer.recipes.catalog import find_policy_recipe
 from trainer.training_configuration import Precision
 from trainer.training_loop import resolve
 

@@ -18,7 +18,7 @@ from typing import Any
 from policy_interface.usage import UsageError
 from trainer.configuration_json import config_from_json
 from trainer.configuration_merging import merged
-from trainer.recipes import find_recipe
+from trainer.recipes.catalog import find_recipe
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 

@@ -26,7 +26,7 @@ from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import Learner
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.policy_configuration import TrainConfig
-from trainer.recipes import tiny_vla
+from trainer.recipes.vision_language_action import tiny_vla
 from trainer.run_configuration import RunConfig
 from trainer.training_configuration import OptimizerConfig
 from trainer.training_loop import TrainingInterruptedError, train

@@ -15,7 +15,7 @@ from trainer.data.configuration import NormalizationConfig
 from trainer.models.configuration import FlowHeadConfig, RegressionHeadConfig
 from trainer.models.language.configuration import TransformerConfig
 from trainer.policy_configuration import ServingConfig, TrainConfig
-from trainer.recipes import RECIPES, find_recipe
+from trainer.recipes.catalog import RECIPES, find_recipe
 from trainer.requirements import ConfigurationError
 from trainer.training_configuration import EmaConfig, OptimizerConfig
 

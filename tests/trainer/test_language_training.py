@@ -39,7 +39,7 @@ from trainer.learner import Learner, TrainingDivergedError, learning_rate_at
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.language.language_model import LanguageModel
 from trainer.policy_configuration import TrainConfig
-from trainer.recipes import RECIPES, find_recipe
+from trainer.recipes.catalog import RECIPES, find_recipe
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.throughput import training_flops_per_token

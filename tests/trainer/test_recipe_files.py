@@ -19,7 +19,7 @@ from trainer.hugging_face_configuration import HuggingFaceLanguage
 from trainer.models.configuration import DiffusionHeadConfig, ModelConfig, RegressionHeadConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.recipe_files import read_recipe_file
-from trainer.recipes import RECIPES, find_recipe
+from trainer.recipes.catalog import RECIPES, find_recipe
 from trainer.requirements import ConfigurationError
 from trainer.vision_language_configuration import (
     HuggingFaceAnswererShape,

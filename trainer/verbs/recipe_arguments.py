@@ -12,7 +12,7 @@ import tyro
 from policy_interface.usage import UsageError
 from trainer.metric_sinks import TrackerName
 from trainer.recipe_files import is_recipe_file, read_recipe_file
-from trainer.recipes import RECIPES, find_recipe
+from trainer.recipes.catalog import RECIPES, find_recipe
 from trainer.run_configuration import RunConfig
 from trainer.verbs.arguments import parse_arguments
 

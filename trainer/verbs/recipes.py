@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policy_interface.usage import UsageError
 from trainer.configuration_json import config_to_json
-from trainer.recipes import RECIPES, find_recipe, summary
+from trainer.recipes.catalog import RECIPES, find_recipe, summary
 from trainer.stages.beginnings import shaped_like_its_beginning
 from trainer.training_loop import resolve
 from trainer.verbs.recipe_arguments import named_fields, parse_run, recipe_of

@@ -1,0 +1,1 @@
+"""Named recipes: what was measured to work, in Python, by stage."""
