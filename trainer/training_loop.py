@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from threading import Event, current_thread, main_thread
-from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -31,16 +27,13 @@ from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory, RunError, TrainingState
 from trainer.stages.beginnings import differing_fields, shaped_like_its_beginning
 from trainer.stages.catalog import open_stage
-from trainer.stages.stage import Measurement, Stage, StepReport
+from trainer.stages.stage import Stage
 from trainer.state_saver import StateSaver
-from trainer.stragglers import OwnWork, Straggler
-from trainer.throughput import Pace, memory_gib, peak_flops
+from trainer.stop_signals import stop_on_signals
+from trainer.stragglers import OwnWork
+from trainer.telling import SCALARS_EVERY, Telling, write_line
 
 _Config = TypeVar("_Config", bound=RunConfig)
-
-# Steps between scalars in TensorBoard, and between plain lines where no progress bar is shown.
-_SCALARS_EVERY = 10
-_LINES_EVERY = 200
 
 # Between looks whether an evaluation has ended, or whether to stop, at the end of a run.
 _LOOK_AGAIN_S = 1.0
@@ -194,7 +187,6 @@ class _Session:
     memory: MemoryWatch
     step: int
     training_s: float
-    pace: Pace
     saver: StateSaver
     own_work: OwnWork
     # Taken at the start: what is committed meanwhile is not what runs here.
@@ -220,7 +212,6 @@ class _Session:
         require_goes_on(config, run, step)
         if world.is_first:
             change_configuration(config, run, step)
-        peak = peak_flops(stage.learner.device, config.precision)
         return _Session(
             config=config,
             run=run,
@@ -229,7 +220,6 @@ class _Session:
             memory=memory,
             step=step,
             training_s=0.0 if state is None else state.training_s,
-            pace=Pace(None if peak is None else peak * world.size),
             saver=StateSaver(run, world, is_sharded=stage.learner.is_sharded),
             own_work=OwnWork(world),
         )
@@ -243,13 +233,15 @@ class _Session:
                 beside.begin(step)
         hidden = None if scalars else True
         with (
-            _stop_on_signals() as stop,
+            stop_on_signals() as stop,
             self.saver.finishing(),
-            tqdm(total=total, initial=self.step, unit="step", disable=hidden) as progress,
+            tqdm(total=total, initial=self.step, unit="step", disable=hidden) as bar,
             self.stage.batches_ahead(self.step, total) as batches,
         ):
+            telling = None
             if scalars:
-                self._announce(progress)
+                telling = Telling(self.config, self.stage, bar, scalars, num_ranks=self.world.size)
+                telling.begin(self.step)
             while self.step < total:
                 self.memory.in_step(self.step + 1)
                 started, exchanged_s = time.perf_counter(), self.world.exchanged_s
@@ -257,18 +249,20 @@ class _Session:
                 self.step += 1
                 elapsed_s = time.perf_counter() - started
                 self.training_s += elapsed_s
-                self.pace.add(report.counts, report.flops, elapsed_s)
                 self.own_work.add(elapsed_s, self.world.exchanged_s - exchanged_s)
-                progress.update()
+                if telling:
+                    telling.add(report, elapsed_s)
                 self.memory.after_step(self.step)
                 kept = self.step in self.config.kept_steps
                 measured = kept or self.step % self.config.validation_every == 0
                 # All ranks ask, though the first alone tells.
-                noted = measured or self.step % _SCALARS_EVERY == 0
+                noted = measured or self.step % SCALARS_EVERY == 0
                 straggler = self.own_work.straggler() if noted else None
                 with self.stage.learner.gathered() if measured else nullcontext():
-                    if scalars:
-                        self._report(scalars, progress, report, straggler, measured=measured)
+                    if telling:
+                        telling.tell(
+                            report, self.step, self.training_s, straggler, measured=measured
+                        )
                     if kept:
                         self._write_checkpoint()
                 # Whichever rank was told, all stop after the same step, and leave together.
@@ -287,7 +281,7 @@ class _Session:
                 if scalars and beside:
                     if self.step in evaluated:
                         beside.begin(self.step)
-                    beside.tell(scalars, self.step, _written(progress))
+                    beside.tell(scalars, self.step, write_line)
         # A run that was killed between its last save and its last checkpoint lacks the latter.
         if self.world.any(self.world.is_first and not self.run.checkpoint(total).exists()):
             with self.stage.learner.gathered():
@@ -300,7 +294,7 @@ class _Session:
 
     def _await_evaluations(self, scalars: MetricSinks | None, beside: Evaluations | None) -> None:
         """Those that are under way at the end; the other ranks meet the first one all the while."""
-        with _stop_on_signals() as stop:
+        with stop_on_signals() as stop:
             while self.world.any(beside is not None and beside.is_busy):
                 if self.world.any(stop.is_set()):
                     raise TrainingInterruptedError(
@@ -309,78 +303,7 @@ class _Session:
                     )
                 if scalars and beside:
                     beside.wait(_LOOK_AGAIN_S)
-                    beside.tell(scalars, self.step, _written(tqdm))
-
-    def _announce(self, progress: tqdm) -> None:
-        learner = self.stage.learner
-        ranks = f"{self.world.size} ranks, " if self.world.size > 1 else ""
-        parameters = sum(p.numel() for p in learner.network.parameters())
-        resumed = f", resumed at {self.step}" if self.step else ""
-        progress.write(
-            f"training on {self.stage.describe()}, {parameters / 1e6:.1f} M parameters, "
-            f"{self.config.device} {self.config.precision}, {ranks}{learner.num_threads} threads, "
-            f"{self.config.total_steps} steps{resumed}",
-            file=sys.stderr,
-        )
-
-    def _report(
-        self,
-        scalars: MetricSinks,
-        progress: tqdm,
-        report: StepReport,
-        straggler: Straggler | None,
-        *,
-        measured: bool,
-    ) -> None:
-        if report.result.skipped:
-            progress.write(
-                f"step {self.step}: left out, its gradient norm {report.result.gradient_norm:.3g} "
-                f"is over {self.config.optimizer.spike_factor} times the usual",
-                file=sys.stderr,
-            )
-        told = measured or self.step % _LINES_EVERY == 0
-        if not (told or self.step % _SCALARS_EVERY == 0):
-            return
-        facts = self._facts(report)
-        words = _in_words(facts)
-        if straggler is not None:
-            facts |= straggler.numbers
-            words += f", {straggler}"
-        scalars.add_scalars({f"train/{name}": value for name, value in facts.items()}, self.step)
-        progress.set_postfix_str(words, refresh=False)
-        if not told:
-            return
-        measurement = self.stage.measure() if measured else None
-        line = f"step {self.step}/{self.config.total_steps}: {words}"
-        if measurement is not None:
-            line += f", {measurement.told}"
-            self._add(scalars, measurement)
-        left_s = self.training_s / self.step * (self.config.total_steps - self.step)
-        progress.write(f"{line}, {self.training_s:.0f} s, {left_s:.0f} s left", file=sys.stderr)
-        for text in measurement.texts.values() if measurement else ():
-            progress.write(f"  {text!r}", file=sys.stderr)
-
-    def _facts(self, report: StepReport) -> dict[str, float]:
-        result, guard = report.result, self.stage.learner.guard
-        return {
-            "loss": result.loss,
-            **{f"loss_{name}": loss for name, loss in result.losses.items()},
-            "gradient_norm": result.gradient_norm,
-            "learning_rate": result.learning_rate,
-            **self.pace.take(),
-            **({} if guard is None else {"skipped_steps": guard.num_skipped}),
-            "memory_gib": memory_gib(self.stage.learner.device),
-        }
-
-    def _add(self, scalars: MetricSinks, measurement: Measurement) -> None:
-        numbers = {f"validation/{name}": value for name, value in measurement.scalars.items()}
-        scalars.add_scalars(numbers, self.step)
-        for name, text in measurement.texts.items():
-            scalars.add_text(f"samples/{name}", text, self.step)
-        # They take much more room than numbers do.
-        if self.step == self.config.total_steps:
-            for name, picture in self.stage.pictures().items():
-                scalars.add_image(f"samples/{name}", picture, self.step)
+                    beside.tell(scalars, self.step, write_line)
 
     def _save_state(self) -> None:
         learner = self.stage.learner
@@ -415,48 +338,3 @@ class _Session:
                 **self.code,
             },
         )
-
-
-def _written(progress: tqdm | type[tqdm]) -> Callable[[str], object]:
-    """Lines above the bar."""
-    return partial(progress.write, file=sys.stderr)
-
-
-def _in_words(facts: Mapping[str, float]) -> str:
-    """`loss 2.345, |g| 0.81, 12,300 tokens/s, mfu 41%, 1.2 GiB`; after the loss, its parts."""
-    words = [
-        f"{name.removeprefix('loss_')} {value:.3f}"
-        for name, value in facts.items()
-        if name.startswith("loss")
-    ]
-    words.append(f"|g| {facts['gradient_norm']:.2f}")
-    words += [
-        f"{value:,.0f} {name.removesuffix('_per_s')}/s"
-        for name, value in facts.items()
-        if name.endswith("_per_s")
-    ]
-    if "mfu" in facts:
-        words.append(f"mfu {facts['mfu']:.0%}")
-    return ", ".join([*words, f"{facts['memory_gib']:.1f} GiB"])
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts at once."""
-    stop = Event()
-    if current_thread() is not main_thread():
-        yield stop
-        return
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    previous = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
