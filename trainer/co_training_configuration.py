@@ -53,6 +53,7 @@ class AlsoConfig:
         data: PATH=WEIGHT of each: pictures with words, or text. Weight times its loss is added to
             that of the actions. PATH=WEIGHT:SEQUENCES for a batch of another size.
         batch_size: Sequences an optimizer step, of each.
+        micro_batch_size: Sequences of each that are computed at once; None for all of them.
         validation_documents: Of each, held out of training.
         validation_sequences: Sequences of them that are measured, at most.
         num_answers: Held-out pictures of each that the policy is asked about at a measurement.
@@ -60,6 +61,7 @@ class AlsoConfig:
 
     data: tuple[str, ...] = ()
     batch_size: int = 4
+    micro_batch_size: int | None = None
     validation_documents: int = 32
     validation_sequences: int = 64
     num_answers: int = 2
@@ -68,6 +70,14 @@ class AlsoConfig:
         require_positive(self, "batch_size", "validation_sequences")
         for name in ("validation_documents", "num_answers"):
             require(getattr(self, name) >= 0, f"also.{name}", "0 or more", getattr(self, name))
+        sizes = [source.batch_size for source in self.sources] or [self.batch_size]
+        micro = self.micro_batch_size
+        require(
+            micro is None or (micro > 0 and all(size % micro == 0 for size in sizes)),
+            "also.micro_batch_size",
+            f"a divisor of the sequences an optimizer step ({', '.join(map(str, sizes))})",
+            micro,
+        )
         names = [source.name for source in self.sources]
         for name in names:
             require(

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from trainer.co_training_configuration import ACTIONS
 from trainer.data.batches import Batch
-from trainer.language_learner import mean_cross_entropy, parts_of_rows
+from trainer.language_learner import mean_cross_entropy
 from trainer.learner import StepResult
 from trainer.models.language.cross_entropy import CrossEntropy
 from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.parts_of_rows import parts_of_rows
 from trainer.policy_learner import VisionLanguageActionLearner
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_learner import PicturedBatch, pictured_loss
@@ -48,7 +49,8 @@ class CoTrainingLearner(VisionLanguageActionLearner):
     ) -> None:
         super().__init__(network, config, device, num_threads=num_threads)
         self._weights = {source.name: source.weight for source in config.also.sources}
-        self._measured_at_once = config.also.batch_size
+        self._at_once = config.also.micro_batch_size
+        self._measured_at_once = self._at_once or config.also.batch_size
         # Of the step's parts, by the name of their data; threads fill a place each.
         self._losses: dict[str, list[Tensor]] = {}
 
@@ -57,7 +59,8 @@ class CoTrainingLearner(VisionLanguageActionLearner):
         parts = self._noted(ACTIONS, 1.0, super().parts(batch, generator))
         for name, weight in self._weights.items():
             other = batch.others[name]
-            rows = self._rows(other)
+            count = len(other.token_BS)
+            rows = parts_of_rows(count, self._at_once or count, self.num_threads)
             shares = [partial(self._share, other, one) for one in rows]
             parts += self._noted(name, weight, shares)
         return parts
@@ -69,11 +72,6 @@ class CoTrainingLearner(VisionLanguageActionLearner):
     def _language_loss(self, batch: PicturedBatch, rows: slice) -> CrossEntropy:
         with self.autocast():
             return pictured_loss(self.network.model.say, batch, rows)
-
-    def _rows(self, batch: PicturedBatch) -> list[slice]:
-        """All of its sequences at once, shared among threads."""
-        count = len(batch.token_BS)
-        return parts_of_rows(count, count, self.num_threads)
 
     def _noted(
         self, name: str, weight: float, parts: list[Callable[[], Tensor]]

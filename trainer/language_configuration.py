@@ -71,7 +71,7 @@ class TextTrainConfig(ABC):
     kind: ClassVar[str]
     # Its content is compared.
     may_differ: ClassVar[tuple[str, ...]] = ("tokenizer", "sharding")
-    may_change: ClassVar[tuple[str, ...]] = (*MAY_CHANGE, "num_tokens", "micro_batch_size")
+    may_change: ClassVar[tuple[str, ...]] = (*MAY_CHANGE, "num_tokens")
     # Of dialogues.
     learnt: ClassVar[Learnt]
 
@@ -112,13 +112,6 @@ class TextTrainConfig(ABC):
         a_step = {"num_steps": 1, "num_samples": self.batch_size, "num_tokens": self.step_tokens}
         require(self.total_steps > 0, unit, f"at least {a_step[unit]}, one step's", budget)
         require_run_fields(self)
-        micro = self.micro_batch_size
-        require(
-            micro is None or (micro > 0 and self.batch_size % micro == 0),
-            "micro_batch_size",
-            f"a divisor of batch_size ({self.batch_size})",
-            micro,
-        )
         require(
             self.validation_documents >= 0,
             "validation_documents",
@@ -159,11 +152,6 @@ class TextTrainConfig(ABC):
     def step_tokens(self) -> int:
         """Tokens of an optimizer step."""
         return self.batch_size * self.language.context_length
-
-    @property
-    def accumulation(self) -> int:
-        """Parts of a batch, one after the other."""
-        return self.batch_size // (self.micro_batch_size or self.batch_size)
 
     @property
     def total_steps(self) -> int:

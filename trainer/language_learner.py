@@ -9,7 +9,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from trainer.learner import Learner
 from trainer.models.language.cross_entropy import CrossEntropy
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.language.masks import AttentionMask
+from trainer.parts_of_rows import parts_of_rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,8 +76,7 @@ class TextLearner(Learner[_Model, _Batch]):
         num_threads: int = 1,
     ) -> None:
         super().__init__(model, config, device, num_threads=num_threads)
-        self._accumulation = config.accumulation
-        self._at_once = config.batch_size // config.accumulation
+        self._at_once = config.micro_batch_size or config.batch_size
 
     def parts(self, batch: _Batch, generator: torch.Generator) -> list[Callable[[], Tensor]]:
         del generator
@@ -98,14 +97,6 @@ class TextLearner(Learner[_Model, _Batch]):
     def cross_entropy(self, batch: _Batch) -> float:
         """Nats a token of a batch of any size, with the averaged weights."""
         return mean_cross_entropy(self, partial(self.loss, batch), self._rows(batch))
-
-
-def parts_of_rows(num_sequences: int, at_once: int, num_threads: int) -> list[slice]:
-    """Parts of a batch, such that no more than `at_once` of its sequences are computed at once."""
-    micro_batches = -(-num_sequences // at_once)
-    count = min(num_sequences, micro_batches * num_threads)
-    edges = [num_sequences * part // count for part in range(count + 1)]
-    return [slice(*pair) for pair in pairwise(edges)]
 
 
 def mean_cross_entropy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from types import TracebackType
 
@@ -76,7 +77,6 @@ class MemoryWatch:
         config, going_on, anew = self._config, list[str](), list[str]()
         if device == config.device and self.is_stepping:
             going_on += _of_a_step(config, self.num_ranks)
-            anew += _of_a_batch(config, self.num_ranks)
         if device == config.device and self.num_ranks > 1 and config.sharding.kind == "none":
             going_on.append("--sharding.kind full")
         if device == "cpu" and not isinstance(config, TextTrainConfig) and config.loader.cache_gib:
@@ -89,11 +89,17 @@ class MemoryWatch:
 def _of_a_step(config: RunConfig, num_ranks: int) -> list[str]:
     remedies: list[str] = []
     share = config.batch_size // num_ranks
-    if isinstance(config, TextTrainConfig):
-        at_once = min(share, config.micro_batch_size or share)
-        smaller = [n for n in range(1, at_once) if share % n == 0]
+    smaller = _largest_divisor(share, below=min(share, config.micro_batch_size or share))
+    if smaller:
+        remedies.append(f"--micro-batch-size {smaller}")
+    if isinstance(config, VisionLanguageActionTrainConfig) and config.also.data:
+        # One number for all of the other data, whose batches ranks share unevenly if need be.
+        sizes = [source.batch_size for source in config.also.sources]
+        share, rest = divmod(math.gcd(*sizes), num_ranks)
+        at_once = config.also.micro_batch_size or max(sizes) // num_ranks
+        smaller = None if rest else _largest_divisor(share, below=at_once)
         if smaller:
-            remedies.append(f"--micro-batch-size {smaller[-1]}")
+            remedies.append(f"--also.micro-batch-size {smaller}")
     if not config.checkpoint_activations:
         remedies.append("--checkpoint-activations")
     if config.precision == "float32":
@@ -101,15 +107,8 @@ def _of_a_step(config: RunConfig, num_ranks: int) -> list[str]:
     return remedies
 
 
-def _of_a_batch(config: RunConfig, num_ranks: int) -> list[str]:
-    """Where it is computed at once."""
-    if isinstance(config, TextTrainConfig):
-        return []
-    share = config.batch_size // num_ranks
-    remedies = [f"--batch-size {share // 2 * num_ranks}"] if share > 1 else []
-    if isinstance(config, VisionLanguageActionTrainConfig) and config.also.data:
-        remedies.append("a smaller --also.batch-size")
-    return remedies
+def _largest_divisor(number: int, *, below: int) -> int | None:
+    return next((n for n in range(below - 1, 0, -1) if number % n == 0), None)
 
 
 def _in_words(number: str, unit: str) -> str:

@@ -57,6 +57,7 @@ class PolicyConfig:
         cameras: Those the policy looks at; None takes all that were recorded.
         chunk_length: Control steps predicted at once, the anchor's own included.
         batch_size: Windows an optimizer step.
+        micro_batch_size: Windows that are computed at once; None for the whole batch.
         num_steps: Budget in optimizer steps.
         num_samples: Budget in windows seen.
         checkpoint_steps: Optimizer steps whose checkpoints are kept; the last one always is.
@@ -92,6 +93,7 @@ class PolicyConfig:
     cameras: tuple[str, ...] | None = None
     chunk_length: int = 16
     batch_size: int = 64
+    micro_batch_size: int | None = None
     num_steps: int | None = None
     num_samples: int | None = None
     checkpoint_steps: tuple[int, ...] = ()

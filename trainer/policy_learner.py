@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -22,6 +21,7 @@ from trainer.models.flow_head import FlowHead, flow_loss
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_action import ActionBatch, Draws
 from trainer.models.vision_language_policy import VisionLanguagePolicy
+from trainer.parts_of_rows import parts_of_rows
 from trainer.policy_configuration import TrainConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
@@ -49,8 +49,8 @@ class ChunkLearner(Learner[_Policy, Batch]):
             with self.autocast():
                 return weight * self.loss(part, noise_RBTA[:, rows], time_RB[:, rows])
 
-        edges = [size * part // self.num_threads for part in range(self.num_threads + 1)]
-        return [partial(share, slice(*pair)) for pair in pairwise(edges) if pair[0] < pair[1]]
+        at_once = self.config.micro_batch_size or size
+        return [partial(share, rows) for rows in parts_of_rows(size, at_once, self.num_threads)]
 
     @abstractmethod
     def times(self, count: int, generator: torch.Generator) -> Tensor:

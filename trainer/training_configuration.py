@@ -132,6 +132,7 @@ MAY_CHANGE = (
     "device",
     "precision",
     "num_threads",
+    "micro_batch_size",
     "compile",
     "checkpoint_activations",
     # When it is measured and saved, and what a checkpoint's numbers are.
@@ -170,6 +171,8 @@ class RunFields(Protocol):
     @property
     def batch_size(self) -> int: ...
     @property
+    def micro_batch_size(self) -> int | None: ...
+    @property
     def checkpoint_steps(self) -> tuple[int, ...]: ...
     @property
     def validation_every(self) -> int: ...
@@ -199,6 +202,13 @@ class RunFields(Protocol):
 
 def require_run_fields(config: RunFields) -> None:
     require_positive(config, "batch_size", "validation_every", "save_state_every")
+    micro = config.micro_batch_size
+    require(
+        micro is None or (micro > 0 and config.batch_size % micro == 0),
+        "micro_batch_size",
+        f"a divisor of batch_size ({config.batch_size})",
+        micro,
+    )
     require(
         config.num_threads is None or config.num_threads > 0,
         "num_threads",

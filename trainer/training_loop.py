@@ -147,10 +147,11 @@ def _require_shareable(config: RunConfig, world: World) -> None:
             f"optimizer.kind: expected 'adamw' with sharding.kind {sharding!r}, which cuts "
             f"matrices apart, got {optimizer!r}"
         )
-    micro = config.micro_batch_size if isinstance(config, TextTrainConfig) else None
+    micro = config.micro_batch_size
     divisor, of_what = world.size, f"{world.size} ranks"
     if micro is not None:
-        divisor, of_what = divisor * micro, f"{of_what} of {micro} sequences at once"
+        unit = "sequences" if isinstance(config, TextTrainConfig) else "windows"
+        divisor, of_what = divisor * micro, f"{of_what} of {micro} {unit} at once"
     if config.batch_size % divisor:
         raise ConfigurationError(
             f"batch_size: expected a multiple of {divisor} for {of_what}, got {config.batch_size}"

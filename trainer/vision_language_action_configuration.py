@@ -243,6 +243,7 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
     kind: ClassVar[str] = "vision_language_action"
     # Of a run that has begun the weights are its own, and the tokenizer's content is compared.
     may_differ: ClassVar[tuple[str, ...]] = (*PolicyConfig.may_differ, "init", "tokenizer")
+    may_change: ClassVar[tuple[str, ...]] = (*PolicyConfig.may_change, "also.micro_batch_size")
 
     init: str = ""
     init_except: tuple[str, ...] = ()

@@ -78,6 +78,11 @@ def together(
         "unshared": run(policy, folder / "unshared", "unshared"),
         "indivisible": run(replace(policy, batch_size=11), folder / "indivisible"),
         "parts": run(replace(language, micro_batch_size=8), folder / "parts"),
+        "windows": run(replace(policy, micro_batch_size=4), folder / "windows"),
+        "also_parts": run(
+            replace(instructed, also=AlsoConfig(data=("words=1:3",), micro_batch_size=1)),
+            folder / "also_parts",
+        ),
         "cut_apart": run(
             replace(sharded, optimizer=OptimizerConfig(kind="muon")), folder / "cut_apart"
         ),
@@ -241,13 +246,15 @@ def test_ranks_whose_weights_differ_do_not_save(together: Together) -> None:
 def test_what_ranks_cannot_share_is_refused_before_anything_is_written(
     together: Together,
 ) -> None:
-    for name in ("indivisible", "parts", "cut_apart"):
+    for name in ("indivisible", "parts", "windows", "also_parts", "cut_apart"):
         assert [rank["exit_code"] for rank in together.of(name)] == [2, 2]
         assert not (together.folder / name).exists()
     # Once, though both ranks are ended by it.
     told = together.notes.stderr.count
     assert told("batch_size: expected a multiple of 2 for 2 ranks, got 11") == 1
     assert told("a multiple of 16 for 2 ranks of 8 sequences at once, got 8") == 1
+    assert told("a multiple of 8 for 2 ranks of 4 windows at once, got 12") == 1
+    assert told("expected a multiple of 2 sequences of words an optimizer step for 2 ranks") == 1
     assert told("optimizer.kind: expected 'adamw' with sharding.kind 'full', which cuts") == 1
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer.co_training_configuration import AlsoConfig
 from trainer.command_line import main
 from trainer.out_of_memory import MemoryWatch, TrainingOutOfMemoryError
 from trainer.policy_configuration import TrainConfig
 from trainer.run_directory import RunDirectory, TrainingState
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 
 @pytest.fixture
@@ -89,8 +91,8 @@ def test_a_batch_of_a_policy_for_which_there_is_no_memory(
     with (
         pytest.raises(
             TrainingOutOfMemoryError,
-            match=r"goes on, with --checkpoint-activations, --precision bfloat16, "
-            r"--loader\.cache-gib 0; or, in another --output, with --batch-size 6$",
+            match=r"goes on, with --micro-batch-size 6, --checkpoint-activations, "
+            r"--precision bfloat16, --loader\.cache-gib 0$",
         ),
         watch,
     ):
@@ -100,19 +102,49 @@ def test_a_batch_of_a_policy_for_which_there_is_no_memory(
 def test_what_a_gpu_lacks_no_loader_can_give_it(tiny_config: TrainConfig, tmp_path: Path) -> None:
     # As a GPU's allocator says it.
     said = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB"
-    config = replace(tiny_config, device="cuda:0", precision="bfloat16")
+    config = replace(tiny_config, device="cuda:0", precision="bfloat16", micro_batch_size=4)
     watch = MemoryWatch(config, RunDirectory(root=tmp_path))
     watch.in_step(1)
     with (
         pytest.raises(
             TrainingOutOfMemoryError,
             match=r"^cuda:0: out of memory in optimizer step 1 \(2\.50 GiB asked for\); nothing "
-            r"was saved yet; less is needed, and the run goes on, with --checkpoint-activations; "
-            r"or, in another --output, with --batch-size 6$",
+            r"was saved yet; less is needed, and the run goes on, with --micro-batch-size 3, "
+            r"--checkpoint-activations$",
         ),
         watch,
     ):
         raise torch.OutOfMemoryError(said)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "at_once", "num_ranks", "remedy"),
+    [
+        ((8, 4), None, 1, "--also.micro-batch-size 4, "),
+        ((4, 4), None, 1, "--also.micro-batch-size 2, "),
+        ((8, 4), 2, 1, "--also.micro-batch-size 1, "),
+        ((8, 4), None, 2, "--also.micro-batch-size 2, "),
+        ((8, 4), 1, 1, ""),
+        # One rank has two sequences of three, the other one.
+        ((3, 4), None, 2, ""),
+    ],
+)
+def test_of_what_is_also_learnt_fewer_at_once_are_a_remedy(
+    sizes: tuple[int, int], at_once: int | None, num_ranks: int, remedy: str, tmp_path: Path
+) -> None:
+    data = tuple(f"{name}=1:{size}" for name, size in zip("ab", sizes, strict=True))
+    config = VisionLanguageActionTrainConfig(
+        num_steps=1,
+        batch_size=num_ranks,
+        device="cpu",
+        precision="bfloat16",
+        also=AlsoConfig(data=data, micro_batch_size=at_once),
+    )
+    watch = MemoryWatch(config, RunDirectory(root=tmp_path))
+    watch.in_step(1)
+    watch.num_ranks = num_ranks
+    with pytest.raises(TrainingOutOfMemoryError, match=f"with {remedy}--checkpoint-act"), watch:
+        raise MemoryError
 
 
 def test_a_state_that_does_not_fit_in_memory_is_not_called_damaged(

@@ -46,10 +46,14 @@ def test_every_stage_learns_in_parts_what_one_process_learns(
     # bfloat16, which rounds a few sums that one process takes in float32.
     cases: dict[str, tuple[RunConfig, RunConfig, float]] = {
         "seeing": (seeing, replace(seeing, sharding=_FULL), 1e-5),
-        "policy": (policy, replace(policy, sharding=_FULL, checkpoint_activations=True), 1e-5),
+        "policy": (
+            policy,
+            replace(policy, sharding=_FULL, checkpoint_activations=True, micro_batch_size=3),
+            1e-5,
+        ),
         "instructed": (
             instructed,
-            replace(instructed, sharding=_FULL, checkpoint_activations=True),
+            replace(instructed, sharding=_FULL, checkpoint_activations=True, micro_batch_size=1),
             1e-5,
         ),
         "offloaded": (

@@ -59,11 +59,16 @@ class AlsoOpening:
 
         Raises ConfigurationError, DataError, RunError.
         """
-        size = current_world().size
+        size, micro = current_world().size, config.also.micro_batch_size
         if source.batch_size < size:
             raise ConfigurationError(
                 f"also.data: expected at least {size} sequences of {source.path} an optimizer "
                 f"step, one for each rank, got {source.batch_size}"
+            )
+        if micro is not None and source.batch_size % (size * micro):
+            raise ConfigurationError(
+                f"also.data: expected a multiple of {size * micro} sequences of {source.path} an "
+                f"optimizer step for {size} ranks of {micro} at once, got {source.batch_size}"
             )
         as_a_run = run_of(source, config)
         folder = RunDirectory(root=run.root / "also" / source.name)

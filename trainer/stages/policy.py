@@ -84,7 +84,8 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
                 open_loop_steps=config.serving.open_loop_steps,
                 num_flow_steps=config.serving.num_flow_steps,
                 # A step's worth fits, or there would be no step.
-                windows_at_once=max(1, config.batch_size // self.learner.world.size),
+                windows_at_once=config.micro_batch_size
+                or max(1, config.batch_size // self.learner.world.size),
                 prompts=told,
             )
 
