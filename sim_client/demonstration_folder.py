@@ -35,27 +35,37 @@ class FolderUnusableError(ValueError):
 class DemonstrationFolder:
     """path: the folder. request: what is recorded (task, cameras, noise), as JSON values.
 
+    first: the first scenario that may be recorded.
     recorded: scenario indices with a whole demonstration. unsuccessful: those that the expert did
     not solve, with the reason.
     """
 
     path: Path
+    first: int
     request: Mapping[str, Any]
     recorded: set[int]
     unsuccessful: dict[int, str]
 
     @staticmethod
     def open(
-        path: Path, *, task: str, contract: Contract, noise: Mapping[str, Any]
+        path: Path,
+        *,
+        task: str,
+        contract: Contract,
+        noise: Mapping[str, Any],
+        roll_in: Mapping[str, Any] | None,
+        first: int,
     ) -> DemonstrationFolder:
         """Make the folder, or take stock of it. A file that is not whole is removed.
 
-        contract: what the recording station gives. Raises FolderUnusableError.
+        contract: what the recording station gives. roll_in: the policy that begins, if there is
+        one. Raises FolderUnusableError.
         """
         request = {
             "task": task,
             "cameras": {name: str(size) for name, size in contract.cameras.items()},
             "noise": dict(noise),
+            "roll_in": roll_in,
         }
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -65,6 +75,7 @@ class DemonstrationFolder:
             raise FolderUnusableError(f"{path}: not a writable folder: {error}") from error
         folder = DemonstrationFolder(
             path=path,
+            first=first,
             request=request,
             unsuccessful=_unsuccessful_before(path, request),
             recorded=_whole_demonstrations(path, task=task, contract=contract),
@@ -77,8 +88,8 @@ class DemonstrationFolder:
         self._write()
 
     def unknown_scenarios(self) -> Iterator[int]:
-        """The scenarios, from 0 up, of which nothing is known when they are asked for."""
-        for index in count():
+        """The scenarios, from the first up, of which nothing is known when they are asked for."""
+        for index in count(self.first):
             if index not in self.recorded and index not in self.unsuccessful:
                 yield index
 
@@ -100,7 +111,10 @@ def _unsuccessful_before(path: Path, request: Mapping[str, Any]) -> dict[int, st
     description = path / DATASET_FILE
     try:
         fields = json.loads(description.read_text())
-        before = {name: fields[name] for name in request}
+        # Older folders say nothing of a policy that begins: there was none.
+        before = {"roll_in": None} | {name: fields[name] for name in request if name in fields}
+        if missing := request.keys() - before.keys():
+            raise KeyError(*sorted(missing))
         unsuccessful = {int(index): str(why) for index, why in fields["unsuccessful"].items()}
     except FileNotFoundError:
         return {}

@@ -27,6 +27,7 @@ from sim_client.demonstration_folder import (
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.worker_process import start_worker
 from sim_client.experts.expert import CommandNoise
+from sim_client.roll_in_options import RollIn
 from sim_client.station.headless_gl import RenderingUnavailableError, require_rendering
 
 STATION_CAMERAS = ("scene_right_0", "scene_left_0", "wrist_right_minus", "wrist_left_plus")
@@ -38,6 +39,8 @@ _MAX_DEATHS = 2
 _MAX_UNSUCCESSFUL_SHARE = 0.5
 _NUM_PLAIN_LINES = 10
 SMALL_IMAGE = ImageSize(height=96, width=96)
+# Seeds from 100 million on are evaluations'.
+_MAX_SCENARIO = 90_000_000
 
 
 class RecordingStoppedError(RuntimeError):
@@ -70,6 +73,9 @@ class RecordingConfig:
     image_size: Annotated[ImageSize, IMAGE_SIZE] = SMALL_IMAGE
     """Size of each image in pixels."""
     noise: CommandNoise = field(default_factory=CommandNoise)
+    roll_in: RollIn = field(default_factory=RollIn)
+    first: int = 0
+    """The first scenario. Of those that a policy has learnt from it goes wrong less often."""
 
     def __post_init__(self) -> None:
         words = [word.strip() for item in self.cameras for word in item.split(",")]
@@ -77,6 +83,8 @@ class RecordingConfig:
         for name in ("num", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.first < _MAX_SCENARIO:
+            raise ValueError(f"--first: expected 0 to {_MAX_SCENARIO - 1:,}, got {self.first}")
         unknown = sorted(set(self.cameras) - set(STATION_CAMERAS))
         if unknown or not self.cameras:
             raise ValueError(
@@ -94,17 +102,25 @@ def record_demonstrations(config: RecordingConfig) -> int:
     try:
         require_rendering()
         # Imports Drake, which is worth a second: after the cheap checks.
+        from sim_client.roll_in import RollInError, meet
         from sim_client.tasks.catalog import UnknownTaskError, get_task
 
         try:
             task = get_task(config.task).name
         except UnknownTaskError as error:
             return _complain(f"--task: {error}", _BAD_USAGE)
+        contract = Contract(cameras=config.camera_sizes, uses_language=True)
+        try:
+            before = None if config.roll_in.address is None else meet(config.roll_in, contract)
+        except RollInError as error:
+            return _complain(str(error), _WORK_FAILED)
         folder = DemonstrationFolder.open(
             config.output,
             task=task,
-            contract=Contract(cameras=config.camera_sizes, uses_language=True),
+            contract=contract,
             noise=asdict(config.noise),
+            roll_in=before,
+            first=config.first,
         )
         with Interruption() as interruption:
             is_complete = _record_missing(config, folder, interruption)
@@ -231,7 +247,11 @@ def _start(config: RecordingConfig, scenario_index: int) -> _Worker:
     from sim_client.recording_worker import WorkerSettings, serve_recordings
 
     settings = WorkerSettings(
-        task=config.task, cameras=config.camera_sizes, noise=config.noise, folder=config.output
+        task=config.task,
+        cameras=config.camera_sizes,
+        noise=config.noise,
+        roll_in=config.roll_in,
+        folder=config.output,
     )
     process, connection = start_worker(serve_recordings, settings, name="demos-worker")
     worker = _Worker(process, connection, scenario_index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -13,6 +14,8 @@ from policy_interface.demonstration import Demonstration, demonstration_path, sa
 from sim_client.evaluation.worker_process import become_worker
 from sim_client.experts.catalog import make_expert
 from sim_client.experts.expert import CommandNoise, Expert, NoiseInjector, perturbed
+from sim_client.roll_in import FirstActor, RollInError, first_actor
+from sim_client.roll_in_options import RollIn
 from sim_client.station.station import SimulationError, Station
 from sim_client.tasks.catalog import get_task
 from sim_client.tasks.random_streams import stream
@@ -27,6 +30,7 @@ class WorkerSettings:
     task: str
     cameras: Mapping[str, ImageSize]
     noise: CommandNoise
+    roll_in: RollIn
     folder: Path
 
 
@@ -47,17 +51,26 @@ class EpisodeFailedError(RuntimeError):
 
 
 def record_episode(
-    station: Station, expert: Expert, *, scenario_index: int, noise: CommandNoise
+    station: Station,
+    expert: Expert,
+    *,
+    scenario_index: int,
+    noise: CommandNoise,
+    first: FirstActor | None = None,
 ) -> Demonstration:
-    """Let the expert do the task once, under noise.
+    """Let the expert do the task once, under noise, after the policy that begins if there is one.
 
     What is kept of each step is the observation and the action that the expert intended there; what
-    was executed differs during bursts of noise. Raises EpisodeFailedError.
+    was executed differs during bursts of noise. Raises EpisodeFailedError, and RollInError.
     """
     task = station.task
     seed = scenario_index + FIRST_SEED
-    station.reset(seed)
-    expert.reset()
+    provenance = {"noise": repr(noise), "simulator": f"drake {version('drake')}"}
+    if first is None:
+        station.reset(seed)
+        expert.reset()
+    else:
+        provenance["roll_in"] = _roll_in(first, station, expert, seed)
     injectors = {
         arm: NoiseInjector(noise, stream(seed, f"noise.{arm}")) for arm in station.contract.arms
     }
@@ -85,11 +98,16 @@ def record_episode(
         success=True,
         teacher=TEACHER,
         contract=station.contract,
-        provenance={
-            "noise": repr(noise),
-            "simulator": f"drake {version('drake')}",
-        },
+        provenance=provenance,
     )
+
+
+def _roll_in(first: FirstActor, station: Station, expert: Expert, seed: int) -> str:
+    try:
+        num_steps = first.take_station(station, expert, seed=seed)
+    except SimulationError as error:
+        raise EpisodeFailedError(f"while the policy began: {error}") from error
+    return f"{num_steps} control steps of {first.name}"
 
 
 def serve_recordings(connection: Connection, settings: WorkerSettings) -> None:
@@ -99,18 +117,38 @@ def serve_recordings(connection: Connection, settings: WorkerSettings) -> None:
         task = get_task(settings.task)
         station = Station(task, cameras=settings.cameras)
         expert = make_expert(task)
-        while True:
-            index = connection.recv()
-            connection.send(_record(station, expert, index, settings))
+        with ExitStack() as stack:
+            first, obstacle = None, None
+            try:
+                if settings.roll_in.address is not None:
+                    first = stack.enter_context(first_actor(settings.roll_in))
+            except RollInError as error:
+                obstacle = str(error)
+            while True:
+                index = connection.recv()
+                if obstacle is not None:
+                    connection.send(Recorded(scenario_index=index, obstacle=obstacle))
+                else:
+                    connection.send(_record(station, expert, index, settings, first))
     except (EOFError, ConnectionError):
         return
 
 
-def _record(station: Station, expert: Expert, index: int, settings: WorkerSettings) -> Recorded:
+def _record(
+    station: Station,
+    expert: Expert,
+    index: int,
+    settings: WorkerSettings,
+    first: FirstActor | None,
+) -> Recorded:
     try:
-        demonstration = record_episode(station, expert, scenario_index=index, noise=settings.noise)
+        demonstration = record_episode(
+            station, expert, scenario_index=index, noise=settings.noise, first=first
+        )
     except EpisodeFailedError as error:
         return Recorded(scenario_index=index, failure=str(error))
+    except RollInError as error:
+        return Recorded(scenario_index=index, obstacle=str(error))
     path = demonstration_path(settings.folder, index)
     try:
         save_demonstration(demonstration, path)

@@ -39,8 +39,14 @@ class CommandNoise:
     """Bursts of a constant offset on the executed command, never on the recorded one.
 
     The expert sees where the noise took it and corrects, so demonstrations show the way back from
-    mistakes (DART: Laskey et al., CoRL 2017). position_m, rotation_rad: the offset's greatest
-    length. burst_probability: of a burst's beginning, at each control step outside one.
+    mistakes (DART: Laskey et al., CoRL 2017).
+
+    Attributes:
+        burst_probability: Of a burst's beginning, at each control step outside one.
+        min_burst_steps: Shortest burst, in control steps.
+        max_burst_steps: Longest burst, in control steps.
+        position_m: The offset's greatest length, in metres.
+        rotation_rad: The offset's greatest turn, in radians.
     """
 
     burst_probability: float = 0.08

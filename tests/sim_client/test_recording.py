@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,11 @@ from policy_interface.demonstration import list_demonstrations, load_demonstrati
 from sim_client import recording
 from sim_client.experts.expert import CommandNoise
 from sim_client.recording import RecordingConfig, record_demonstrations
+from sim_client.roll_in_options import RollIn
 from sim_client.tasks.catalog import get_task
 
 SIM_CLIENT = str(Path(sys.executable).with_name("sim-client"))
+POLICY_SERVER = str(Path(sys.executable).with_name("policy-server"))
 OPTIONS = ["--cameras", "scene_right_0", "--image-size", "32x24"]
 
 
@@ -131,8 +135,66 @@ def test_bad_input_is_one_line(
     assert hint in line
 
 
+@pytest.fixture
+def waving() -> Iterator[str]:
+    """The address of a policy that moves the arms about."""
+    process = subprocess.Popen(
+        [POLICY_SERVER, "serve", "wave", "--address", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    address = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())
+    assert address is not None
+    yield address[0]
+    process.terminate()
+    process.wait()
+
+
+def test_a_policy_acts_before_the_expert(
+    waving: str, recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roll_in = RollIn(address=waving, max_s=3.0)
+    for name in ("once", "again"):
+        config = config_for(tmp_path / name, num=1, first=7, roll_in=roll_in)
+        assert record_demonstrations(config) == 0
+    once, again = (
+        load_demonstration(tmp_path / name / "episode_000007.npz") for name in ("once", "again")
+    )
+    num_steps = round(once.time_s[0] * 10)
+    assert 1 <= num_steps <= 30
+    assert once.provenance["roll_in"] == f"{num_steps} control steps of wave"
+    # The left arm, which the expert leaves alone, is where the policy has brought it.
+    at_rest = load_demonstration(list_demonstrations(recorded)[0])
+    moved = once.desired.poses["left::panda"][0] - at_rest.desired.poses["left::panda"][0]
+    assert np.abs(moved).max() > 0.01
+    np.testing.assert_array_equal(
+        once.action.poses["right::panda"], again.action.poses["right::panda"]
+    )
+    capsys.readouterr()
+    # What an expert alone shows is another data set, and so is what follows another policy.
+    assert record_demonstrations(config_for(tmp_path / "once", num=1)) == 2
+    assert "roll_in" in capsys.readouterr().err
+
+
+def test_a_policy_that_is_not_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roll_in = RollIn(address="127.0.0.1:1", wait_s=0.2)
+    assert record_demonstrations(config_for(tmp_path / "new", roll_in=roll_in)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sim-client demos: --roll-in.address: ")
+
+
 def test_options_out_of_range_are_refused(tmp_path: Path) -> None:
-    for changes in ({"num": 0}, {"workers": 0}, {"cameras": ("scene_top",)}, {"cameras": ()}):
+    for changes in (
+        {"num": 0},
+        {"workers": 0},
+        {"first": -1},
+        {"cameras": ("scene_top",)},
+        {"cameras": ()},
+    ):
         with pytest.raises(ValueError, match="expected"):
             config_for(tmp_path, **changes)
 
