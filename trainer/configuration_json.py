@@ -15,6 +15,7 @@ from trainer.foundry.configuration import FoundryPolicyConfig
 from trainer.policy_configuration import PolicyConfig, TrainConfig
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import KINDS, RunConfig
+from trainer.vision_language_action_configuration import ExpertShape
 
 _Config = TypeVar("_Config")
 
@@ -59,7 +60,12 @@ _ADDED: dict[str, Any] = {
         "device": "cpu",
     },
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
+    "serving.solver": "euler",
+    "model.action_clamp": None,
+    "model.input_noise": 0.0,
 }
+# The same, of one class, where another one has always had a key of that name in its place.
+_ADDED_TO: Mapping[type[Any], Mapping[str, Any]] = {ExpertShape: {"time_conditioning": "concat"}}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -148,7 +154,8 @@ def _read_dataclass(kind: type[_Config], fields: Any, path: str) -> _Config:
             raise ConfigurationError(
                 f"unknown configuration key {path + name!r}{did_you_mean(name, hints)}"
             )
-    fields = {name: _ADDED[path + name] for name in hints if path + name in _ADDED} | fields
+    added = {name: _ADDED[path + name] for name in hints if path + name in _ADDED}
+    fields = {**added, **_ADDED_TO.get(kind, {}), **fields}
     # Every key must be there: a default that changed since would make another run of this one.
     missing = [path + name for name in hints if name not in fields]
     if missing:

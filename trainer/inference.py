@@ -46,6 +46,7 @@ from trainer.checkpoint import (
 from trainer.configuration_json import config_to_json
 from trainer.data.errors import DataError
 from trainer.data.robot_transform import RobotTransform
+from trainer.models.action.configuration import Solver
 from trainer.models.chunk_policy import ChunkPolicy, Scene, integrate_flow
 from trainer.models.guided_flow import integrate_guided_flow, soft_mask
 from trainer.models.policy_network import images_to_input
@@ -68,6 +69,7 @@ class Policy:
     reader: how observations become what the network is given.
     precision: of activations and of the weights they are multiplied with.
     prompts: how an instruction is told, to a policy that is.
+    solver: of the flow, in plans that are free.
     batch_invariant: a request's chunk depends on its own observations, noise and guidance alone,
         bit for bit; else its batch mates change float rounding (trainer.batch_invariance).
     """
@@ -82,6 +84,7 @@ class Policy:
     network: ChunkPolicy
     reader: ObservationReader
     prompts: InstructionPrompts | None = None
+    solver: Solver = "euler"
     precision: ServingPrecision = "float32"
     batch_invariant: bool = True
 
@@ -210,8 +213,9 @@ class Policy:
                 return integrate_flow(
                     head,
                     head.read(*scene),
-                    noise_BTA,
+                    self.network.start(noise_BTA),
                     self.num_flow_steps,
+                    solver=self.solver,
                     bound=self.network.bound,
                 )
 
@@ -225,7 +229,7 @@ class Policy:
                 return integrate_guided_flow(
                     head,
                     head.read(*scene),
-                    noise_BTA,
+                    self.network.start(noise_BTA),
                     self.num_flow_steps,
                     known_BTA=known_BTA,
                     weight_BT=weight_BT,
@@ -385,6 +389,7 @@ def load_policy(
         network=network,
         reader=reader,
         prompts=prompts,
+        solver=checkpoint.config.serving.solver,
         precision=precision,
         batch_invariant=torch_device.type == "cpu" if batch_invariant is None else batch_invariant,
     )

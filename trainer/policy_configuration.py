@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from trainer.closed_loop.configuration import EvaluateConfig
 from trainer.data.configuration import AugmentationConfig, LoaderConfig, NormalizationConfig
+from trainer.models.action.configuration import Solver
 from trainer.models.configuration import ModelConfig
-from trainer.requirements import numbers_by_name, require, require_one_budget, require_positive
+from trainer.requirements import (
+    numbers_by_name,
+    require,
+    require_choice,
+    require_one_budget,
+    require_positive,
+)
 from trainer.training_configuration import (
     MAY_CHANGE,
     EmaConfig,
@@ -32,15 +39,19 @@ class ServingConfig:
     """How a checkpoint asks to be run.
 
     Attributes:
-        num_flow_steps: Euler steps a chunk.
+        num_flow_steps: From noise to a chunk.
+        solver: Euler asks the network once a flow step, Heun twice, but in the last one once; a
+            plan that is to agree with one being executed goes by Euler's steps in any case.
         open_loop_steps: Actions executed before replanning.
     """
 
     num_flow_steps: int = 8
+    solver: Solver = "euler"
     open_loop_steps: int = 8
 
     def __post_init__(self) -> None:
         require_positive(self, "num_flow_steps", "open_loop_steps")
+        require_choice(self, solver=get_args(Solver))
 
 
 @dataclass(frozen=True, kw_only=True)

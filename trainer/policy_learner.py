@@ -6,7 +6,7 @@ Axes: B sample, R flow times an image, T timestep, A numbers an action.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from trainer.models.action.flow_matching import sample_times
 from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy
 from trainer.models.flow_head import FlowHead, flow_loss
 from trainer.models.policy_network import PolicyNetwork
-from trainer.models.vision_language_action import ActionBatch, Draws
+from trainer.models.vision_language_action import ActionBatch, Draws, InputNoise
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.parts_of_rows import parts_of_rows
 from trainer.policy_configuration import TrainConfig
@@ -40,6 +40,10 @@ class ChunkLearner(Learner[_Policy, Batch]):
         shape = (self.repeats, drawn, *batch.chunk.shape[1:])
         noise_RBTA = torch.randn(shape, generator=generator, device=self.device)[:, own]
         time_RB = self.times(self.repeats * drawn, generator).unflatten(0, shape[:2])[:, own]
+        inputs = [
+            noise.unflatten(0, shape[:2])[:, own]
+            for noise in self.input_noise(self.repeats * drawn, generator)
+        ]
         num_valid = batch.valid.sum()
         self.world.sum([num_valid])
 
@@ -47,7 +51,12 @@ class ChunkLearner(Learner[_Policy, Batch]):
             part = batch.rows(rows)
             weight = part.valid.sum() / num_valid
             with self.autocast():
-                return weight * self.loss(part, noise_RBTA[:, rows], time_RB[:, rows])
+                return weight * self.loss(
+                    part,
+                    noise_RBTA[:, rows],
+                    time_RB[:, rows],
+                    *(noise[:, rows] for noise in inputs),
+                )
 
         at_once = self.config.micro_batch_size or size
         return [partial(share, rows) for rows in parts_of_rows(size, at_once, self.num_threads)]
@@ -56,9 +65,14 @@ class ChunkLearner(Learner[_Policy, Batch]):
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) in [0, 1], as the network has them."""
 
+    def input_noise(self, count: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """What else is drawn for each draw of a window, (count, ...) each: nothing."""
+        del count, generator
+        return ()
+
     @abstractmethod
-    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
-        """The mean over valid timesteps, a scalar."""
+    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor, *inputs_RB: Tensor) -> Tensor:
+        """The mean over valid timesteps, a scalar. inputs_RB: those of `input_noise`."""
 
 
 class PolicyLearner(ChunkLearner[PolicyNetwork]):
@@ -84,7 +98,8 @@ class PolicyLearner(ChunkLearner[PolicyNetwork]):
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.rand(count, generator=generator, device=self.device)
 
-    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
+    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor, *inputs_RB: Tensor) -> Tensor:
+        assert not inputs_RB
         repeats = len(time_RB)
         scene = self.network.encode(batch.images, batch.proprioception)
         head = self.network.head
@@ -128,9 +143,16 @@ class VisionLanguageActionLearner(ChunkLearner[VisionLanguagePolicy]):
     def times(self, count: int, generator: torch.Generator) -> Tensor:
         return sample_times(self._time, count, generator, self.device)
 
-    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor) -> Tensor:
+    def input_noise(self, count: int, generator: torch.Generator) -> Sequence[Tensor]:
+        drawn = self.network.model.draw_input_noise(count, generator, self.device)
+        return [noise for noise in drawn if noise is not None]
+
+    def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor, *inputs_RB: Tensor) -> Tensor:
         # The draws of one sample stand next to each other there.
-        draws = Draws(noise_RBTA.transpose(0, 1).flatten(0, 1), time_RB.T.flatten())
+        noise_BTA, time_B, *inputs_B = (
+            drawn.transpose(0, 1).flatten(0, 1) for drawn in (noise_RBTA, time_RB, *inputs_RB)
+        )
+        draws = Draws(noise_BTA, time_B, InputNoise(*inputs_B))
         return self.network.model(
             ActionBatch(
                 inputs=self.network.inputs(batch.images, _without_padding(batch.prompt)),

@@ -23,6 +23,7 @@ from trainer.learner import TrainingDivergedError
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import images_to_input
 from trainer.open_loop import OpenLoopPlans
+from trainer.policy_configuration import ServingConfig
 
 # Enough for a stable mean, few enough to take about a second on a CPU.
 _MAX_WINDOWS = 96
@@ -38,8 +39,7 @@ class Validator:
         episodes: Sequence[int],
         transform: RobotTransform,
         *,
-        open_loop_steps: int,
-        num_flow_steps: int,
+        serving: ServingConfig,
         windows_at_once: int = _MAX_WINDOWS,
         prompts: InstructionPrompts | None = None,
     ) -> None:
@@ -56,7 +56,7 @@ class Validator:
         first_rows = recordings.episode_starts[places]
         rows = first_rows[:, None] + steps
         self._transform = transform
-        self._num_flow_steps, self._windows_at_once = num_flow_steps, windows_at_once
+        self._serving, self._windows_at_once = serving, windows_at_once
         self._images = _read_images(recordings, places, anchors)
         self._anchor_poses = recordings.actual_poses[first_rows + anchors]
         self._proprioception = transform.encode_proprioception(
@@ -76,7 +76,7 @@ class Validator:
             arms=contract.arms,
             grippers=contract.grippers,
             rate_hz=contract.control_rate_hz,
-            open_loop_steps=open_loop_steps,
+            open_loop_steps=serving.open_loop_steps,
             episode=np.array(recordings.episodes)[places],
             anchor=anchors,
             poses=taught_poses,
@@ -113,8 +113,9 @@ class Validator:
                 {name: images_to_input(of_camera) for name, of_camera in images.items()},
                 torch.from_numpy(self._proprioception[rows_N]).float().to(device),
                 torch.from_numpy(self._noise[rows_N]).float().to(device),
-                self._num_flow_steps,
+                self._serving.num_flow_steps,
                 None if self._prompt is None else self._prompt[rows_N].to(device),
+                solver=self._serving.solver,
             )
         return chunk.cpu()
 

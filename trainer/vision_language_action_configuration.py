@@ -23,6 +23,7 @@ from trainer.models.action.configuration import (
     FlowConfig,
     ObservationTokenConfig,
     Prediction,
+    TimeConditioning,
     TimeConfig,
 )
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
@@ -44,6 +45,8 @@ class ExpertShape:
         reads: One token made to be read from; or all tokens, layer by layer, projected or as the
             backbone's own keys and values.
         num_layers: Last layers of the backbone whose outputs make the observation token.
+        time_conditioning: Beside the observation token the flow's time is a token of its own, or
+            is added to it.
         timesteps_per_token: Successive actions that share one token; one each where the
             observation token is read.
     """
@@ -51,11 +54,20 @@ class ExpertShape:
     transformer: TransformerConfig
     reads: ExpertReads = "layers"
     num_layers: int = 2
+    time_conditioning: TimeConditioning = "concat"
     timesteps_per_token: int = 1
 
     def __post_init__(self) -> None:
         require_positive(self, "num_layers", "timesteps_per_token")
-        require_choice(self, reads=get_args(ExpertReads))
+        require_choice(
+            self, reads=get_args(ExpertReads), time_conditioning=get_args(TimeConditioning)
+        )
+        require(
+            self.reads == "observation_token" or self.time_conditioning == "concat",
+            "time_conditioning",
+            "concat where no observation token is read, which time could be added to",
+            self.time_conditioning,
+        )
         require(
             self.reads != "observation_token" or self.timesteps_per_token == 1,
             "timesteps_per_token",
@@ -72,7 +84,11 @@ class ExpertShape:
     @property
     def expert(self) -> ExpertConfig:
         if self.reads == "observation_token":
-            return ObservationTokenConfig(transformer=self.transformer, num_layers=self.num_layers)
+            return ObservationTokenConfig(
+                transformer=self.transformer,
+                num_layers=self.num_layers,
+                time_conditioning=self.time_conditioning,
+            )
         return CrossAttentionConfig(
             transformer=self.transformer,
             source=self.reads,
@@ -81,7 +97,50 @@ class ExpertShape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionLanguageActionShape:
+class _ExpertTraining:
+    """How an expert is trained.
+
+    Attributes:
+        time: Where between chunk and noise the expert is trained.
+        predicts: What it predicts: the velocity from chunk to noise, or the clean chunk, which
+            needs no token wider than its numbers.
+        repeats: Draws of time and noise for each observation; the backbone runs once for all.
+        action_clamp: Noisy actions are kept within this of zero, in training and in serving; None
+            for no bound.
+        input_noise: Deviation of noise on every action and embedded proprioception that the expert
+            reads in training.
+    """
+
+    time: TimeConfig = field(default_factory=TimeConfig)
+    predicts: Prediction = "velocity"
+    repeats: int = 4
+    action_clamp: float | None = None
+    input_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "repeats")
+        require_choice(self, predicts=get_args(Prediction))
+        require(
+            self.action_clamp is None or self.action_clamp > 0,
+            "action_clamp",
+            "a positive number or None",
+            self.action_clamp,
+        )
+        require(self.input_noise >= 0, "input_noise", "0 or more", self.input_noise)
+
+    @property
+    def objective(self) -> FlowConfig:
+        return FlowConfig(
+            time=self.time,
+            predicts=self.predicts,
+            repeats=self.repeats,
+            clamp=self.action_clamp,
+            input_noise=self.input_noise,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionLanguageActionShape(_ExpertTraining):
     """A vision-language model and the expert on it.
 
     Attributes:
@@ -93,10 +152,6 @@ class VisionLanguageActionShape:
         image_size: Pixels a side that each camera's images are resized to.
         instruction_tokens: Longest instruction that can be told.
         expert: The network that denoises chunks.
-        time: Where between chunk and noise the expert is trained.
-        predicts: What it predicts: the velocity from chunk to noise, or the clean chunk, which
-            needs no token wider than its numbers.
-        repeats: Draws of time and noise for each observation; the backbone runs once for all.
     """
 
     language: AnyLanguage
@@ -105,13 +160,10 @@ class VisionLanguageActionShape:
     bidirectional_prefix: bool = True
     image_size: int = 96
     instruction_tokens: int = 32
-    time: TimeConfig = field(default_factory=TimeConfig)
-    predicts: Prediction = "velocity"
-    repeats: int = 4
 
     def __post_init__(self) -> None:
-        require_positive(self, "image_size", "instruction_tokens", "repeats")
-        require_choice(self, predicts=get_args(Prediction))
+        super().__post_init__()
+        require_positive(self, "image_size", "instruction_tokens")
         require_image_size(self.vision, self.image_size)
         if isinstance(self.language, LanguageConfig):
             causal = self.language.transformer.causal
@@ -146,12 +198,12 @@ class VisionLanguageActionShape:
             ),
             expert=self.expert.expert,
             space=space,
-            objective=FlowConfig(time=self.time, predicts=self.predicts, repeats=self.repeats),
+            objective=self.objective,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFaceActionShape:
+class HuggingFaceActionShape(_ExpertTraining):
     """A vision-language model of Hugging Face's and the expert on it.
 
     Attributes:
@@ -159,22 +211,16 @@ class HuggingFaceActionShape:
         expert: The network that denoises chunks.
         image_size: Pixels a side that each camera's images are resized to.
         instruction_tokens: Longest instruction that can be told.
-        time: Where between chunk and noise the expert is trained.
-        predicts: What it predicts: the velocity from chunk to noise, or the clean chunk.
-        repeats: Draws of time and noise for each observation; the backbone runs once for all.
     """
 
     backbone: HuggingFaceVisionLanguage
     expert: ExpertShape
     image_size: int = 224
     instruction_tokens: int = 48
-    time: TimeConfig = field(default_factory=TimeConfig)
-    predicts: Prediction = "velocity"
-    repeats: int = 4
 
     def __post_init__(self) -> None:
-        require_positive(self, "image_size", "instruction_tokens", "repeats")
-        require_choice(self, predicts=get_args(Prediction))
+        super().__post_init__()
+        require_positive(self, "image_size", "instruction_tokens")
         require(
             self.expert.reads != "keys_values",
             "model.expert.reads",
@@ -203,7 +249,7 @@ class HuggingFaceActionShape:
             backbone=self.backbone.network(pretrained=pretrained),
             expert=self.expert.expert,
             space=space,
-            objective=FlowConfig(time=self.time, predicts=self.predicts, repeats=self.repeats),
+            objective=self.objective,
         )
 
 

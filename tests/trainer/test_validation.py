@@ -19,9 +19,9 @@ def test_no_more_windows_than_a_step_has_are_planned_at_once(
     passes: list[int] = []
     forward = PolicyNetwork.forward
 
-    def forward_and_note(self: PolicyNetwork, images, proprioception_BP, *rest):
+    def forward_and_note(self: PolicyNetwork, images, proprioception_BP, *rest, **options):
         passes.append(len(proprioception_BP))
-        return forward(self, images, proprioception_BP, *rest)
+        return forward(self, images, proprioception_BP, *rest, **options)
 
     monkeypatch.setattr(PolicyNetwork, "forward", forward_and_note)
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -25,15 +25,16 @@ from tests.trainer.steps import train_until
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
+from trainer.data.batches import Batch
 from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import train_tokenizer
 from trainer.inference import Policy, load_policy
-from trainer.models.action.flow_matching import integrate
-from trainer.models.chunk_policy import integrate_flow
+from trainer.models.action.configuration import Prediction, Solver
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.transformer import Block
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_configuration import TrainConfig
+from trainer.policy_learner import VisionLanguageActionLearner
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.training_configuration import EmaConfig, OptimizerConfig
@@ -241,10 +242,15 @@ def test_every_expert_learns_and_plans(
     np.testing.assert_array_equal(positions(alone), positions(together[1]))
 
 
-def test_its_flow_is_the_experts_own() -> None:
+@pytest.mark.parametrize("solver", get_args(Solver))
+@pytest.mark.parametrize("predicts", get_args(Prediction))
+@pytest.mark.parametrize("clamp", [None, 0.8])
+def test_its_flow_is_the_experts_own(
+    solver: Solver, predicts: Prediction, clamp: float | None
+) -> None:
     torch.manual_seed(0)
     network = VisionLanguagePolicy(
-        shape(),
+        replace(shape(), predicts=predicts, action_clamp=clamp),
         cameras=("left", "right"),
         chunk_length=8,
         action_size=5,
@@ -254,17 +260,55 @@ def test_its_flow_is_the_experts_own() -> None:
     images = {name: torch.randn(2, 3, 32, 32) for name in ("left", "right")}
     token_BS = torch.tensor([[-1, 1, *[6] * 8, 9], [1, 2, *[6] * 8, 9]])
     noise_BTA = torch.randn(2, 8, 5)
+    state_BP = torch.randn(2, 5)
     with torch.no_grad():
-        scene = network.encode(images, torch.randn(2, 5), token_BS)
-        head = network.chunk_head
-        ours = integrate_flow(head, head.read(*scene), noise_BTA, 7)
-        expert, conditioning = network.model.expert, head.read(*scene)
-        theirs = integrate(
-            lambda x_BTA, time_B: expert(x_BTA, time_B, conditioning),  # pyright: ignore[reportArgumentType]
+        ours = network(images, state_BP, noise_BTA, 7, token_BS, solver=solver)
+        network.model.config = replace(
+            network.model.config,
+            objective=replace(network.model.config.objective, solver=solver),
+        )
+        theirs = network.model.sample(
+            network.inputs(images, token_BS),
             noise_BTA,
+            proprioception_BPQ=state_BP[:, None],
             num_steps=7,
         )
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert clamp is None or ours.abs().max() <= clamp
+
+
+def test_noise_on_what_is_read_is_the_windows_own_however_a_step_is_cut(
+    config: VisionLanguageActionTrainConfig,
+) -> None:
+    torch.manual_seed(0)
+    batch = Batch(
+        images={"camera": torch.randn(6, 3, 32, 32)},
+        proprioception=torch.randn(6, 5),
+        chunk=torch.randn(6, 8, 5),
+        valid=torch.ones(6, 8),
+        prompt=torch.tensor([[1, *[6] * 4, 9]]).expand(6, -1),
+    )
+
+    def loss(num_threads: int, input_noise: float) -> float:
+        torch.manual_seed(0)
+        noisy = replace(config, model=replace(config.model, input_noise=input_noise))
+        network = VisionLanguagePolicy(
+            noisy.model,
+            cameras=("camera",),
+            chunk_length=8,
+            action_size=5,
+            proprioception_size=5,
+            image_token=6,
+        )
+        learner = VisionLanguageActionLearner(
+            network, noisy, torch.device("cpu"), num_threads=num_threads
+        )
+        with torch.no_grad():
+            parts = learner.parts(batch, torch.Generator().manual_seed(1))
+            return sum(float(part()) for part in parts)
+
+    assert loss(3, 0.5) == pytest.approx(loss(1, 0.5), rel=1e-5)
+    assert loss(1, 0.5) != pytest.approx(loss(1, 0.0), rel=1e-3)
 
 
 def by_instruction(index: int, demonstration: Demonstration) -> Demonstration:
@@ -386,8 +430,16 @@ def test_a_checkpoint_without_its_words_is_none(finished: Path, tmp_path: Path) 
     [
         ("image_size", 40, "image_size: expected a multiple of 16"),
         ("instruction_tokens", 0, "instruction_tokens: expected a positive number"),
+        ("action_clamp", 0.0, "action_clamp: expected a positive number or None"),
+        ("input_noise", -0.1, "input_noise: expected 0 or more"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(field: str, value: int, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         replace(shape(), **{field: value})
+
+
+def test_time_can_be_added_to_an_observation_token_alone() -> None:
+    assert replace(EXPERT, reads="observation_token", time_conditioning="add").expert
+    with pytest.raises(ConfigurationError, match="^time_conditioning: expected concat where no"):
+        replace(EXPERT, time_conditioning="add")

@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor, nn
 
+from trainer.models.action.configuration import Solver
+
 # In a prompt (B, S) of tokens: nothing stands here.
 NO_TOKEN: Final = -1
 
@@ -57,6 +59,10 @@ class ChunkPolicy(nn.Module, ABC):
         """Images (B, 3, H, W) by camera, in [-1, 1], states, and the prompt's tokens, padded in
         front with NO_TOKEN, for a network that is told what to do."""
 
+    def start(self, noise_BTA: Tensor) -> Tensor:
+        """Where a flow begins that is given this noise."""
+        return noise_BTA
+
     @abstractmethod
     def compile_parts(self) -> None:
         """By torch.compile, in place; the next call pays for it."""
@@ -68,11 +74,20 @@ class ChunkPolicy(nn.Module, ABC):
         noise_BTA: Tensor,
         num_flow_steps: int,
         token_BS: Tensor | None = None,
+        *,
+        solver: Solver = "euler",
     ) -> Tensor:
         """Chunks (B, T, A) in normalised numbers. The images are encoded once."""
         head = self.chunk_head
         conditioning = head.read(*self.encode(images, proprioception_BP, token_BS))
-        return integrate_flow(head, conditioning, noise_BTA, num_flow_steps, bound=self.bound)
+        return integrate_flow(
+            head,
+            conditioning,
+            self.start(noise_BTA),
+            num_flow_steps,
+            solver=solver,
+            bound=self.bound,
+        )
 
 
 def integrate_flow(
@@ -81,19 +96,31 @@ def integrate_flow(
     noise_BTA: Tensor,
     num_steps: int,
     *,
+    solver: Solver = "euler",
     bound: float | None = None,
 ) -> Tensor:
-    """From noise to a chunk by exactly `num_steps` Euler steps of length 1 / num_steps.
+    """From noise to a chunk by exactly `num_steps` steps of length 1 / num_steps.
 
-    bound: as ChunkPolicy has it.
+    solver: as `FlowConfig` has it. bound: as ChunkPolicy has it.
     The last step has 1 - t equal to its own length, so it lands on the prediction itself.
     """
-    x_BTA = noise_BTA
-    for step in range(num_steps):
+
+    def bounded(x_BTA: Tensor) -> Tensor:
+        return x_BTA if bound is None else x_BTA.clamp(-bound, bound)
+
+    def motion(x_BTA: Tensor, step: int) -> Tensor:
+        """Along the velocity (clean - x) / (1 - t), as far as one step goes."""
         time_B = torch.full((len(x_BTA),), step / num_steps, device=x_BTA.device)
         clean_BTA = head(x_BTA, time_B, conditioning)
         # (1 / n) / (1 - step / n), without the rounding of the two fractions.
-        x_BTA = x_BTA + (clean_BTA - x_BTA) / (num_steps - step)
-        if bound is not None:
-            x_BTA = x_BTA.clamp(-bound, bound)
+        return (clean_BTA - x_BTA) / (num_steps - step)
+
+    x_BTA = noise_BTA
+    for step in range(num_steps):
+        first_BTA = motion(x_BTA, step)
+        next_BTA = bounded(x_BTA + first_BTA)
+        if solver == "heun" and step < num_steps - 1:
+            second_BTA = motion(next_BTA, step + 1)
+            next_BTA = bounded(x_BTA + (first_BTA + second_BTA) / 2)
+        x_BTA = next_BTA
     return x_BTA

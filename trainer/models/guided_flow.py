@@ -52,7 +52,7 @@ def integrate_guided_flow(
 ) -> Tensor:
     """From noise to a chunk that agrees with `known_BTA` as far as `weight_BT` says.
 
-    By the Euler steps of `integrate_flow`; steps of weight 1 end at what is known, exactly.
+    By Euler steps, whatever solver free plans have; steps of weight 1 end at exactly what is known.
     bound: as ChunkPolicy has it; what is known is under none.
     """
     weight_BT1 = weight_BT[..., None]

@@ -1,6 +1,7 @@
 """The whole policy: a backbone that sees and reads, and an expert that makes chunks of noise.
 
-Axes: B sample, R draw, T timestep, A numbers an action, P proprioceptive step, Q its numbers.
+Axes: B sample, R draw, T timestep, A numbers an action, P proprioceptive step, Q its numbers,
+W width of the expert.
 """
 
 from __future__ import annotations
@@ -72,11 +73,19 @@ class ActionBatch:
     proprioception_BPQ: Tensor | None = None
 
 
+class InputNoise(NamedTuple):
+    """On all that the expert reads: actions (B R, T, A), embedded proprioception (B R, P, W)."""
+
+    action_BTA: Tensor | None = None
+    proprioception_BPW: Tensor | None = None
+
+
 class Draws(NamedTuple):
     """Noise (B R, T, A) and times (B R,) from 0 to 1, those of one sample next to each other."""
 
     noise_BTA: Tensor
     time_B: Tensor
+    inputs: InputNoise = InputNoise()
 
 
 class VisionLanguageAction(nn.Module):
@@ -132,9 +141,30 @@ class VisionLanguageAction(nn.Module):
         count, device = len(chunk_BTA) * objective.repeats, chunk_BTA.device
         noise_BTA = torch.randn((count, *chunk_BTA.shape[1:]), generator=generator, device=device)
         if isinstance(objective, FlowConfig):
-            return Draws(noise_BTA, sample_times(objective.time, count, generator, device))
-        levels = torch.randint(objective.num_levels, (count,), generator=generator, device=device)
-        return Draws(noise_BTA, levels / objective.num_levels)
+            time_B = sample_times(objective.time, count, generator, device)
+        else:
+            levels = torch.randint(
+                objective.num_levels, (count,), generator=generator, device=device
+            )
+            time_B = levels / objective.num_levels
+        return Draws(noise_BTA, time_B, self.draw_input_noise(count, generator, device))
+
+    def draw_input_noise(
+        self, count: int, generator: torch.Generator, device: torch.device
+    ) -> InputNoise:
+        """None where the objective has none, or the policy is not being trained."""
+        deviation, space = self.config.objective.input_noise, self.config.space
+        if not self.training or not deviation:
+            return InputNoise()
+
+        def normal(*shape: int) -> Tensor:
+            return deviation * torch.randn((count, *shape), generator=generator, device=device)
+
+        action_BTA = normal(space.chunk_length, space.action_size)
+        if not space.proprioception_size:
+            return InputNoise(action_BTA)
+        width = self.config.expert.transformer.width
+        return InputNoise(action_BTA, normal(space.proprioception_steps, width))
 
     def forward(
         self,
@@ -149,11 +179,10 @@ class VisionLanguageAction(nn.Module):
                 raise ValueError("give a generator, or the draws themselves")
             draws = self.draw(batch, generator)
         objective = self.config.objective
-        input_noise = objective.input_noise if self.training else 0.0
         times = len(draws.time_B) // len(batch.chunk_BTA)
         conditioning = self.expert.read(
             self.observe(batch.inputs), batch.proprioception_BPQ
-        ).repeated(times, input_noise=input_noise, generator=generator)
+        ).repeated(times, draws.inputs.proprioception_BPW)
         chunk_BTA = repeated_rows(batch.chunk_BTA, times)
         weight_BT = repeated_rows(batch.weight_BT, times)
 
@@ -161,7 +190,8 @@ class VisionLanguageAction(nn.Module):
             if batch.is_known_BT is not None:
                 is_known_BT = repeated_rows(batch.is_known_BT, times)
                 noisy_BTA = torch.where(is_known_BT[..., None], chunk_BTA, noisy_BTA)
-            return self.expert(with_noise(noisy_BTA, input_noise, generator), time_B, conditioning)
+            noisy_BTA = with_noise(noisy_BTA, draws.inputs.action_BTA)
+            return self.expert(noisy_BTA, time_B, conditioning)
 
         if isinstance(objective, DiffusionConfig):
             return diffusion_loss(

@@ -76,6 +76,7 @@ class VisionLanguagePolicy(ChunkPolicy):
             proprioception_size=proprioception_size,
         )
         self._image_token = image_token
+        self.bound = shape.action_clamp
         self._pictures = None
         if isinstance(shape, HuggingFaceActionShape):
             self._pictures = shape.backbone.pictures(shape.image_size)
@@ -115,6 +116,10 @@ class VisionLanguagePolicy(ChunkPolicy):
         """What the expert reads."""
         features = self.model.observe(self.inputs(images, token_BS))
         return self.model.expert.read(features, proprioception_BP[:, None]).tensors
+
+    def start(self, noise_BTA: Tensor) -> Tensor:
+        """Within the bound, as all that the expert saw in training."""
+        return noise_BTA if self.bound is None else noise_BTA.clamp(-self.bound, self.bound)
 
     def compile_parts(self) -> None:
         self.model.compile_blocks()

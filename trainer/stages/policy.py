@@ -81,8 +81,7 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
                 recordings,
                 held_out,
                 self._data.transform,
-                open_loop_steps=config.serving.open_loop_steps,
-                num_flow_steps=config.serving.num_flow_steps,
+                serving=config.serving,
                 # A step's worth fits, or there would be no step.
                 windows_at_once=config.micro_batch_size
                 or max(1, config.batch_size // self.learner.world.size),

@@ -61,7 +61,7 @@ class FlowConfig:
             no bound.
         input_noise: Deviation of noise on every action and proprioception that the network reads.
         num_steps: Of the sampler.
-        solver: Euler asks the network once a step, Heun twice.
+        solver: Euler asks the network once a step, Heun twice, but in the last step once.
     """
 
     time: TimeConfig = field(default_factory=TimeConfig)
@@ -75,12 +75,6 @@ class FlowConfig:
     def __post_init__(self) -> None:
         require_positive(self, "repeats", "num_steps")
         require_choice(self, solver=get_args(Solver), predicts=get_args(Prediction))
-        require(
-            self.predicts == "velocity" or self.solver == "euler",
-            "solver",
-            "euler where the network predicts chunks, which have no velocity at the flow's end",
-            self.solver,
-        )
         require(self.clamp is None or self.clamp > 0, "clamp", "a positive number", self.clamp)
         require(self.input_noise >= 0, "input_noise", "0 or more", self.input_noise)
 

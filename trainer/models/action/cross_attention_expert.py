@@ -63,13 +63,11 @@ class ObservedTokens(NamedTuple):
             parts[-1] if len(parts) % 2 else None,
         )
 
-    def repeated(
-        self, times: int, *, input_noise: float, generator: torch.Generator | None
-    ) -> ObservedTokens:
+    def repeated(self, times: int, noise_BPW: Tensor | None) -> ObservedTokens:
         proprioception = self.proprioception_BPW
         if proprioception is None:
             return self
-        noisy = with_noise(repeated_rows(proprioception, times), input_noise, generator)
+        noisy = with_noise(repeated_rows(proprioception, times), noise_BPW)
         return self._replace(proprioception_BPW=noisy)
 
 

@@ -17,9 +17,7 @@ from trainer.models.backbone import BackboneFeatures
 class Conditioning(Protocol):
     """What an expert made of an observation."""
 
-    def repeated(
-        self, times: int, *, input_noise: float, generator: torch.Generator | None
-    ) -> Conditioning:
+    def repeated(self, times: int, noise_BPW: Tensor | None) -> Conditioning:
         """For `times` draws a sample, next to each other, with noise on proprioception."""
         ...
 
@@ -59,11 +57,8 @@ def repeated_rows(x: Tensor, times: int) -> Tensor:
     return x if times == 1 else x.repeat_interleave(times, dim=0)
 
 
-def with_noise(x: Tensor, deviation: float, generator: torch.Generator | None) -> Tensor:
-    if deviation == 0:
-        return x
-    noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=torch.float32)
-    return x + deviation * noise.to(x.dtype)
+def with_noise(x: Tensor, noise: Tensor | None) -> Tensor:
+    return x if noise is None else x + noise.to(x.dtype)
 
 
 def xavier_(linear: nn.Linear) -> None:

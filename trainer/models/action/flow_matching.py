@@ -89,7 +89,9 @@ def integrate(
 ) -> Tensor:
     """From noise to a chunk in exactly `num_steps` equal steps, whatever their number.
 
-    Euler's error falls with the step's length, Heun's with its square.
+    Euler's error falls with the step's length, Heun's with its square. As in Karras et al. 2022
+    (arXiv:2206.00364, algorithm 1) the last of Heun's steps is Euler's: at the flow's end a chunk
+    that is predicted has no velocity.
     """
 
     def settled(x_BTA: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ def integrate(
         time_B = x_BTA.new_full((len(x_BTA),), (num_steps - step) / num_steps)
         slope_BTA = velocity(x_BTA, time_B).to(x_BTA.dtype)
         next_BTA = settled(x_BTA - slope_BTA / num_steps)
-        if solver == "heun":
+        if solver == "heun" and step < num_steps - 1:
             time_B = x_BTA.new_full((len(x_BTA),), (num_steps - step - 1) / num_steps)
             second_BTA = velocity(next_BTA, time_B).to(x_BTA.dtype)
             next_BTA = settled(x_BTA - (slope_BTA + second_BTA) / (2 * num_steps))

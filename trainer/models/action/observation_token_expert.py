@@ -32,14 +32,10 @@ class ObservedToken(NamedTuple):
         """Its parts, each by sample, of which it can be made again."""
         return tuple(part for part in self if part is not None)
 
-    def repeated(
-        self, times: int, *, input_noise: float, generator: torch.Generator | None
-    ) -> ObservedToken:
+    def repeated(self, times: int, noise_BPW: Tensor | None) -> ObservedToken:
         proprioception = self.proprioception_BPW
         if proprioception is not None:
-            proprioception = with_noise(
-                repeated_rows(proprioception, times), input_noise, generator
-            )
+            proprioception = with_noise(repeated_rows(proprioception, times), noise_BPW)
         return ObservedToken(repeated_rows(self.observation_B1F, times), proprioception)
 
 
