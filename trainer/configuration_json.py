@@ -60,6 +60,8 @@ _ADDED: dict[str, Any] = {
         "device": "cpu",
     },
     "loader": {"cache_gib": 4.0, "num_workers": None, "num_batches_ahead": 3},
+    "micro_batch_size": None,
+    "also.micro_batch_size": None,
     "serving.solver": "euler",
     "model.action_clamp": None,
     "model.input_noise": 0.0,
