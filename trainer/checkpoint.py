@@ -6,6 +6,7 @@
     contract.json        what the policy needs of a station
     provenance.json      code, data, seeds, versions, time, metrics
     tokenizer.json       of a policy that is told what to do: text to tokens
+    action_tokenizer.json  of a policy that tells actions in words: chunks to words
     MANIFEST.json        the size and SHA-256 of each file above
 
 It is written aside and renamed, so nobody sees half of one. It holds no pickle: loading a
@@ -27,10 +28,12 @@ import safetensors.torch
 from torch import Tensor
 
 from policy_interface.contract import Contract
+from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint_files import (
     CheckpointError,
     checkpoint_kind,
     encode_weights,
+    file_names,
     json_object,
     read_checkpoint_files,
     reading,
@@ -46,6 +49,13 @@ from trainer.foundry.configuration import FoundryPolicyConfig
 from trainer.foundry.network import FoundryPolicy
 from trainer.foundry.observations import FoundryObservations
 from trainer.foundry.prompts import FoundryPrompts
+from trainer.models.action.action_token_file import (
+    ActionTokenFileError,
+    action_tokenizer_from_json,
+    action_tokenizer_to_json,
+)
+from trainer.models.action.action_tokens import ActionTokenConfig, ActionTokenizer
+from trainer.models.action_token_policy import ActionTokenPolicy
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_policy import VisionLanguagePolicy
@@ -55,7 +65,7 @@ from trainer.vision_language_action_configuration import VisionLanguageActionTra
 
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 _NORMALIZATION, _CONTRACT, _PROVENANCE = "normalization.json", "contract.json", "provenance.json"
-_TOKENIZER = "tokenizer.json"
+_TOKENIZER, _ACTION_TOKENIZER = "tokenizer.json", "action_tokenizer.json"
 _FILES = (_WEIGHTS, _CONFIG, _NORMALIZATION, _CONTRACT, _PROVENANCE)
 _TOLD_KINDS = (VisionLanguageActionTrainConfig.kind, FoundryPolicyConfig.kind)
 _POLICY_KINDS = (TrainConfig.kind, *_TOLD_KINDS)
@@ -71,7 +81,8 @@ class InstructionPrompts(Protocol):
 class Checkpoint:
     """All that a checkpoint holds. digest, num_bytes: None before it is written.
 
-    tokenizer: the content of its file, of a policy that is told what to do.
+    tokenizer: the content of its file, of a policy that is told what to do. action_tokenizer: of a
+    policy that tells actions in words.
     """
 
     weights: Mapping[str, Tensor]
@@ -82,6 +93,7 @@ class Checkpoint:
     digest: str | None = None
     num_bytes: int | None = None
     tokenizer: Mapping[str, Any] | None = None
+    action_tokenizer: ActionTokenizer | None = None
 
     def build_prompts(self) -> InstructionPrompts | None:
         """How an instruction is told, if it is. Raises CheckpointError for a tokenizer that is
@@ -116,7 +128,8 @@ class Checkpoint:
         prompts = self.build_prompts()
         assert prompts is None or isinstance(prompts, Prompts)
         return network_of(
-            lambda: build_network(config, self.contract, transform, prompts), self.weights
+            lambda: build_network(config, self.contract, transform, prompts, self.action_tokenizer),
+            self.weights,
         )
 
 
@@ -138,16 +151,28 @@ def build_network(
     contract: Contract,
     transform: RobotTransform,
     prompts: Prompts | None = None,
+    action_tokenizer: ActionTokenizer | None = None,
     *,
     pretrained: bool = False,
 ) -> ChunkPolicy:
     """A freshly initialised network of the shape that these call for.
 
-    prompts: of a policy that is told what to do. pretrained: what is of Hugging Face's has the
+    prompts: of a policy that is told what to do. action_tokenizer: of one that tells actions in
+    words. pretrained: what is of Hugging Face's has the
     weights of its folder.
     """
     if isinstance(config, VisionLanguageActionTrainConfig):
         assert prompts is not None
+        if isinstance(config.model, ActionTokenShape):
+            assert action_tokenizer is not None
+            return ActionTokenPolicy(
+                config.model,
+                action_tokenizer,
+                cameras=tuple(contract.cameras),
+                proprioception_size=transform.num_numbers,
+                image_token=prompts.image_token,
+                pretrained=pretrained,
+            )
         return VisionLanguagePolicy(
             config.model,
             cameras=tuple(contract.cameras),
@@ -198,6 +223,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> str:
     if checkpoint.tokenizer is not None:
         tokenizer = json.dumps(checkpoint.tokenizer, ensure_ascii=False)
         contents[_TOKENIZER] = (tokenizer + "\n").encode()
+    if checkpoint.action_tokenizer is not None:
+        contents[_ACTION_TOKENIZER] = action_tokenizer_to_json(checkpoint.action_tokenizer).encode()
     return write_checkpoint_files(contents, path)
 
 
@@ -212,16 +239,55 @@ def read_checkpoint(path: Path) -> Checkpoint:
         }.get(kind, repr(kind))
         raise CheckpointError(f"{path}: expected a policy's checkpoint, got that of {what}")
     has_tokenizer = kind in _TOLD_KINDS
-    files = read_checkpoint_files(path, (*_FILES, _TOKENIZER) if has_tokenizer else _FILES)
+    tells = has_tokenizer and _ACTION_TOKENIZER in file_names(path)
+    names = (*_FILES, _TOKENIZER) if has_tokenizer else _FILES
+    files = read_checkpoint_files(path, (*names, _ACTION_TOKENIZER) if tells else names)
     contents = files.contents
     with reading(path):
+        config = policy_config_from_json(contents[_CONFIG].decode())
+        transform = RobotTransform.from_json(contents[_NORMALIZATION].decode())
         return Checkpoint(
             weights=safetensors.torch.load(contents[_WEIGHTS]),
-            config=policy_config_from_json(contents[_CONFIG].decode()),
-            transform=RobotTransform.from_json(contents[_NORMALIZATION].decode()),
+            config=config,
+            transform=transform,
             contract=Contract.from_json(contents[_CONTRACT].decode()),
             provenance=json_object(contents, _PROVENANCE),
             digest=files.digest,
             num_bytes=files.num_bytes,
             tokenizer=json_object(contents, _TOKENIZER) if has_tokenizer else None,
+            action_tokenizer=_action_tokenizer(contents.get(_ACTION_TOKENIZER), config, transform),
         )
+
+
+def _action_tokenizer(
+    content: bytes | None,
+    config: PolicyConfig | FoundryPolicyConfig,
+    transform: RobotTransform,
+) -> ActionTokenizer | None:
+    """Raises CheckpointError where there has to be another, or none."""
+    model = config.model if isinstance(config, VisionLanguageActionTrainConfig) else None
+    tells = isinstance(model, ActionTokenShape)
+    if tells != (content is not None):
+        expected = "an" if tells else "no"
+        raise CheckpointError(f"expected {expected} {_ACTION_TOKENIZER}, as {_CONFIG} has it")
+    if content is None or not isinstance(model, ActionTokenShape):
+        return None
+    try:
+        tokenizer = action_tokenizer_from_json(content.decode())
+    except ActionTokenFileError as error:
+        raise CheckpointError(f"{_ACTION_TOKENIZER}: {error}") from error
+    got = (tokenizer.config, tokenizer.space.chunk_length, tokenizer.space.action_size)
+    expected = (model.tokens, transform.chunk_length, transform.num_numbers)
+    if got != expected:
+        raise CheckpointError(
+            f"{_ACTION_TOKENIZER}: expected {_tokens_in_words(*expected)}, as {_CONFIG} and "
+            f"{_NORMALIZATION} have it, got {_tokens_in_words(*got)}"
+        )
+    return tokenizer
+
+
+def _tokens_in_words(config: ActionTokenConfig, chunk_length: int, action_size: int) -> str:
+    return (
+        f"scale {config.scale:g}, max_level {config.max_level}, vocabulary_size "
+        f"{config.vocabulary_size}, chunk_length {chunk_length}, action_size {action_size}"
+    )

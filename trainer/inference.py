@@ -5,14 +5,14 @@ Axes: B request, T timestep of the chunk, A numbers an action, K conditioning to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +21,6 @@ from policy_interface.contract import (
     CONTRACT_KEY,
     RUNTIME_PREFIX,
     Contract,
-    ContractError,
-    action_violations,
-    violations,
 )
 from policy_interface.types import (
     Action,
@@ -44,15 +41,15 @@ from trainer.checkpoint import (
     read_checkpoint,
 )
 from trainer.configuration_json import config_to_json
-from trainer.data.errors import DataError
 from trainer.data.robot_transform import RobotTransform
 from trainer.models.action.configuration import Solver
-from trainer.models.chunk_policy import ChunkPolicy, Scene, integrate_flow
-from trainer.models.guided_flow import integrate_guided_flow, soft_mask
+from trainer.models.chunk_policy import ChunkPolicy, Scene, TellingPolicy, integrate_flow
+from trainer.models.guided_flow import integrate_guided_flow
 from trainer.models.policy_network import images_to_input
-from trainer.observation_reading import ObservationReader, motion_arrays
+from trainer.observation_reading import ObservationReader
+from trainer.plan_request import NoiseSource, PlanRequest
 
-NoiseSource = np.random.Generator | int
+logger = logging.getLogger(__name__)
 
 ServingPrecision = Literal["float32", "bfloat16"]
 
@@ -123,11 +120,18 @@ class Policy:
                     f"expected {len(observations)} {label}, one a request, got {len(given)}"
                 )
         requests = [
-            _Request.of(self, index, *each)
+            PlanRequest.of(
+                index,
+                *each,
+                contract=self.contract,
+                transform=self.transform,
+                reader=self.reader,
+                prompts=self.prompts,
+            )
             for index, each in enumerate(zip(observations, noise, guidance, strict=True))
         ]
         chunks = np.zeros((len(requests), self.chunk_length, self.transform.num_numbers))
-        scene = self._encode(requests)
+        scene = self._told(self._encode(requests))
         for is_guided, flow, names in (
             (False, self._free_flow, _FREE),
             (True, self._guided_flow, _GUIDED),
@@ -172,7 +176,7 @@ class Policy:
                 old = [ChunkGuidance(actions=chunk, num_frozen=1) for chunk in chunks]
                 self.plan_guided([history] * size, [0] * size, old)
 
-    def _encode(self, requests: Sequence[_Request]) -> Scene:
+    def _encode(self, requests: Sequence[PlanRequest]) -> Scene:
         """What was seen, by request.
 
         Convolutions keep a processor busy with one image, so that one by one is the cheap way to
@@ -185,7 +189,7 @@ class Policy:
         scenes = [self._encode_together(part) for part in parts]
         return tuple(torch.cat(rows) for rows in zip(*scenes, strict=True))
 
-    def _encode_together(self, requests: Sequence[_Request]) -> Scene:
+    def _encode_together(self, requests: Sequence[PlanRequest]) -> Scene:
         images = {
             name: images_to_input(
                 torch.from_numpy(np.stack([each.pictures[name] for each in requests])).to(
@@ -201,7 +205,33 @@ class Policy:
         with self._autocast():
             return self.network.encode(images, self._stacked(requests, "proprioception"), prompt)
 
-    def _stacked(self, requests: Sequence[_Request], name: str) -> Tensor:
+    def _told(self, scene: Scene) -> Scene:
+        """Of a policy that tells its chunks in tokens, these chunks."""
+        if not (isinstance(self.network, TellingPolicy) and scene):
+            return scene
+        chunk_BTA, is_whole = self.network.understood(self._telling(*scene))
+        if not all(is_whole):
+            logger.warning(
+                "%d of %d plans were told in tokens that are no whole chunk: cut or filled to one",
+                is_whole.count(False),
+                len(is_whole),
+            )
+        return (chunk_BTA,)
+
+    @cached_property
+    def _telling(self) -> RowFunction:
+        network = self.network
+        assert isinstance(network, TellingPolicy)
+
+        def tell(*scene: Tensor, to_the_end: bool = False) -> Tensor:
+            with self._autocast():
+                return network.tell(*scene, to_the_end=to_the_end)
+
+        if not self.batch_invariant:
+            return tell
+        return InvariantRows(tell, tried=partial(tell, to_the_end=True))
+
+    def _stacked(self, requests: Sequence[PlanRequest], name: str) -> Tensor:
         numbers = np.stack([getattr(each, name) for each in requests])
         return torch.from_numpy(numbers).float().to(self.device)
 
@@ -265,82 +295,6 @@ class Policy:
 # The fields of a request that a flow is given before the scene, in order.
 _FREE = ("noise",)
 _GUIDED = ("noise", "known", "weight")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Request:
-    """One request in numbers, in the space of the plan that it asks for.
-
-    pictures: (H, W, 3) each, as the network is given them.
-    anchor_poses: (arms, 4, 4). proprioception: (P,). noise: (T, A).
-    known, weight: (T, A) and (T,), what the plan should agree with and how far; None for a plan
-        that is free.
-    prompt: (S,) tokens of a policy that is told what to do.
-    """
-
-    pictures: Mapping[str, npt.NDArray[np.uint8]]
-    anchor_poses: FloatArray
-    proprioception: FloatArray
-    noise: FloatArray
-    known: FloatArray | None
-    weight: FloatArray | None
-    prompt: npt.NDArray[np.int64] | None
-
-    @property
-    def is_guided(self) -> bool:
-        return self.known is not None
-
-    @staticmethod
-    def of(
-        policy: Policy,
-        index: int,
-        history: Sequence[Observation],
-        noise: NoiseSource,
-        guidance: ChunkGuidance | None,
-    ) -> _Request:
-        """Raises ContractError, ValueError, both naming the request."""
-        contract, transform = policy.contract, policy.transform
-        if len(history) != policy.num_observations:
-            raise ValueError(
-                f"request {index}: expected {policy.num_observations} observation(s), "
-                f"the newest last, got {len(history)}"
-            )
-        newest = history[-1]
-        broken = violations(contract, newest)
-        for age, older in enumerate(reversed(history[:-1]), start=1):
-            broken += [f"{age} step(s) ago: {it}" for it in violations(contract, older)]
-        old = guidance.actions[: policy.chunk_length] if guidance is not None else ()
-        for step, action in enumerate(old):
-            broken += [f"guidance, step {step}: {it}" for it in action_violations(contract, action)]
-        prompt = None
-        if policy.prompts is not None and not broken:
-            try:
-                prompt = policy.prompts.encode(newest.language_instruction or "")
-            except DataError as error:
-                broken.append(str(error))
-        if broken:
-            raise ContractError(f"request {index}: {'; '.join(broken)}")
-        anchor_poses, _ = motion_arrays(contract, [newest.actual])
-        known, weight = None, None
-        if guidance is not None and old:
-            # The last one fills up what is not known, where it weighs nothing.
-            filled = [*old, *[old[-1]] * (policy.chunk_length - len(old))]
-            known = transform.encode_actions(anchor_poses[0], *motion_arrays(contract, filled))
-            weight = soft_mask(
-                num_frozen=min(guidance.num_frozen, len(old)),
-                num_known=len(old),
-                chunk_length=policy.chunk_length,
-            )
-        shape = (policy.chunk_length, transform.num_numbers)
-        return _Request(
-            pictures=policy.reader.pictures(history),
-            anchor_poses=anchor_poses[0],
-            proprioception=policy.reader.state(history),
-            noise=np.random.default_rng(noise).standard_normal(shape),
-            known=known,
-            weight=weight,
-            prompt=prompt,
-        )
 
 
 def load_policy(

@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from trainer.action_token_configuration import ActionTokenShape
 from trainer.data.batches import Batch
 from trainer.learner import Learner
 from trainer.models.action.flow_matching import sample_times
@@ -131,6 +132,7 @@ class VisionLanguageActionLearner(ChunkLearner[VisionLanguagePolicy]):
         num_threads: int = 1,
     ) -> None:
         super().__init__(network, config, device, num_threads=num_threads)
+        assert not isinstance(config.model, ActionTokenShape)
         self.repeats, self._time = config.model.repeats, config.model.time
         network.model.checkpoint_activations(config.checkpoint_activations)
         if config.compile:
@@ -155,7 +157,7 @@ class VisionLanguageActionLearner(ChunkLearner[VisionLanguagePolicy]):
         draws = Draws(noise_BTA, time_B, InputNoise(*inputs_B))
         return self.network.model(
             ActionBatch(
-                inputs=self.network.inputs(batch.images, _without_padding(batch.prompt)),
+                inputs=self.network.inputs(batch.images, without_padding(batch.prompt)),
                 chunk_BTA=batch.chunk,
                 weight_BT=batch.valid,
                 proprioception_BPQ=batch.proprioception[:, None],
@@ -164,7 +166,7 @@ class VisionLanguageActionLearner(ChunkLearner[VisionLanguagePolicy]):
         )
 
 
-def _without_padding(prompt_BS: Tensor | None) -> Tensor | None:
+def without_padding(prompt_BS: Tensor | None) -> Tensor | None:
     """Without the columns in front that pad every prompt: they cost as much as words do.
 
     On a CPU alone: on a GPU the host would wait to know how many, and compiled blocks like one

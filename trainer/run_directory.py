@@ -7,6 +7,7 @@ training_state/step_000400/        weights, averages and moments of the newest s
                                    in one of each rank that holds a part
 evaluations/step_000400/           of a checkpoint in simulation, where that was asked for
 tokenizer.json, corpus/            of a language model: its text as tokens
+action_tokenizer.json              of a policy that tells actions in words: these
 tensorboard/
 .lock                              held by the process that trains in it
 """
@@ -99,6 +100,10 @@ class RunDirectory:
     @property
     def tokenizer(self) -> Path:
         return self.root / "tokenizer.json"
+
+    @property
+    def action_tokenizer(self) -> Path:
+        return self.root / "action_tokenizer.json"
 
     @property
     def corpus(self) -> Path:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.data.errors import DataError
+from trainer.models.action_token_policy import ActionTokenPolicy
 from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
@@ -54,13 +56,13 @@ def read_speaker(path: Path) -> Speaker:
         acting = read_checkpoint(path)
         assert isinstance(acting.config, VisionLanguageActionTrainConfig)
         shape = acting.config.model
-        if not isinstance(shape, VisionLanguageActionShape):
+        if not isinstance(shape, VisionLanguageActionShape | ActionTokenShape):
             raise CheckpointError(
                 f"{path}: expected a model that answers, got a policy on a vision-language model "
                 "of Hugging Face's, which learns no words here"
             )
         network, prompts = acting.build_network(), acting.build_prompts()
-        assert isinstance(network, VisionLanguagePolicy)
+        assert isinstance(network, VisionLanguagePolicy | ActionTokenPolicy)
         assert prompts is not None
         assert isinstance(network.model.backbone, VisionLanguageModel)
         model, tokenizer = network.model.backbone, acting.build_tokenizer()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
+from trainer.action_token_configuration import ActionTokenShape
 from trainer.co_training_configuration import AlsoConfig
 from trainer.data.text.chat_format import ChatFormat
 from trainer.hugging_face_configuration import (
@@ -295,7 +296,7 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
     init_except: tuple[str, ...] = ()
     tokenizer: str = ""
     also: AlsoConfig = field(default_factory=AlsoConfig)
-    model: VisionLanguageActionShape | HuggingFaceActionShape = field(
+    model: VisionLanguageActionShape | HuggingFaceActionShape | ActionTokenShape = field(
         default_factory=_smallest_shape
     )
 
@@ -304,6 +305,7 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
         require(
             not self.also.data or isinstance(self.model, VisionLanguageActionShape),
             "also.data",
-            "none for a vision-language model of Hugging Face's, which learns no words here",
+            "none for a vision-language model of Hugging Face's, which learns no words here, or "
+            "for a policy that tells actions in words",
             self.also.data,
         )

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from tests.trainer import ranks
+from tests.trainer.small_models import LANGUAGE, VISION
+from trainer.action_token_configuration import ActionTokenShape
 from trainer.language_configuration import LanguageTrainConfig
+from trainer.models.action.action_tokens import ActionTokenConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
@@ -42,6 +45,15 @@ def test_every_stage_learns_in_parts_what_one_process_learns(
         model=replace(language.model, transformer=replace(language.model.transformer, depth=2)),
     )
     rounded = replace(instructed, precision="bfloat16")
+    telling = replace(
+        instructed,
+        model=ActionTokenShape(
+            language=LANGUAGE,
+            vision=VISION,
+            image_size=32,
+            tokens=ActionTokenConfig(max_level=40, vocabulary_size=120),
+        ),
+    )
     # What each is compared with, and how far its losses may be from there: weights are gathered as
     # bfloat16, which rounds a few sums that one process takes in float32.
     cases: dict[str, tuple[RunConfig, RunConfig, float]] = {
@@ -56,6 +68,7 @@ def test_every_stage_learns_in_parts_what_one_process_learns(
             replace(instructed, sharding=_FULL, checkpoint_activations=True, micro_batch_size=1),
             1e-5,
         ),
+        "telling": (telling, replace(telling, sharding=_FULL), 1e-5),
         "offloaded": (
             deep,
             replace(

@@ -37,18 +37,27 @@ def policy_card(
     contract, config = checkpoint.contract, checkpoint.config
     is_told = isinstance(config, VisionLanguageActionTrainConfig | FoundryPolicyConfig)
     what = "vision-language-action" if is_told else "imitation-learning"
-    head = _head("robotics", ["robotics", what, "flow-matching"], license_id)
+    how = "action-tokens" if checkpoint.action_tokenizer else "flow-matching"
+    head = _head("robotics", ["robotics", what, how], license_id)
     if evaluation is not None:
         head["model-index"] = [_model_index(checkpoint, evaluation)]
     told = " and an instruction" if is_told else ""
     cameras = len(contract.cameras)
-    network = (
-        "A vision-language model reads the pictures and the instruction as one prompt, and an "
-        "expert makes chunks of actions by flow matching."
-        if is_told
-        else "A convolutional encoder for each camera and a transformer make chunks of actions by "
-        "flow matching."
-    )
+    if checkpoint.action_tokenizer:
+        network = (
+            "A vision-language model reads the pictures and the instruction as one prompt, and "
+            "tells chunks of actions in words of their own, one after another."
+        )
+    elif is_told:
+        network = (
+            "A vision-language model reads the pictures and the instruction as one prompt, and an "
+            "expert makes chunks of actions by flow matching."
+        )
+    else:
+        network = (
+            "A convolutional encoder for each camera and a transformer make chunks of actions by "
+            "flow matching."
+        )
     return _document(
         front_matter(head),
         [
@@ -157,11 +166,13 @@ def _station(checkpoint: Checkpoint) -> Rows:
 
 
 def _acting(checkpoint: Checkpoint) -> Rows:
-    config = checkpoint.config
+    config, words = checkpoint.config, checkpoint.action_tokenizer
     return [
         ("actions a chunk", f"{checkpoint.transform.chunk_length}"),
         ("executed before it plans again", f"{config.serving.open_loop_steps}"),
-        ("flow steps a chunk", f"{config.serving.num_flow_steps}"),
+        ("flow steps a chunk", f"{config.serving.num_flow_steps}")
+        if words is None
+        else ("words a chunk, at most", f"{words.most_words}"),
         ("parameters", _num_parameters(checkpoint)),
     ]
 

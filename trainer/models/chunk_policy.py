@@ -90,6 +90,64 @@ class ChunkPolicy(nn.Module, ABC):
         )
 
 
+class ToldHead:
+    """Of a scene that is the chunk itself: whatever the noise, that chunk."""
+
+    def read(self, *scene: Tensor) -> Tensor:
+        (chunk_BTA,) = scene
+        return chunk_BTA
+
+    def __call__(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: Any) -> Tensor:
+        del time_B
+        # Real-time chunking differentiates by the noise: the derivative is nought, but there.
+        return conditioning + 0.0 * noisy_BTA
+
+
+class TellingPolicy(ChunkPolicy):
+    """A policy that tells its chunk in tokens, one after the other, before any flow.
+
+    num_told: chunks that `forward` made of them since it was set; num_malformed: of those, told in
+    tokens that are no whole chunk, and made to be one.
+    """
+
+    num_told = 0
+    num_malformed = 0
+
+    @property
+    def chunk_head(self) -> ToldHead:
+        return ToldHead()
+
+    @abstractmethod
+    def tell(self, *scene: Tensor, to_the_end: bool = False) -> Tensor:
+        """What is told of each scene, row by row, as many numbers whatever it is. How sure each
+        token was is one of them, so that rows with the same numbers were computed alike.
+
+        to_the_end: nothing ends early, so that as much is computed as for any scene.
+        """
+
+    @abstractmethod
+    def understood(self, told: Tensor) -> tuple[Tensor, list[bool]]:
+        """The chunks (B, T, A), and of each whether its tokens were a whole one."""
+
+    def forward(
+        self,
+        images: Mapping[str, Tensor],
+        proprioception_BP: Tensor,
+        noise_BTA: Tensor,
+        num_flow_steps: int,
+        token_BS: Tensor | None = None,
+        *,
+        solver: Solver = "euler",
+    ) -> Tensor:
+        """See ChunkPolicy; noise and flow have no say in it."""
+        del solver
+        told = self.tell(*self.encode(images, proprioception_BP, token_BS))
+        chunk_BTA, is_whole = self.understood(told)
+        self.num_told += len(is_whole)
+        self.num_malformed += is_whole.count(False)
+        return chunk_BTA
+
+
 def integrate_flow(
     head: ChunkHead,
     conditioning: Any,

@@ -92,16 +92,7 @@ class VisionLanguagePolicy(ChunkPolicy):
         """Images (B, 3, H, W) by camera become squares, those of one sample side by side."""
         if token_BS is None:
             raise ValueError("this policy is told what to do: expected a prompt, got none")
-        size = (self._image_size, self._image_size)
-        resized = [
-            images[name]
-            if images[name].shape[-2:] == size
-            else functional.interpolate(
-                images[name], size, mode="bilinear", antialias=True, align_corners=False
-            )
-            for name in self.camera_names
-        ]
-        image_NCHW = torch.stack(resized, dim=1).flatten(0, 1)
+        image_NCHW = squares(images, self.camera_names, self._image_size)
         valid_BS, token_BS = token_BS != NO_TOKEN, token_BS.clamp(min=0)
         if self._pictures is None:
             return VisionLanguageInput(token_BS=token_BS, valid_BS=valid_BS, images=image_NCHW)
@@ -123,3 +114,17 @@ class VisionLanguagePolicy(ChunkPolicy):
 
     def compile_parts(self) -> None:
         self.model.compile_blocks()
+
+
+def squares(images: Mapping[str, Tensor], cameras: Sequence[str], side: int) -> Tensor:
+    """(N, 3, side, side) of images (B, 3, H, W) by camera, those of one sample side by side."""
+    size = (side, side)
+    resized = [
+        images[name]
+        if images[name].shape[-2:] == size
+        else functional.interpolate(
+            images[name], size, mode="bilinear", antialias=True, align_corners=False
+        )
+        for name in cameras
+    ]
+    return torch.stack(resized, dim=1).flatten(0, 1)

@@ -25,6 +25,7 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             language.tiny_lm,
             vision_language.tiny_vlm,
             vision_language_action.tiny_vla,
+            vision_language_action.tiny_vla_fast,
             language.small_lm,
             vision_language.small_vlm,
             vision_language_action.small_vla,

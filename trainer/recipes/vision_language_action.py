@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from trainer.action_token_configuration import ActionTokenShape
 from trainer.hugging_face_configuration import (
     HuggingFaceLanguage,
     HuggingFaceVision,
     HuggingFaceVisionLanguage,
 )
+from trainer.models.action.action_tokens import ActionTokenConfig
 from trainer.models.adaptation import AdaptationConfig
 from trainer.models.language.configuration import TransformerConfig
+from trainer.policy_configuration import ServingConfig
 from trainer.recipes.language import small_lm, tiny_lm
 from trainer.recipes.vision_language import SMALL_VISION, TINY_VISION
 from trainer.training_configuration import OptimizerConfig
@@ -44,6 +47,24 @@ def tiny_vla() -> VisionLanguageActionTrainConfig:
             predicts="chunk",
             repeats=8,
         ),
+    )
+
+
+def tiny_vla_fast() -> VisionLanguageActionTrainConfig:
+    """tiny_vla without its expert: the language model tells the chunk in words, as pi0-FAST.
+
+    Not trained to its end by us.
+    """
+    return replace(
+        tiny_vla(),
+        name="tiny_vla_fast",
+        model=ActionTokenShape(
+            language=tiny_lm().model,
+            vision=TINY_VISION,
+            tokens=ActionTokenConfig(max_level=63, vocabulary_size=512),
+        ),
+        optimizer=OptimizerConfig(learning_rate=2e-3),
+        serving=ServingConfig(num_flow_steps=1),
     )
 
 

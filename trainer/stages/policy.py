@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from policy_interface.types import FloatArray
+from trainer.action_token_learner import ActionTokenLearner
 from trainer.checkpoint import Checkpoint, build_network, prompts_of, write_checkpoint
 from trainer.co_training_learner import CoTrainingLearner
 from trainer.data.batches import Batch, TrainingData
@@ -19,18 +21,24 @@ from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import open_robot_data, robot_sources
 from trainer.data.text.tokenizer import TextTokenizer
-from trainer.learner import num_threads_of
-from trainer.models.chunk_policy import ChunkPolicy
+from trainer.data.training_chunks import some_chunks
+from trainer.learner import Learner, num_threads_of
+from trainer.models.action.action_tokens import ActionTokenizer
+from trainer.models.action_token_policy import ActionTokenPolicy
+from trainer.models.chunk_policy import ChunkPolicy, TellingPolicy
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.open_loop import OpenLoopPlans
 from trainer.plotting.predictions import picture_of_plans
 from trainer.policy_configuration import PolicyConfig, TrainConfig
-from trainer.policy_learner import ChunkLearner, PolicyLearner, VisionLanguageActionLearner
+from trainer.policy_learner import PolicyLearner, VisionLanguageActionLearner
 from trainer.provenance import describe_data
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.validation import Validator
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
+
+# Of more the most frequent pairs are hardly others.
+_MOST_FITTED_CHUNKS = 4096
 
 
 def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
@@ -38,9 +46,11 @@ def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
     return partial(PolicyStage, config, recordings)
 
 
-class PolicyStage(Stage[ChunkLearner[Any], Batch]):
+class PolicyStage(Stage[Learner[Any, Batch], Batch]):
     """tokenizer: of a policy that is told what to do. begin: gives a new network the weights that
-    the run begins with. pretrained: a model of Hugging Face's in it has those of its folder."""
+    the run begins with. pretrained: a model of Hugging Face's in it has those of its folder.
+    action_words: of a policy that tells actions in words, these, fitted to chunks (N, T, A) that
+    the run learns from."""
 
     knows_ranks: ClassVar[bool] = True
 
@@ -52,6 +62,7 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
         *,
         begin: Callable[[ChunkPolicy], None] | None = None,
         pretrained: bool = False,
+        action_words: Callable[[FloatArray], ActionTokenizer] | None = None,
     ) -> None:
         self._config, self._recordings, self._tokenizer = config, recordings, tokenizer
         self.data_digest = recordings.digest
@@ -65,10 +76,18 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
         held_out = [place for source in self._sources for place in source.held_out]
         self._num_training_episodes = sum(len(source.training) for source in self._sources)
         self._data = TrainingData(recordings, self._sources, config, device, told)
+        self._action_tokenizer = None
+        if action_words is not None:
+            self._action_tokenizer = action_words(self._some_chunks())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = build_network(
-                config, recordings.contract, self._data.transform, prompts, pretrained=pretrained
+                config,
+                recordings.contract,
+                self._data.transform,
+                prompts,
+                self._action_tokenizer,
+                pretrained=pretrained,
             )
         if begin is not None:
             begin(network)
@@ -87,6 +106,16 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
                 or max(1, config.batch_size // self.learner.world.size),
                 prompts=told,
             )
+
+    def _some_chunks(self) -> FloatArray:
+        training = [place for source in self._sources for place in source.training]
+        return some_chunks(
+            self._recordings,
+            training,
+            self._data.transform,
+            at_most=_MOST_FITTED_CHUNKS,
+            seed=self._config.seed,
+        )
 
     def describe(self) -> str:
         recordings = self._recordings
@@ -125,9 +154,13 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
         if self._validator is None:
             return None
         with self.learner.averaged() as network:
+            if isinstance(network, TellingPolicy):
+                network.num_told = network.num_malformed = 0
             self._plans = self._validator.plan(network)
         error = self._plans.executed_error()
         scalars: dict[str, float] = asdict(error)
+        if isinstance(network, TellingPolicy):
+            scalars["malformed_fraction"] = network.num_malformed / network.num_told
         for source in self._sources if len(self._sources) > 1 else ():
             numbers = [self._recordings.episodes[place] for place in source.held_out]
             if numbers:
@@ -155,6 +188,7 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
                 transform=self._data.transform,
                 contract=self._recordings.contract,
                 tokenizer=None if self._tokenizer is None else self._tokenizer.content(),
+                action_tokenizer=self._action_tokenizer,
                 provenance={
                     **provenance,
                     "held_out_action_error": error,
@@ -168,8 +202,13 @@ class PolicyStage(Stage[ChunkLearner[Any], Batch]):
         self._data.close()
 
 
-def _learner(network: ChunkPolicy, config: PolicyConfig, device: torch.device) -> ChunkLearner[Any]:
+def _learner(
+    network: ChunkPolicy, config: PolicyConfig, device: torch.device
+) -> Learner[Any, Batch]:
     num_threads = num_threads_of(config)
+    if isinstance(network, ActionTokenPolicy):
+        assert isinstance(config, VisionLanguageActionTrainConfig)
+        return ActionTokenLearner(network, config, device, num_threads=num_threads)
     if isinstance(config, VisionLanguageActionTrainConfig):
         assert isinstance(network, VisionLanguagePolicy)
         kind = CoTrainingLearner if config.also.data else VisionLanguageActionLearner

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
+from pathlib import Path
 
+from policy_interface.types import FloatArray
+from trainer.action_token_configuration import ActionTokenShape
 from trainer.atomic_file import atomic_file
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import open_robot_data
 from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
 from trainer.initialization import load_part
+from trainer.models.action.action_token_file import (
+    ActionTokenFileError,
+    action_tokenizer_from_json,
+    action_tokenizer_to_json,
+)
+from trainer.models.action.action_tokens import ActionTokenConfig, ActionTokenizer
+from trainer.models.action.configuration import ActionSpaceConfig
+from trainer.models.action_token_policy import ActionTokenPolicy
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.requirements import ConfigurationError
@@ -45,7 +57,7 @@ def open_vision_language_action_stage(
     openings = [AlsoOpening.of(source, config, run, asked) for source in config.also.sources]
 
     def begin(network: ChunkPolicy) -> None:
-        assert isinstance(network, VisionLanguagePolicy)
+        assert isinstance(network, VisionLanguagePolicy | ActionTokenPolicy)
         if beginning is not None:
             load_part(
                 network.model.backbone,
@@ -60,7 +72,17 @@ def open_vision_language_action_stage(
             return CoTrainedPolicyStage(
                 config, recordings, tokenizer, openings, begin=begin, pretrained=pretrained
             )
-        return PolicyStage(config, recordings, tokenizer, begin=begin, pretrained=pretrained)
+        words = None
+        if isinstance(config.model, ActionTokenShape):
+            words = partial(_action_words, config.model.tokens, run.action_tokenizer)
+        return PolicyStage(
+            config,
+            recordings,
+            tokenizer,
+            begin=begin,
+            pretrained=pretrained,
+            action_words=words,
+        )
 
     return make
 
@@ -85,6 +107,26 @@ def _tokenizer(
                 file.write(json.dumps(asked.content(), ensure_ascii=False).encode())
     tokenizer = TextTokenizer(path)
     _require_fit(tokenizer, config)
+    return tokenizer
+
+
+def _action_words(config: ActionTokenConfig, path: Path, chunks_NTA: FloatArray) -> ActionTokenizer:
+    """The run's own, fitted when it began: on another machine a sum may be rounded otherwise, and
+    the words would be others.
+
+    Raises RunError where its file is damaged, or is of other chunks.
+    """
+    space = ActionSpaceConfig(chunk_length=chunks_NTA.shape[1], action_size=chunks_NTA.shape[2])
+    if not path.exists():
+        fitted = ActionTokenizer.fitted(config, space, chunks_NTA)
+        with atomic_file(path) as file:
+            file.write(action_tokenizer_to_json(fitted).encode())
+    try:
+        tokenizer = action_tokenizer_from_json(path.read_text())
+    except (ActionTokenFileError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: {error}; choose another --output") from error
+    if (tokenizer.config, tokenizer.space) != (config, space):
+        raise RunError(f"{path}: not of this run's chunks; choose another --output")
     return tokenizer
 
 

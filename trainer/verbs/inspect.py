@@ -71,12 +71,27 @@ def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "arms": list(contract.arms),
         "control_rate_hz": contract.control_rate_hz,
         "chunk_length": config.chunk_length,
+        **_action_words(checkpoint),
         "serving": asdict(config.serving),
         "num_parameters": sum(tensor.numel() for tensor in checkpoint.weights.values()),
         "weights_format": config.weights_format,
         "num_bytes": checkpoint.num_bytes,
         "num_episodes": provenance.get("num_episodes"),
         **_origin(checkpoint),
+    }
+
+
+def _action_words(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Of a policy that tells actions in words."""
+    tokenizer = checkpoint.action_tokenizer
+    if tokenizer is None:
+        return {}
+    return {
+        "action_words": {
+            "known": tokenizer.vocabulary_size,
+            "longest_fitted": tokenizer.longest,
+            "most_in_a_chunk": tokenizer.most_words,
+        }
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.trainer.small_models import EXPERT, LANGUAGE, VISION
+from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
@@ -44,8 +45,27 @@ def test_it_begins_with_a_language_model(
     torch.testing.assert_close(checkpoint.weights["observation_token"], mean, rtol=0, atol=1e-6)
 
 
+_SEEING = {
+    "language": replace(LANGUAGE, vocabulary_size=300),
+    "vision": replace(VISION, width=16),
+    "image_size": 32,
+    "instruction_tokens": 20,
+}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        VisionLanguageActionShape(**_SEEING, expert=EXPERT),
+        ActionTokenShape(**_SEEING),
+    ],
+    ids=["flow", "words"],
+)
 def test_the_chain_ends_in_a_policy(
-    finished: Path, demonstration_folder: Path, tmp_path: Path
+    finished: Path,
+    demonstration_folder: Path,
+    tmp_path: Path,
+    model: VisionLanguageActionShape | ActionTokenShape,
 ) -> None:
     acting = VisionLanguageActionTrainConfig(
         data=str(demonstration_folder),
@@ -59,13 +79,7 @@ def test_the_chain_ends_in_a_policy(
         num_threads=1,
         ema=EmaConfig(max_decay=0.0),
         optimizer=OptimizerConfig(learning_rate=1e-12, warmup_steps=0),
-        model=VisionLanguageActionShape(
-            language=replace(LANGUAGE, vocabulary_size=300),
-            vision=replace(VISION, width=16),
-            expert=EXPERT,
-            image_size=32,
-            instruction_tokens=20,
-        ),
+        model=model,
     )
     policy = load_policy(train(acting, tmp_path / "run"))
     weights = dict(policy.network.named_parameters())
