@@ -131,7 +131,7 @@ def _in_words(facts: Mapping[str, float]) -> str:
     ]
     words.append(f"|g| {facts['gradient_norm']:.2f}")
     words += [
-        f"{value:,.0f} {name.removesuffix('_per_s')}/s"
+        f"{value:,.0f} {name.removesuffix('_per_s').replace('_', ' ')}/s"
         for name, value in facts.items()
         if name.endswith("_per_s")
     ]

@@ -122,6 +122,8 @@ def finished(
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(CoTrainingLearner, "step", step)
+        # As on a GPU whose peak is known.
+        patched.setattr("trainer.telling.peak_flops", lambda _device, _precision: 1e12)
         return train(config, tmp_path_factory.mktemp("co") / "run")
 
 
@@ -141,7 +143,8 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(
 def test_each_loss_is_told_and_measured(finished: Path) -> None:
     events = EventAccumulator(str(finished.parent.parent / "tensorboard")).Reload()
     tags = events.Tags()
-    for name in ("loss_actions", "loss_scenes", "loss_words"):
+    paces = [f"{name}tokens_per_s" for name in ("", "prompt_", "expert_")]
+    for name in ("loss_actions", "loss_scenes", "loss_words", "mfu", *paces):
         assert f"train/{name}" in tags["scalars"]
     for name in ("loss_scenes", "loss_words", "position_mm"):
         assert [one.step for one in events.Scalars(f"validation/{name}")][-1] == 8

@@ -56,6 +56,12 @@ _KNOWN = {
     ),
     "train/samples_per_s": Quantity(section=PACE, title="Samples per second", is_noisy=True),
     "train/tokens_per_s": Quantity(section=PACE, title="Tokens per second", is_noisy=True),
+    "train/prompt_tokens_per_s": Quantity(
+        section=PACE, title="Tokens of prompts per second", is_noisy=True
+    ),
+    "train/expert_tokens_per_s": Quantity(
+        section=PACE, title="Tokens of the expert per second", is_noisy=True
+    ),
     "train/mfu": Quantity(section=PACE, title="Model FLOPs utilization", is_noisy=True),
     "train/memory_gib": Quantity(section=PACE, title="Most memory held", unit="GiB"),
 }

@@ -23,6 +23,7 @@ from trainer.data.batches import Batch
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.distributed import current_world
+from trainer.models.language.configuration import LanguageConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.plotting.answers import Answered, picture_of_answers
 from trainer.requirements import ConfigurationError
@@ -32,6 +33,7 @@ from trainer.stages.language_data import LanguageData, TextOpening
 from trainer.stages.policy import PolicyStage
 from trainer.stages.stage import Measurement, StepReport
 from trainer.stages.text_batches import TextBatches
+from trainer.throughput import training_flops_per_token
 from trainer.vision_language_action_configuration import (
     VisionLanguageActionShape,
     VisionLanguageActionTrainConfig,
@@ -150,6 +152,14 @@ class CoTrainedPolicyStage(PolicyStage):
             )
             for opening, one in zip(openings, data, strict=True)
         ]
+        self._flops_of_others = 0.0
+        assert isinstance(config.model, VisionLanguageActionShape)
+        language = config.model.language
+        if isinstance(language, LanguageConfig):
+            # As a vision-language model's run counts them: the ViT's part is left out.
+            self._flops_of_others = training_flops_per_token(language) * sum(
+                opening.config.step_tokens for opening in openings
+            )
         digests = [self.data_digest, *(one.digest for one in data)]
         self.data_digest = hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
@@ -180,7 +190,11 @@ class CoTrainedPolicyStage(PolicyStage):
         batch = replace(batch, others=others)
         report = super().step(batch, step)
         num_tokens = sum(other.num_tokens for other in batch.others.values())
-        return replace(report, counts={**report.counts, "tokens": num_tokens})
+        return replace(
+            report,
+            counts={**report.counts, "tokens": num_tokens},
+            flops=report.flops + self._flops_of_others,
+        )
 
     def measure(self) -> Measurement | None:
         own = super().measure() or Measurement(scalars={}, told="no episode held out")

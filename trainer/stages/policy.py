@@ -25,13 +25,14 @@ from trainer.data.training_chunks import some_chunks
 from trainer.learner import Learner, num_threads_of
 from trainer.models.action.action_tokens import ActionTokenizer
 from trainer.models.action_token_policy import ActionTokenPolicy
-from trainer.models.chunk_policy import ChunkPolicy, TellingPolicy
+from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy, TellingPolicy
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.open_loop import OpenLoopPlans
 from trainer.plotting.predictions import picture_of_plans
 from trainer.policy_configuration import PolicyConfig, TrainConfig
-from trainer.policy_learner import PolicyLearner, VisionLanguageActionLearner
+from trainer.policy_flops import training_flops_per_window
+from trainer.policy_learner import ChunkLearner, PolicyLearner, VisionLanguageActionLearner
 from trainer.provenance import describe_data
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.validation import Validator
@@ -92,6 +93,19 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
         if begin is not None:
             begin(network)
         self.learner = _learner(network, config, device)
+        self._flops_per_window = 0.0
+        if isinstance(config, VisionLanguageActionTrainConfig) and isinstance(
+            network, VisionLanguagePolicy
+        ):
+            assert isinstance(self.learner, ChunkLearner)
+            assert prompts is not None
+            self._flops_per_window = training_flops_per_window(
+                network.model,
+                num_images=len(recordings.contract.cameras),
+                image_size=config.model.image_size,
+                prompt_length=prompts.length,
+                repeats=self.learner.repeats,
+            )
         # Of the last measurement.
         self._plans: OpenLoopPlans | None = None
         self._validator = None
@@ -147,8 +161,23 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
         return self._data.batches(start, stop)
 
     def step(self, batch: Batch, step: int) -> StepReport:
-        result = self.learner.step(batch, step, self._data.generator(step))
-        return StepReport(result=result, counts={"samples": self._config.batch_size})
+        return StepReport(
+            result=self.learner.step(batch, step, self._data.generator(step)),
+            counts={"samples": self._config.batch_size, **self._num_tokens(batch)},
+            flops=self._config.batch_size * self._flops_per_window,
+        )
+
+    def _num_tokens(self, batch: Batch) -> dict[str, int]:
+        """Of all ranks: of prompts without padding, and what an expert computes of all draws."""
+        if batch.prompt is None:
+            return {}
+        learner = self.learner
+        num_own = int((batch.prompt != NO_TOKEN).sum())
+        counts = {"prompt_tokens": learner.world.total([num_own], learner.device)[0]}
+        if isinstance(learner, ChunkLearner) and isinstance(learner.network, VisionLanguagePolicy):
+            num_drawn = self._config.batch_size * learner.repeats
+            counts["expert_tokens"] = num_drawn * learner.network.model.expert.num_tokens
+        return counts
 
     def measure(self) -> Measurement | None:
         if self._validator is None:

@@ -154,3 +154,7 @@ class ActionSpaceConfig:
             "0 or more",
             self.proprioception_size,
         )
+
+    @property
+    def num_proprioception_tokens(self) -> int:
+        return self.proprioception_steps if self.proprioception_size else 0

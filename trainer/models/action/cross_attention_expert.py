@@ -87,7 +87,7 @@ class CrossAttentionExpert(nn.Module):
     ) -> None:
         """`backbone`: the shape whose keys and values are read, where it is known."""
         super().__init__()
-        self.config = config
+        self.config, self.space = config, space
         shape = config.transformer
         self.reads_keys_values = config.source == "keys_values"
         self.num_backbone_layers = 0 if self.reads_keys_values else shape.depth
@@ -123,6 +123,16 @@ class CrossAttentionExpert(nn.Module):
         self.transformer = Transformer(shape)
         self.norm = build_norm(shape.norm, width, shape.norm_epsilon)
         self.to_actions = nn.Linear(width, numbers_per_token)
+
+    @property
+    def num_action_tokens(self) -> int:
+        """Of a chunk."""
+        return self.space.chunk_length // self.config.timesteps_per_token
+
+    @property
+    def num_tokens(self) -> int:
+        """Of a draw: proprioception and a chunk."""
+        return self.space.num_proprioception_tokens + self.num_action_tokens
 
     def read(self, features: BackboneFeatures, proprioception_BPQ: Tensor | None) -> ObservedTokens:
         proprioception_BPW = None

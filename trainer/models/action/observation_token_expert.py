@@ -49,7 +49,7 @@ class ObservationTokenExpert(nn.Module):
         self, config: ObservationTokenConfig, space: ActionSpaceConfig, *, backbone_width: int
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.space = config, space
         self.num_backbone_layers = config.num_layers
         width = config.transformer.width
         observation_size = config.num_layers * backbone_width
@@ -62,6 +62,17 @@ class ObservationTokenExpert(nn.Module):
         self.transformer = Transformer(config.transformer)
         self.to_actions = nn.Linear(width, space.action_size)
         self.reset_parameters()
+
+    @property
+    def num_condition_tokens(self) -> int:
+        """Time and observation."""
+        return 2 if self.config.time_conditioning == "concat" else 1
+
+    @property
+    def num_tokens(self) -> int:
+        """Of a draw: time and observation, proprioception, a chunk."""
+        space = self.space
+        return self.num_condition_tokens + space.num_proprioception_tokens + space.chunk_length
 
     def reset_parameters(self) -> None:
         """All but the blocks', which have initialised themselves."""
