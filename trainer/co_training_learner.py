@@ -91,7 +91,10 @@ class CoTrainingLearner(VisionLanguageActionLearner):
         result = super().step(batch, step, generator)
         sums = torch.stack([torch.stack(losses).sum() for losses in self._losses.values()])
         self.world.sum([sums])
-        return replace(result, losses=dict(zip(self._losses, sums.tolist(), strict=True)))
+        losses = dict(zip(self._losses, sums.tolist(), strict=True))
+        # Apart from the other data, of which one may be called as one of these is.
+        of_sources = {f"{ACTIONS}_{name}": loss for name, loss in result.losses.items()}
+        return replace(result, losses={**losses, **of_sources})
 
     def cross_entropy(self, batch: PicturedBatch) -> float:
         """Nats a token of a batch of any size, with the averaged weights."""

@@ -1,12 +1,13 @@
 """A policy's loss: flow matching on noise levels drawn for each window, or a baseline's own.
 
-Axes: B sample, R flow times an image, T timestep, A numbers an action.
+Axes: B sample, R flow times an image, T timestep, A numbers an action, N data set.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.data.batches import Batch
-from trainer.learner import Learner
+from trainer.data.robot_sources import source_names
+from trainer.learner import Learner, StepResult
 from trainer.models.action.flow_matching import sample_times
 from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy
 from trainer.models.flow_head import FlowHead, flow_loss
@@ -23,16 +25,32 @@ from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_action import ActionBatch, Draws, InputNoise
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.parts_of_rows import parts_of_rows
-from trainer.policy_configuration import TrainConfig
+from trainer.policy_configuration import PolicyConfig, TrainConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 _Policy = TypeVar("_Policy", bound=ChunkPolicy)
 
 
 class ChunkLearner(Learner[_Policy, Batch]):
-    """The network sees each window once, and learns `repeats` draws of time and noise from it."""
+    """The network sees each window once, and learns `repeats` draws of time and noise from it.
+
+    Of several data sets each one's loss is told beside the whole, where a step has windows of it.
+    """
 
     repeats: int
+
+    def __init__(
+        self,
+        network: _Policy,
+        config: PolicyConfig,
+        device: torch.device,
+        *,
+        num_threads: int = 1,
+    ) -> None:
+        super().__init__(network, config, device, num_threads=num_threads)
+        self._sources = source_names(config)
+        # Of the step's parts: errors and what they count, by data set; threads fill a place each.
+        self._sums: list[Tensor] = []
 
     def parts(self, batch: Batch, generator: torch.Generator) -> list[Callable[[], Tensor]]:
         size = len(batch.chunk)
@@ -48,19 +66,36 @@ class ChunkLearner(Learner[_Policy, Batch]):
         num_valid = batch.valid.sum()
         self.world.sum([num_valid])
 
-        def share(rows: slice) -> Tensor:
+        at_once = self.config.micro_batch_size or size
+        parts = parts_of_rows(size, at_once, self.num_threads)
+        sums = self._sums = [torch.zeros(())] * len(parts)
+
+        def share(place: int, rows: slice) -> Tensor:
             part = batch.rows(rows)
             weight = part.valid.sum() / num_valid
+            if len(self._sources) > 1:
+                part = replace(part, valid=part.valid.detach().requires_grad_())
             with self.autocast():
-                return weight * self.loss(
+                loss = self.loss(
                     part,
                     noise_RBTA[:, rows],
                     time_RB[:, rows],
                     *(noise[:, rows] for noise in inputs),
                 )
+            if len(self._sources) > 1:
+                sums[place] = _sums_by_source(loss, part, len(self._sources))
+            return weight * loss
 
-        at_once = self.config.micro_batch_size or size
-        return [partial(share, rows) for rows in parts_of_rows(size, at_once, self.num_threads)]
+        return [partial(share, *part) for part in enumerate(parts)]
+
+    def step(self, batch: Batch, step: int, generator: torch.Generator) -> StepResult:
+        result = super().step(batch, step, generator)
+        if len(self._sources) == 1:
+            return result
+        sums_2N = torch.stack(self._sums).sum(0)
+        self.world.sum([sums_2N])
+        told = zip(self._sources, *sums_2N.tolist(), strict=True)
+        return replace(result, losses={name: error / n for name, error, n in told if n})
 
     @abstractmethod
     def times(self, count: int, generator: torch.Generator) -> Tensor:
@@ -73,7 +108,21 @@ class ChunkLearner(Learner[_Policy, Batch]):
 
     @abstractmethod
     def loss(self, batch: Batch, noise_RBTA: Tensor, time_RB: Tensor, *inputs_RB: Tensor) -> Tensor:
-        """The mean over valid timesteps, a scalar. inputs_RB: those of `input_noise`."""
+        """The mean over timesteps by their weights, `batch.valid`, a scalar. inputs_RB: those of
+        `input_noise`."""
+
+
+def _sums_by_source(loss: Tensor, batch: Batch, num_sources: int) -> Tensor:
+    """(2, N): errors of the timesteps of each data set, and how many they are.
+
+    A mean's derivative by a weight is how far the error there is from the mean, over the sum of
+    the weights: so whatever computes the loss, each error is known, its draws' mean.
+    """
+    valid_BT = batch.valid.detach()
+    (slope_BT,) = torch.autograd.grad(loss, batch.valid, retain_graph=True, materialize_grads=True)
+    error_BT = loss.detach() + slope_BT * valid_BT.sum()
+    told_2B = torch.stack([(error_BT * valid_BT).sum(1), valid_BT.sum(1)])
+    return told_2B.new_zeros(2, num_sources).index_add_(1, batch.source, told_2B)
 
 
 class PolicyLearner(ChunkLearner[PolicyNetwork]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,8 +120,10 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> LanguageTrainConfig:
 
 
 @pytest.fixture(scope="module")
-def policy(tiny_config: TrainConfig) -> TrainConfig:
-    return replace(tiny_config, num_steps=6)
+def policy(tiny_config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """Of two data sets, whose losses ranks have to add up."""
+    more = shutil.copytree(tiny_config.data, tmp_path_factory.mktemp("more") / "again")
+    return replace(tiny_config, num_steps=6, more_data=(f"{more}=0.5",))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +24,12 @@ from trainer.data.batches import TrainingData
 from trainer.data.errors import DataError
 from trainer.data.robot_recordings import read_recordings
 from trainer.data.robot_sources import _names, open_robot_data, robot_sources
+from trainer.plotting.quantities import quantity_of
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
 from trainer.requirements import ConfigurationError
+from trainer.run_directory import RunDirectory
+from trainer.stages.catalog import open_stage
 from trainer.training_loop import TrainingInterruptedError, train
 
 
@@ -87,9 +90,39 @@ def test_each_data_set_is_measured(finished: Path) -> None:
     tags = events.Tags()["scalars"]
     assert "validation/position_mm" in tags
     assert "validation/longer_position_mm" in tags
+    assert "train/loss_longer" in tags
+    assert quantity_of("train/loss_mug/demonstrations").title == "Loss of mug/demonstrations"
     provenance = read_checkpoint(finished).provenance
     assert provenance["num_episodes"] == 15
     assert provenance["num_training_episodes"] == 12
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+def test_each_data_sets_loss_is_that_of_its_windows(
+    config: TrainConfig,
+    micro_batch_size: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors, counts = np.zeros(2), np.zeros(2)
+    own_loss = PolicyLearner.loss
+
+    def loss(self, batch, *draws):
+        result = own_loss(self, batch, *draws)
+        (source,), num_valid = batch.source.tolist(), float(batch.valid.detach().sum())
+        errors[source] += float(result.detach()) * num_valid
+        counts[source] += num_valid
+        return result
+
+    def first_losses(config: TrainConfig) -> Mapping[str, float]:
+        with open_stage(config, RunDirectory(root=tmp_path))() as stage:
+            return stage.step(next(iter(stage.batches(0, 1))), 0).result.losses
+
+    told = first_losses(replace(config, micro_batch_size=micro_batch_size))
+    monkeypatch.setattr(PolicyLearner, "loss", loss)
+    first_losses(replace(config, micro_batch_size=1))
+    assert list(told) == [Path(config.data).name, "longer"]
+    assert list(told.values()) == pytest.approx(errors / counts, rel=1e-5)
 
 
 def test_its_plans_are_drawn_on_what_was_held_out(finished: Path, tmp_path: Path) -> None:

@@ -286,6 +286,7 @@ def test_noise_on_what_is_read_is_the_windows_own_however_a_step_is_cut(
         proprioception=torch.randn(6, 5),
         chunk=torch.randn(6, 8, 5),
         valid=torch.ones(6, 8),
+        source=torch.zeros(6, dtype=torch.long),
         prompt=torch.tensor([[1, *[6] * 4, 9]]).expand(6, -1),
     )
 

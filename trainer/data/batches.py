@@ -44,13 +44,15 @@ class Batch:
 
     images: (B, 3, H, W) by camera, in about [-1, 1]. proprioception: (B, P), normalised.
     chunk: (B, T, A), normalised. valid: (B, T), 0 beyond an episode's end. prompt: (B, S) tokens
-    of a policy that is told what to do, or None.
+    of a policy that is told what to do, or None. source: (B,) places of the data sets that they
+    are of.
     """
 
     images: Mapping[str, Tensor]
     proprioception: Tensor
     chunk: Tensor
     valid: Tensor
+    source: Tensor
     prompt: Tensor | None = None
 
     def rows(self, rows: slice) -> Batch:
@@ -60,6 +62,7 @@ class Batch:
             proprioception=self.proprioception[rows],
             chunk=self.chunk[rows],
             valid=self.valid[rows],
+            source=self.source[rows],
             prompt=None if self.prompt is None else self.prompt[rows],
         )
 
@@ -197,6 +200,7 @@ class TrainingData:
             proprioception=torch.from_numpy(proprioception).float().to(self.device),
             chunk=torch.from_numpy(chunk).float().to(self.device),
             valid=torch.from_numpy(windows.valid).float().to(self.device),
+            source=torch.from_numpy(windows.samples.source).to(self.device),
             prompt=self._prompt(windows, anchor_rows),
         )
 

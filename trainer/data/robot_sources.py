@@ -36,8 +36,7 @@ def open_robot_data(config: PolicyConfig) -> Dataset:
 def robot_sources(config: PolicyConfig, recordings: RobotRecordings) -> list[RobotSource]:
     """Of recordings of `open_robot_data`. Raises DataError where none of a data set's succeeded."""
     dataset = recordings.dataset
-    weights = {config.data: 1.0, **config.weight_of}
-    names = _names(list(weights))
+    weights, names = {config.data: 1.0, **config.weight_of}, source_names(config)
     sources: list[RobotSource] = []
     for number, (path, weight) in enumerate(weights.items()):
         own = range(len(dataset))
@@ -56,6 +55,11 @@ def robot_sources(config: PolicyConfig, recordings: RobotRecordings) -> list[Rob
             )
         )
     return sources
+
+
+def source_names(config: PolicyConfig) -> list[str]:
+    """What each data set's numbers go by, that of `data` first."""
+    return _names([config.data, *config.weight_of])
 
 
 def _names(paths: Sequence[str]) -> list[str]:

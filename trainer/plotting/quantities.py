@@ -71,11 +71,12 @@ def quantity_of(name: str) -> Quantity:
     """Of a scalar; one that is not known goes by its name."""
     if name in _KNOWN:
         return _KNOWN[name]
-    group, _, rest = name.rpartition("/")
+    group, _, rest = name.partition("/")
     if rest.startswith("loss_"):
-        # Of one of several data.
+        # Of one of several data, whose name may be a path.
         whole = _KNOWN[f"{group}/loss"] if f"{group}/loss" in _KNOWN else _KNOWN["train/loss"]
         return replace(whole, title=f"Loss of {rest.removeprefix('loss_')}")
+    group, _, rest = name.rpartition("/")
     if group.startswith("evaluation/"):
         # Of one of several tasks; rates, and the bounds of their intervals.
         what = rest.replace("_", " ").capitalize()
