@@ -18,7 +18,7 @@ from trainer.data.windows import BoolArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class ActionError:
-    """Means over held-out windows, the actions executed before replanning, and the arms."""
+    """Means over held-out windows, some actions of a plan, and the arms."""
 
     position_mm: float
     rotation_deg: float
@@ -64,13 +64,26 @@ class OpenLoopPlans:
         return np.abs(self.widths_m - self.taught_widths_m)
 
     def executed_error(self, episodes: Collection[int] | None = None) -> ActionError:
-        """episodes: by their numbers; None for all."""
+        """Of the actions executed before replanning. episodes: by their numbers; None for all."""
         executed = self.valid & (np.arange(self.valid.shape[1]) < self.open_loop_steps)
         if episodes is not None:
             executed &= np.isin(self.episode, list(episodes))[:, None]
+        return self._mean_error(executed)
 
+    def error_by_action(self) -> dict[int, ActionError]:
+        """Of single actions, counted from 1, where windows have them: of those executed the first,
+        the ones that end a quarter and half of them, and the last."""
+        executed = self.open_loop_steps
+        errors: dict[int, ActionError] = {}
+        for number in sorted({1, -(-executed // 4), -(-executed // 2), executed}):
+            counted = self.valid & (np.arange(self.valid.shape[1]) == number - 1)
+            if counted.any():
+                errors[number] = self._mean_error(counted)
+        return errors
+
+    def _mean_error(self, counted_NT: BoolArray) -> ActionError:
         def mean(error_NTX: npt.NDArray[np.float64]) -> float:
-            return float(error_NTX[executed].mean())
+            return float(error_NTX[counted_NT].mean())
 
         return ActionError(
             position_mm=1e3 * mean(self.position_error_m),

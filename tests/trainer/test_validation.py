@@ -1,13 +1,16 @@
-"""Held-out windows are planned a step's worth at once, and the measure is the same."""
+"""What is measured of plans on held-out windows, and how they are planned."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trainer.models.policy_network import PolicyNetwork
+from trainer.open_loop import OpenLoopPlans
+from trainer.plotting.quantities import in_order
 from trainer.policy_configuration import TrainConfig
 from trainer.run_directory import RunDirectory
 from trainer.stages.catalog import open_stage
@@ -38,3 +41,64 @@ def test_no_more_windows_than_a_step_has_are_planned_at_once(
     in_parts = measured(5)
     assert passes == [4, 5, 5, 4, 5, 5]
     assert in_parts == pytest.approx(at_once, rel=1e-5)
+
+
+def drifting(num_executed: int, num_valid: int) -> OpenLoopPlans:
+    """Two windows of a chunk of 16, off by 1 mm, 1 degree and 2 mm of width more with each action;
+    the second one's are three times as far off. The episode ends after num_valid actions."""
+    away = np.array([1, 3])[:, None] * np.arange(16)
+    taught = np.tile(np.eye(4), (2, 16, 1, 1, 1))
+    poses, angle = taught.copy(), np.deg2rad(away)
+    poses[:, :, 0, 0, 3] = 1e-3 * away
+    for (row, column), value in {
+        (0, 0): np.cos(angle),
+        (1, 1): np.cos(angle),
+        (1, 0): np.sin(angle),
+        (0, 1): -np.sin(angle),
+    }.items():
+        poses[:, :, 0, row, column] = value
+    return OpenLoopPlans(
+        arms=("right",),
+        grippers=("right",),
+        rate_hz=10.0,
+        open_loop_steps=num_executed,
+        episode=np.zeros(2, np.int64),
+        anchor=np.arange(2),
+        poses=poses,
+        widths_m=(2e-3 * away[..., None]).astype(np.float64),
+        taught_poses=taught,
+        taught_widths_m=np.zeros((2, 16, 1)),
+        valid=np.tile(np.arange(16) < num_valid, (2, 1)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_executed", "num_valid", "numbers"),
+    [
+        (16, 16, [1, 4, 8, 16]),
+        (10, 16, [1, 3, 5, 10]),
+        (2, 16, [1, 2]),
+        (1, 16, [1]),
+        # No window has its eighth action.
+        (8, 5, [1, 2, 4]),
+    ],
+)
+def test_errors_are_told_by_action(num_executed: int, num_valid: int, numbers: list[int]) -> None:
+    errors = drifting(num_executed, num_valid).error_by_action()
+    assert list(errors) == numbers
+    for number, error in errors.items():
+        away = 2.0 * (number - 1)
+        assert error.position_mm == pytest.approx(away)
+        assert error.rotation_deg == pytest.approx(away, abs=1e-5)
+        assert error.gripper_mm == pytest.approx(2 * away)
+
+
+def test_the_error_of_what_is_executed_is_their_mean() -> None:
+    error = drifting(4, 16).executed_error()
+    told = (error.position_mm, error.rotation_deg, error.gripper_mm)
+    assert told == pytest.approx((3.0, 3.0, 6.0), abs=1e-5)
+
+
+def test_actions_are_shown_as_they_follow_each_other() -> None:
+    names = [f"validation/position_at_action_{number}_mm" for number in (1, 4, 16)]
+    assert in_order({*names, "validation/position_mm"}) == ["validation/position_mm", *names]

@@ -10,6 +10,7 @@ from trainer.plotting.gallery import Gallery, Section, Table, listed
 from trainer.plotting.panels import Curve, Panel
 from trainer.plotting.quantities import (
     HELD_OUT,
+    HELD_OUT_BY_ACTION,
     SECTIONS,
     Quantity,
     in_order,
@@ -69,7 +70,8 @@ def _panel(name: str, runs: list[Run], longest: int, smoothing: float) -> Panel:
 def _curves(scalars: Scalars, series: int, quantity: Quantity, bandwidth: float) -> list[Curve]:
     steps, values = scalars.steps.astype(np.float64), scalars.values
     if not quantity.is_noisy or bandwidth <= 0:
-        dots = len(steps) <= _FEW_POINTS and quantity.section == HELD_OUT
+        is_held_out = quantity.section in (HELD_OUT, HELD_OUT_BY_ACTION)
+        dots = len(steps) <= _FEW_POINTS and is_held_out
         return [Curve(x=steps, y=values, series=series, dots=dots)]
     x, y = _smoothed(scalars, quantity, bandwidth)
     opacity = _FAINT if len(steps) <= _MANY_POINTS else _FAINTEST

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 TRAINING, HELD_OUT, IN_SIMULATION, PACE = "Training", "Held out", "In simulation", "Pace"
-SECTIONS = (TRAINING, HELD_OUT, IN_SIMULATION, PACE)
+HELD_OUT_BY_ACTION = "Held out, by action of a plan"
+SECTIONS = (TRAINING, HELD_OUT, HELD_OUT_BY_ACTION, IN_SIMULATION, PACE)
+
+_AT_ACTION = re.compile(r"(validation/\w+)_at_action_(\d+)(_[a-z]+)")
 
 _UNITS_BY_ENDING = {
     "_mm": "mm",
@@ -71,6 +75,12 @@ def quantity_of(name: str) -> Quantity:
     """Of a scalar; one that is not known goes by its name."""
     if name in _KNOWN:
         return _KNOWN[name]
+    at_action = _AT_ACTION.fullmatch(name)
+    if at_action:
+        whole = quantity_of(at_action[1] + at_action[3])
+        return replace(
+            whole, section=HELD_OUT_BY_ACTION, title=f"{whole.title} at action {at_action[2]}"
+        )
     group, _, rest = name.partition("/")
     if rest.startswith("loss_"):
         # Of one of several data, whose name may be a path.
@@ -91,11 +101,15 @@ def quantity_of(name: str) -> Quantity:
 
 
 def in_order(names: set[str]) -> list[str]:
-    """By section; those that are known first, as told above."""
+    """By section; those that are known first, as told above; actions as they follow each other."""
     known = list(_KNOWN)
 
-    def place(name: str) -> tuple[int, int, str]:
+    def place(name: str) -> tuple[int, int, str, int]:
+        at_action, number = _AT_ACTION.fullmatch(name), 0
+        section = SECTIONS.index(quantity_of(name).section)
+        if at_action:
+            name, number = at_action[1] + at_action[3], int(at_action[2])
         rank = known.index(name) if name in _KNOWN else len(known)
-        return SECTIONS.index(quantity_of(name).section), rank, name
+        return section, rank, name, number
 
     return sorted(names, key=place)

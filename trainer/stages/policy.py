@@ -190,6 +190,10 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
         scalars: dict[str, float] = asdict(error)
         if isinstance(network, TellingPolicy):
             scalars["malformed_fraction"] = network.num_malformed / network.num_told
+        for number, at_action in self._plans.error_by_action().items():
+            for quantity, value in asdict(at_action).items():
+                what, _, unit = quantity.rpartition("_")
+                scalars[f"{what}_at_action_{number}_{unit}"] = value
         for source in self._sources if len(self._sources) > 1 else ():
             numbers = [self._recordings.episodes[place] for place in source.held_out]
             if numbers:

@@ -105,6 +105,10 @@ def test_the_page_shows_every_scalar_as_it_was_written(
         "train/samples_per_s": "Samples per second",
         "train/memory_gib": "Most memory held, GiB",
     }
+    for number in (1, 2, 4, 8):
+        for what, unit in (("position", "mm"), ("rotation", "deg"), ("gripper", "mm")):
+            title = f"{what.capitalize()} error at action {number}, {unit}"
+            names[f"validation/{what}_at_action_{number}_{unit}"] = title
     assert set(shown) == set(names.values())
     for series, run in enumerate(runs):
         written = EventAccumulator(str(run / "tensorboard")).Reload()
