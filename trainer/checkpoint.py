@@ -19,6 +19,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,8 +48,9 @@ from trainer.data.text.prompts import Prompts
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.foundry.configuration import FoundryPolicyConfig
 from trainer.foundry.network import FoundryPolicy
-from trainer.foundry.observations import FoundryObservations
+from trainer.foundry.pictures import prepared
 from trainer.foundry.prompts import FoundryPrompts
+from trainer.history_configuration import HistoryConfig
 from trainer.models.action.action_token_file import (
     ActionTokenFileError,
     action_tokenizer_from_json,
@@ -59,7 +61,7 @@ from trainer.models.action_token_policy import ActionTokenPolicy
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import PolicyNetwork
 from trainer.models.vision_language_policy import VisionLanguagePolicy
-from trainer.observation_reading import NewestObservation, ObservationReader
+from trainer.observation_reading import ObservationReader
 from trainer.policy_configuration import PolicyConfig, TrainConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
@@ -139,7 +141,7 @@ def prompts_of(
     """Raises DataError for a tokenizer without our special tokens."""
     return Prompts(
         tokenizer,
-        num_images=len(contract.cameras),
+        num_images=len(config.history.pictures(contract.cameras)),
         tokens_per_image=config.model.tokens_per_image,
         most_words=config.model.instruction_tokens,
         chat=config.model.chat,
@@ -178,8 +180,8 @@ def build_network(
             cameras=tuple(contract.cameras),
             chunk_length=transform.chunk_length,
             action_size=transform.num_numbers,
-            proprioception_size=transform.num_numbers,
             image_token=prompts.image_token,
+            history=config.history,
             pretrained=pretrained,
         )
     assert isinstance(config, TrainConfig)
@@ -207,8 +209,27 @@ def build_reader(checkpoint: Checkpoint) -> ObservationReader:
             raise CheckpointError(
                 f"contract.json: expected cameras {missing}, which pictures are of"
             )
-        return FoundryObservations(config.model, contract, transform)
-    return NewestObservation(contract, transform)
+        shape = config.model
+        return ObservationReader(
+            contract,
+            transform,
+            pictures=dict(zip(shape.pictures, shape.places, strict=True)),
+            past_steps=shape.past_steps,
+            prepare=partial(prepared, config=shape.picture),
+        )
+    history = history_of(config)
+    return ObservationReader(
+        contract,
+        transform,
+        pictures=history.pictures(contract.cameras),
+        past_steps=history.past_steps,
+    )
+
+
+def history_of(config: PolicyConfig) -> HistoryConfig:
+    """What a policy sees and knows of past control steps."""
+    told = isinstance(config, VisionLanguageActionTrainConfig)
+    return config.history if told else HistoryConfig()
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> str:

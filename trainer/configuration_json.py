@@ -65,6 +65,7 @@ _ADDED: dict[str, Any] = {
     "serving.solver": "euler",
     "model.action_clamp": None,
     "model.input_noise": 0.0,
+    "history": {"frames": (0,), "past_steps": 0, "proprioception": True},
 }
 # The same, of one class, where another one has always had a key of that name in its place.
 _ADDED_TO: Mapping[type[Any], Mapping[str, Any]] = {ExpertShape: {"time_conditioning": "concat"}}

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.data.batches import Batch
@@ -203,15 +204,22 @@ class VisionLanguageActionLearner(ChunkLearner[VisionLanguagePolicy]):
         noise_BTA, time_B, *inputs_B = (
             drawn.transpose(0, 1).flatten(0, 1) for drawn in (noise_RBTA, time_RB, *inputs_RB)
         )
-        draws = Draws(noise_BTA, time_B, InputNoise(*inputs_B))
+        past_BPA, state_BNQ = self.network.known(batch.proprioception)
+        past = past_BPA.shape[1]
         return self.network.model(
             ActionBatch(
                 inputs=self.network.inputs(batch.images, without_padding(batch.prompt)),
-                chunk_BTA=batch.chunk,
-                weight_BT=batch.valid,
-                proprioception_BPQ=batch.proprioception[:, None],
+                chunk_BTA=torch.cat([past_BPA, batch.chunk], dim=1),
+                # What is given is not learnt.
+                weight_BT=functional.pad(batch.valid, (past, 0)),
+                is_known_BT=torch.arange(past + batch.chunk.shape[1], device=self.device)
+                .lt(past)
+                .expand(len(batch.chunk), -1)
+                if past
+                else None,
+                proprioception_BPQ=state_BNQ,
             ),
-            draws=draws,
+            draws=Draws(functional.pad(noise_BTA, (0, 0, past, 0)), time_B, InputNoise(*inputs_B)),
         )
 
 

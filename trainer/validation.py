@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.data.batches import chunk_window
+from trainer.data.batches import KnownMotion, chunk_window, frames_by_name
 from trainer.data.frame_workers import EpisodeFrames
 from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.robot_transform import RobotTransform
 from trainer.data.windows import IntArray, WindowIndex
+from trainer.history_configuration import HistoryConfig
 from trainer.learner import TrainingDivergedError
 from trainer.models.chunk_policy import ChunkPolicy
 from trainer.models.policy_network import images_to_input
@@ -42,10 +43,12 @@ class Validator:
         serving: ServingConfig,
         windows_at_once: int = _MAX_WINDOWS,
         prompts: InstructionPrompts | None = None,
+        history: HistoryConfig | None = None,
     ) -> None:
         """episodes: places in the recordings. windows_at_once: planned in one pass, at most.
-        prompts: of a policy that is told what to do."""
-        window = chunk_window(transform.chunk_length)
+        prompts: of a policy that is told what to do. history: see TrainingData."""
+        history = HistoryConfig() if history is None else history
+        window = chunk_window(transform.chunk_length, history)
         lengths = np.diff(recordings.episode_starts)[list(episodes)]
         index = WindowIndex(lengths, window)
         # Spread evenly over the episodes.
@@ -57,11 +60,11 @@ class Validator:
         rows = first_rows[:, None] + steps
         self._transform = transform
         self._serving, self._windows_at_once = serving, windows_at_once
-        self._images = _read_images(recordings, places, anchors)
+        frames = _read_frames(recordings, places, window.image_steps(anchors, lengths[numbers]))
+        self._images = frames_by_name(frames, history)
         self._anchor_poses = recordings.actual_poses[first_rows + anchors]
-        self._proprioception = transform.encode_proprioception(
-            self._anchor_poses, recordings.actual_widths_m[first_rows + anchors]
-        )
+        known = KnownMotion.of(recordings, places, anchors, history.past_steps)
+        self._proprioception = transform.encode_history(*known)
         self._prompt = None
         if prompts is not None:
             firsts = np.zeros(count)
@@ -120,19 +123,22 @@ class Validator:
         return chunk.cpu()
 
 
-def _read_images(
-    recordings: RobotRecordings, places_N: IntArray, anchors_N: IntArray
+def _read_frames(
+    recordings: RobotRecordings, places_N: IntArray, steps_NF: IntArray
 ) -> dict[str, Tensor]:
-    """(N, H, W, 3) by camera."""
+    """(N, F, H, W, 3) by camera."""
+    num_frames = steps_NF.shape[1]
     images = {
-        name: np.empty((len(places_N), size.height, size.width, 3), np.uint8)
+        name: np.empty((steps_NF.size, size.height, size.width, 3), np.uint8)
         for name, size in recordings.contract.cameras.items()
     }
     reader = EpisodeFrames([recordings.dataset])
     for place in np.unique(places_N):
         # Successive windows are of one episode.
         rows = np.nonzero(places_N == place)[0]
-        here = slice(int(rows[0]), int(rows[-1]) + 1)
+        here = slice(num_frames * int(rows[0]), num_frames * (int(rows[-1]) + 1))
         out = {name: array[here] for name, array in images.items()}
-        reader.read(0, recordings.episodes[place], anchors_N[rows].tolist(), out)
-    return {name: torch.from_numpy(array) for name, array in images.items()}
+        reader.read(0, recordings.episodes[place], steps_NF[rows].ravel().tolist(), out)
+    return {
+        name: torch.from_numpy(array).unflatten(0, steps_NF.shape) for name, array in images.items()
+    }

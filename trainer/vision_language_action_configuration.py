@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, get_args
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.co_training_configuration import AlsoConfig
 from trainer.data.text.chat_format import ChatFormat
+from trainer.history_configuration import HistoryConfig
 from trainer.hugging_face_configuration import (
     AnyLanguage,
     AnyVision,
@@ -284,6 +285,7 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
         tokenizer: A tokenizer.json; without one it is that of the checkpoint to begin with, or a
             byte-level BPE is trained on the instructions, and on the other data that are learnt.
         also: Pictures with words, and text, that are learnt in the same steps.
+        history: What the policy sees and knows of past control steps.
         model: The network.
     """
 
@@ -296,12 +298,19 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
     init_except: tuple[str, ...] = ()
     tokenizer: str = ""
     also: AlsoConfig = field(default_factory=AlsoConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
     model: VisionLanguageActionShape | HuggingFaceActionShape | ActionTokenShape = field(
         default_factory=_smallest_shape
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            not isinstance(self.model, ActionTokenShape) or self.history == HistoryConfig(),
+            "history",
+            "none where a language model tells the actions, which it does of now alone",
+            self.history,
+        )
         require(
             not self.also.data or isinstance(self.model, VisionLanguageActionShape),
             "also.data",

@@ -184,7 +184,7 @@ def require_that_padding_is_not_read(policy: Policy) -> None:
     assert isinstance(network, VisionLanguagePolicy)
     assert prompts is not None
     token_S = torch.from_numpy(prompts.encode("Reach"))
-    images = {name: torch.rand(1, 3, 40, 40) for name in network.camera_names}
+    images = {name: torch.rand(1, 3, 40, 40) for name in network.picture_names}
     words_S = token_S[token_S >= 0]
     assert len(words_S) < len(token_S)
     with torch.no_grad():

@@ -32,6 +32,7 @@ from trainer.inference import Policy, load_policy
 from trainer.models.action.configuration import Prediction, Solver
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.transformer import Block
+from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import VisionLanguageActionLearner
@@ -136,6 +137,7 @@ def test_blocks_computed_twice_give_the_same_weights(
     shape = config.model
     assert isinstance(shape, VisionLanguageActionShape)
     assert isinstance(shape.language, LanguageConfig)
+    assert isinstance(shape.vision, VisionTransformerConfig)
     towers = (shape.language.transformer, shape.expert.transformer)
     assert len(seen) == shape.vision.depth + sum(tower.depth for tower in towers)
     expected = read_checkpoint(finished).weights
@@ -254,7 +256,6 @@ def test_its_flow_is_the_experts_own(
         cameras=("left", "right"),
         chunk_length=8,
         action_size=5,
-        proprioception_size=5,
         image_token=6,
     ).eval()
     images = {name: torch.randn(2, 3, 32, 32) for name in ("left", "right")}
@@ -293,12 +294,12 @@ def test_noise_on_what_is_read_is_the_windows_own_however_a_step_is_cut(
     def loss(num_threads: int, input_noise: float) -> float:
         torch.manual_seed(0)
         noisy = replace(config, model=replace(config.model, input_noise=input_noise))
+        assert isinstance(noisy.model, VisionLanguageActionShape)
         network = VisionLanguagePolicy(
             noisy.model,
             cameras=("camera",),
             chunk_length=8,
             action_size=5,
-            proprioception_size=5,
             image_token=6,
         )
         learner = VisionLanguageActionLearner(
@@ -345,6 +346,7 @@ def test_words_alone_can_decide(
     for index in range(6):
         demonstration = by_instruction(index, make_demonstration(index))
         save_demonstration(demonstration, demonstration_path(data, index))
+    assert isinstance(config.model, VisionLanguageActionShape)
     longer = replace(
         config,
         data=str(data),

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from policy_interface.types import FloatArray
 from trainer.data.augmentation import augmented_images, proprioception_noise
 from trainer.data.configuration import NormalizationConfig
 from trainer.data.counter_random import uniform
@@ -28,6 +30,7 @@ from trainer.data.robot_transform import RobotTransform, motion_statistics
 from trainer.data.statistics.field_statistics import FieldStatistics
 from trainer.data.windows import IntArray, WindowIndex, WindowSpec
 from trainer.distributed import current_world
+from trainer.history_configuration import HistoryConfig
 from trainer.policy_configuration import PolicyConfig
 
 # A stream of its own under the run's seed, apart from those of sampling and augmentation.
@@ -42,7 +45,8 @@ _WINDOWS_AT_ONCE = 8192
 class Batch:
     """What one optimizer step learns from, or a rank's rows of it.
 
-    images: (B, 3, H, W) by camera, in about [-1, 1]. proprioception: (B, P), normalised.
+    images: (B, 3, H, W) by the network's names for them, in about [-1, 1]. proprioception: (B, P),
+    normalised, as `RobotTransform.encode_history` has it.
     chunk: (B, T, A), normalised. valid: (B, T), 0 beyond an episode's end. prompt: (B, S) tokens
     of a policy that is told what to do, or None. source: (B,) places of the data sets that they
     are of.
@@ -67,9 +71,34 @@ class Batch:
         )
 
 
-def chunk_window(chunk_length: int) -> WindowSpec:
+def chunk_window(chunk_length: int, history: HistoryConfig | None = None) -> WindowSpec:
     """The anchor's own action is the chunk's first; beyond its end an episode is padded."""
-    return WindowSpec(future=chunk_length - 1)
+    frames = (0,) if history is None else history.frames
+    return WindowSpec(future=chunk_length - 1, image_offsets=frames)
+
+
+class KnownMotion(NamedTuple):
+    """What is known of the body at N anchors, as `RobotTransform.encode_history` takes it."""
+
+    poses: FloatArray
+    widths_m: FloatArray
+    commanded_poses: FloatArray
+    commanded_widths_m: FloatArray
+
+    @staticmethod
+    def of(
+        recordings: RobotRecordings, places_N: IntArray, anchors_N: IntArray, past_steps: int
+    ) -> KnownMotion:
+        """places: of episodes in recordings. Before an episode's first step there is that one,
+        repeated, as when a policy is served."""
+        steps_NH = np.maximum(anchors_N[:, None] + np.arange(-past_steps, 1), 0)
+        places_N1 = places_N[:, None]
+        rows_NH = recordings.episode_starts[places_N1] + steps_NH
+        return KnownMotion(
+            recordings.actual_poses[rows_NH],
+            recordings.actual_widths_m[rows_NH],
+            *recordings.desired(places_N1, steps_NH[:, 1:]),
+        )
 
 
 def fit_transform(
@@ -77,6 +106,7 @@ def fit_transform(
     episodes: Sequence[int],
     chunk_length: int,
     config: NormalizationConfig,
+    past_steps: int = 0,
 ) -> RobotTransform:
     """The scales of all windows' actions and proprioception. episodes: places in recordings."""
     window = chunk_window(chunk_length)
@@ -88,15 +118,21 @@ def fit_transform(
         first_rows = recordings.episode_starts[np.asarray(episodes)[places]]
         steps, valid = window.steps(anchors, lengths[places])
         rows = first_rows[:, None] + steps
+        known = KnownMotion.of(recordings, np.asarray(episodes)[places], anchors, past_steps)
         parts.append(
             motion_statistics(
                 arms=recordings.contract.arms,
                 grippers=recordings.contract.grippers,
                 anchor_poses=recordings.actual_poses[first_rows + anchors],
                 anchor_widths_m=recordings.actual_widths_m[first_rows + anchors],
-                action_poses=recordings.action_poses[rows],
-                action_widths_m=recordings.action_widths_m[rows],
-                valid=valid,
+                action_poses=np.concatenate(
+                    [known.commanded_poses, recordings.action_poses[rows]], axis=1
+                ),
+                action_widths_m=np.concatenate(
+                    [known.commanded_widths_m, recordings.action_widths_m[rows]], axis=1
+                ),
+                valid=np.pad(valid, ((0, 0), (past_steps, 0)), constant_values=True),
+                past=past_steps,
             )
         )
     action, proprioception = (FieldStatistics.merged(each) for each in zip(*parts, strict=True))
@@ -105,13 +141,21 @@ def fit_transform(
     )
 
 
+def frames_by_name(frames: Mapping[str, Tensor], history: HistoryConfig) -> Mapping[str, Tensor]:
+    """(B, F, ...) by camera to (B, ...) by the network's names for them."""
+    return {
+        name: frames[camera][:, history.frames.index(step)]
+        for name, (camera, step) in history.pictures(frames).items()
+    }
+
+
 class TrainingData:
     """The training episodes' batches. A context manager, which ends the loader's processes.
 
     sources: their `training` episodes, each by its weight. Of all their windows, each counted once,
     is the one scale that normalises: a policy is served without knowing which data a station's
     observation is like, and a metre is as long in all of them. prompts: of a policy that is told
-    what to do.
+    what to do. history: what one sees and knows of past control steps; None for nothing.
     """
 
     def __init__(
@@ -121,15 +165,21 @@ class TrainingData:
         config: PolicyConfig,
         device: torch.device,
         prompts: InstructionPrompts | None = None,
+        history: HistoryConfig | None = None,
     ) -> None:
         self._prompts = prompts
         self.config, self.device = config, device
+        self._history = HistoryConfig() if history is None else history
         places = [place for source in sources for place in source.training]
         self.transform = fit_transform(
-            recordings, places, config.chunk_length, config.normalization
+            recordings,
+            places,
+            config.chunk_length,
+            config.normalization,
+            self._history.past_steps,
         )
         self._recordings = recordings
-        self._window = chunk_window(config.chunk_length)
+        self._window = chunk_window(config.chunk_length, self._history)
         self._place_of = np.zeros(len(recordings.dataset), np.int64)
         self._place_of[[recordings.episodes[place] for place in places]] = places
         self._loader = WindowLoader(
@@ -181,8 +231,13 @@ class TrainingData:
         anchor_rows, rows = self._rows(windows)
         recordings, augmentation = self._recordings, self.config.augmentation
         anchor_poses = recordings.actual_poses[anchor_rows]
-        proprioception = self.transform.encode_proprioception(
-            anchor_poses, recordings.actual_widths_m[anchor_rows]
+        proprioception = self.transform.encode_history(
+            *KnownMotion.of(
+                recordings,
+                self._place_of[windows.episode],
+                windows.anchor,
+                self._history.past_steps,
+            )
         )
         numbers = windows.samples.number
         if augmentation.proprioception_noise:
@@ -191,12 +246,12 @@ class TrainingData:
         chunk = self.transform.encode_actions(
             anchor_poses, recordings.action_poses[rows], recordings.action_widths_m[rows]
         )
+        frames = {
+            name: augmented_images(images, name, numbers, augmentation, self.config.seed)
+            for name, images in windows.images.items()
+        }
         return Batch(
-            images={
-                # One frame a window is what this network looks at.
-                name: augmented_images(images, name, numbers, augmentation, self.config.seed)[:, 0]
-                for name, images in windows.images.items()
-            },
+            images=frames_by_name(frames, self._history),
             proprioception=torch.from_numpy(proprioception).float().to(self.device),
             chunk=torch.from_numpy(chunk).float().to(self.device),
             valid=torch.from_numpy(windows.valid).float().to(self.device),

@@ -29,6 +29,7 @@ from trainer.data.episode import Dataset, Episode, EpisodeDescription, FieldRole
 from trainer.data.errors import DataError
 from trainer.data.instructions import instruction_places, task_phrasings
 from trainer.data.poses import PoseFields
+from trainer.data.windows import IntArray
 from trainer.requirements import ConfigurationError
 
 _ROTATION_TOLERANCE = 1e-4
@@ -80,6 +81,21 @@ class RobotRecordings:
     @property
     def num_steps(self) -> int:
         return int(self.episode_starts[-1])
+
+    def desired(self, places: IntArray, steps: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Where the arms are meant to be at control steps (...) of episodes (...), by their places:
+        as was commanded at the step before, and at an episode's first step where they are.
+
+        (..., A, 4, 4) and (..., G).
+        """
+        rows, is_first = self.episode_starts[places] + steps, steps == 0
+        before = np.maximum(rows - 1, 0)
+        return (
+            np.where(
+                is_first[..., None, None, None], self.actual_poses[rows], self.action_poses[before]
+            ),
+            np.where(is_first[..., None], self.actual_widths_m[rows], self.action_widths_m[before]),
+        )
 
 
 def read_recordings(

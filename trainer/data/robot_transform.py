@@ -145,18 +145,13 @@ class RobotTransform:
         return RobotTransform(
             arms=arms,
             grippers=grippers,
-            chunk_length=len(action.per_step),
+            chunk_length=len(action.per_step) - action.past,
             action=Normalizer.from_statistics(action, config, scale_floors),
             # There is one state to a window: nothing to scale each timestep apart.
             proprioception=Normalizer.from_statistics(
                 proprioception, replace(config, scope="global"), scale_floors
             ),
         )
-
-    def encode_proprioception(self, poses: FloatArray, widths_m: FloatArray) -> FloatArray:
-        """Measured X_TE (..., A, 4, 4) and widths (..., G) to (..., D)."""
-        values = _values("actual", self.arms, self.grippers, poses, widths_m)
-        return self.proprioception.normalize(self._state_layout.encode(values, {}))
 
     def encode_actions(
         self, anchor_poses: FloatArray, poses: FloatArray, widths_m: FloatArray
@@ -166,23 +161,28 @@ class RobotTransform:
             self._relative(anchor_poses, poses, widths_m), self._first_step
         )
 
-    def encode_past_actions(
-        self, anchor_poses: FloatArray, poses: FloatArray, widths_m: FloatArray
+    def encode_history(
+        self,
+        poses: FloatArray,
+        widths_m: FloatArray,
+        commanded_poses: FloatArray,
+        commanded_widths_m: FloatArray,
     ) -> FloatArray:
-        """Those of the P steps before the anchor: (P, A, 4, 4) and (P, G) to (P, D).
+        """What is known of the body, (..., P D + (P + 1) D): past actions, relative to where the
+        arms are now, then states, the oldest first.
 
+        Measured X_TE (..., P + 1, A, 4, 4) and widths (..., P + 1, G) of the P steps before the
+        anchor and of it; what was commanded at those P steps, (..., P, A, 4, 4) and (..., P, G).
         Raises NormalizationError for steps that the statistics do not cover.
         """
-        return self.action.normalize(self._relative(anchor_poses, poses, widths_m), -len(poses))
-
-    def encode_states(self, poses: FloatArray, widths_m: FloatArray) -> FloatArray:
-        """Measured ones of several steps, the anchor's last: (N, A, 4, 4) and (N, G) to (N, D).
-
-        Raises NormalizationError for steps that the statistics do not cover.
-        """
+        past = commanded_poses.shape[-4]
         values = _values("actual", self.arms, self.grippers, poses, widths_m)
-        numbers = self._state_layout.encode(values, {})
-        return self.proprioception.normalize(numbers, 1 - len(poses))
+        states = self.proprioception.normalize(self._state_layout.encode(values, {}), -past)
+        parts = [states]
+        if past:
+            relative = self._relative(poses[..., -1, :, :, :], commanded_poses, commanded_widths_m)
+            parts.insert(0, self.action.normalize(relative, -past))
+        return np.concatenate([part.reshape(*part.shape[:-2], -1) for part in parts], axis=-1)
 
     def decode_actions(
         self, anchor_poses: FloatArray, chunk: npt.ArrayLike
@@ -254,11 +254,12 @@ def motion_statistics(
     action_poses: FloatArray,
     action_widths_m: FloatArray,
     valid: npt.NDArray[np.bool_],
+    past: int = 0,
 ) -> tuple[FieldStatistics, FieldStatistics]:
     """Of actions and of proprioception, in N windows; those of more windows are merged with them.
 
     Anchors (N, A, 4, 4) and (N, G); actions (N, T, A, 4, 4) and (N, T, G), of which those `valid`
-    (N, T) count.
+    (N, T) count, and the first `past` are of steps before the anchor.
     """
     action_layout, state_layout = robot_layouts(arms, grippers)
     anchor = _values("actual", arms, grippers, anchor_poses, anchor_widths_m)
@@ -273,9 +274,12 @@ def motion_statistics(
             names=layout.names,
             overall=Summary.merged(summaries),
             per_step=tuple(summaries),
-            past=0,
+            past=place,
         )
-        for layout, summaries in ((action_layout, steps), (state_layout, states))
+        for layout, summaries, place in (
+            (action_layout, steps, past),
+            (state_layout, states, 0),
+        )
     )
     return action, proprioception
 

@@ -124,11 +124,6 @@ class FoundryShape(ABC):
         """Each once, in the order of their first pictures."""
         return tuple(dict.fromkeys(camera for camera, _ in self.places))
 
-    @property
-    def num_observations(self) -> int:
-        """That a plan looks at, the current one included."""
-        return 1 + max(self.past_steps, -min(step for _, step in self.places))
-
 
 @dataclass(frozen=True, kw_only=True)
 class FoundryPolicyShape(FoundryShape):

@@ -11,7 +11,6 @@ Q numbers of what is known of the body.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,40 +18,15 @@ from torch.nn import functional
 
 from trainer.foundry.configuration import FoundryHuggingFaceShape, FoundryPolicyShape
 from trainer.models.action.configuration import ActionSpaceConfig, FlowConfig, TimeConfig
-from trainer.models.action.observation_token_expert import ObservationTokenExpert, ObservedToken
+from trainer.models.action.observation_token_expert import ObservationTokenExpert
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy, Scene
+from trainer.models.expert_head import ExpertHead, Known, scene_of
 from trainer.models.vision_language import VisionLanguageConfig
 from trainer.models.vision_language_action import (
     VisionLanguageAction,
     VisionLanguageActionConfig,
 )
-
-
-class Conditioning(NamedTuple):
-    observed: ObservedToken
-    past_BPA: Tensor
-
-
-class FoundryHead:
-    """The expert, asked for clean chunks."""
-
-    def __init__(self, expert: ObservationTokenExpert) -> None:
-        self._expert = expert
-
-    def read(self, *scene: Tensor) -> Conditioning:
-        past_BPA, *observed = scene
-        return Conditioning(ObservedToken(*observed), past_BPA)
-
-    def __call__(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: Conditioning) -> Tensor:
-        remaining_B = 1 - time_B
-        past_BPA = conditioning.past_BPA
-        velocity_BTA = self._expert(
-            torch.cat([past_BPA, noisy_BTA], dim=1),
-            remaining_B - 1 / self._expert.config.num_times,
-            conditioning.observed,
-        )[:, past_BPA.shape[1] :]
-        return noisy_BTA - remaining_B[:, None, None] * velocity_BTA
 
 
 class FoundryPolicy(ChunkPolicy):
@@ -71,9 +45,10 @@ class FoundryPolicy(ChunkPolicy):
         self.model = VisionLanguageAction(network_config(shape, chunk_length, action_size))
 
     @property
-    def chunk_head(self) -> FoundryHead:
-        assert isinstance(self.model.expert, ObservationTokenExpert)
-        return FoundryHead(self.model.expert)
+    def chunk_head(self) -> ExpertHead:
+        expert = self.model.expert
+        assert isinstance(expert, ObservationTokenExpert)
+        return ExpertHead(expert, "velocity", time_offset=-1 / expert.config.num_times)
 
     def inputs(self, images: Mapping[str, Tensor], token_BS: Tensor) -> VisionLanguageInput:
         """Images (B, 3, H, W) by picture; those of one sample side by side, resized as the original
@@ -109,12 +84,10 @@ class FoundryPolicy(ChunkPolicy):
         if token_BS is None:
             raise ValueError("this policy is told what to do: expected a prompt, got none")
         features = self.model.observe(self.inputs(images, token_BS))
-        number_BNA = proprioception_BP.unflatten(1, (-1, self._action_size))
-        past_BPA = number_BNA[:, : self._shape.past_steps]
-        state_BNQ = number_BNA[:, self._shape.past_steps :]
-        expert = self.model.expert
-        assert isinstance(expert, ObservationTokenExpert)
-        return (past_BPA, *expert.read(features, state_BNQ).tensors)
+        known = Known.of(
+            proprioception_BP, past_steps=self._shape.past_steps, action_size=self._action_size
+        )
+        return scene_of(self.model.expert, features, known)
 
     def compile_parts(self) -> None:
         self.model.compile_blocks()

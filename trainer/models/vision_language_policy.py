@@ -1,22 +1,22 @@
 """A vision-language-action model as a policy's network: cameras, state and instruction to chunks.
 
-Axes: B sample, S token of the prompt, C camera, T timestep, A numbers an action, P proprioception.
+Axes: B sample, S token of the prompt, C camera, T timestep, A numbers an action, N numbers of what
+is known of the body.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.history_configuration import HistoryConfig
 from trainer.models.action.configuration import ActionSpaceConfig, Prediction
-from trainer.models.action.cross_attention_expert import CrossAttentionExpert, ObservedTokens
-from trainer.models.action.observation_token_expert import ObservationTokenExpert, ObservedToken
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.chunk_policy import NO_TOKEN, ChunkPolicy, Scene
+from trainer.models.expert_head import ExpertHead, Known, scene_of
 from trainer.models.vision_language_action import VisionLanguageAction
 from trainer.vision_language_action_configuration import (
     HuggingFaceActionShape,
@@ -24,33 +24,9 @@ from trainer.vision_language_action_configuration import (
 )
 
 
-class ExpertHead:
-    """An expert, asked for clean chunks.
-
-    Its times run the other way: at s = 1 - t it sees x = a + s (e - a). Where it predicts the
-    velocity v = e - a, the clean chunk is a = x - s v, and an Euler step along v is one towards a.
-    """
-
-    def __init__(
-        self, expert: ObservationTokenExpert | CrossAttentionExpert, predicts: Prediction
-    ) -> None:
-        self._expert, self._predicts = expert, predicts
-
-    def read(self, *scene: Tensor) -> ObservedToken | ObservedTokens:
-        if isinstance(self._expert, ObservationTokenExpert):
-            return ObservedToken(*scene)
-        return ObservedTokens.of(*scene)
-
-    def __call__(self, noisy_BTA: Tensor, time_B: Tensor, conditioning: Any) -> Tensor:
-        remaining_B = 1 - time_B
-        predicted_BTA = self._expert(noisy_BTA, remaining_B, conditioning)
-        if self._predicts == "chunk":
-            return predicted_BTA
-        return noisy_BTA - remaining_B[:, None, None] * predicted_BTA
-
-
 class VisionLanguagePolicy(ChunkPolicy):
-    """cameras: in the order in which the prompt shows them. action_size: A. proprioception_size: P.
+    """cameras: in the order in which the prompt shows those of one step. action_size: A, which a
+    state's is too. history: what is seen and known of past steps; None for nothing.
 
     image_token: the vocabulary's place holder for one token of an image. pretrained: see
     `VisionLanguageActionShape.network`.
@@ -63,17 +39,21 @@ class VisionLanguagePolicy(ChunkPolicy):
         cameras: Sequence[str],
         chunk_length: int,
         action_size: int,
-        proprioception_size: int,
         image_token: int,
+        history: HistoryConfig | None = None,
         pretrained: bool = False,
     ) -> None:
         super().__init__()
-        self.camera_names, self._image_size = tuple(cameras), shape.image_size
+        history = HistoryConfig() if history is None else history
+        self.picture_names = tuple(history.pictures(cameras))
+        self._past_steps, self._action_size = history.past_steps, action_size
+        self._image_size = shape.image_size
         self._predicts: Prediction = shape.predicts
         space = ActionSpaceConfig(
             action_size=action_size,
-            chunk_length=chunk_length,
-            proprioception_size=proprioception_size,
+            chunk_length=history.past_steps + chunk_length,
+            proprioception_size=action_size if history.proprioception else 0,
+            proprioception_steps=history.past_steps + 1 if history.proprioception else 1,
         )
         self._image_token = image_token
         self.bound = shape.action_clamp
@@ -89,10 +69,10 @@ class VisionLanguagePolicy(ChunkPolicy):
         return ExpertHead(self.model.expert, self._predicts)
 
     def inputs(self, images: Mapping[str, Tensor], token_BS: Tensor | None) -> VisionLanguageInput:
-        """Images (B, 3, H, W) by camera become squares, those of one sample side by side."""
+        """Images (B, 3, H, W) by name become squares, those of one sample side by side."""
         if token_BS is None:
             raise ValueError("this policy is told what to do: expected a prompt, got none")
-        image_NCHW = squares(images, self.camera_names, self._image_size)
+        image_NCHW = squares(images, self.picture_names, self._image_size)
         valid_BS, token_BS = token_BS != NO_TOKEN, token_BS.clamp(min=0)
         if self._pictures is None:
             return VisionLanguageInput(token_BS=token_BS, valid_BS=valid_BS, images=image_NCHW)
@@ -106,7 +86,11 @@ class VisionLanguagePolicy(ChunkPolicy):
     ) -> Scene:
         """What the expert reads."""
         features = self.model.observe(self.inputs(images, token_BS))
-        return self.model.expert.read(features, proprioception_BP[:, None]).tensors
+        return scene_of(self.model.expert, features, self.known(proprioception_BP))
+
+    def known(self, number_BN: Tensor) -> Known:
+        """See `RobotTransform.encode_history`."""
+        return Known.of(number_BN, past_steps=self._past_steps, action_size=self._action_size)
 
     def start(self, noise_BTA: Tensor) -> Tensor:
         """Within the bound, as all that the expert saw in training."""

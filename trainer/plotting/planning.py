@@ -183,14 +183,9 @@ class Subject:
         for number, step in enumerate(steps):
             row = int(recordings.episode_starts[place]) + step
             actual = self._state(recordings.actual_poses[row], recordings.actual_widths_m[row])
-            # What was commanded at one step is what is desired at the next.
-            desired = actual
-            if step > 0:
-                commanded = recordings.action_poses[row - 1], recordings.action_widths_m[row - 1]
-                desired = self._state(*commanded)
             yield Observation(
                 actual=actual,
-                desired=desired,
+                desired=self._state(*recordings.desired(np.array(place), np.array(step))),
                 cameras={
                     name: CameraView(rgb=images[number], intrinsics=np.eye(3), X_TC=Pose.identity())
                     for name, images in frames.items()

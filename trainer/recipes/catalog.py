@@ -8,7 +8,13 @@ from types import MappingProxyType
 
 from trainer.configuration_json import did_you_mean
 from trainer.policy_configuration import TrainConfig
-from trainer.recipes import convolutional, language, vision_language, vision_language_action
+from trainer.recipes import (
+    convolutional,
+    foundry,
+    language,
+    vision_language,
+    vision_language_action,
+)
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 
@@ -37,6 +43,12 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             vision_language_action.vla_on_hugging_face,
             language.lm_11m,
             language.lm_100m,
+            language.lm_400m,
+            foundry.foundry_lm,
+            foundry.foundry_vlm,
+            foundry.foundry_vla,
+            foundry.foundry_vla_qwen,
+            foundry.tiny_foundry_vla,
         )
     }
 )

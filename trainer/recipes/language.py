@@ -67,6 +67,13 @@ def lm_100m() -> LanguageTrainConfig:
     return _pretraining("lm_100m", "100m", num_tokens=2_000_000_000, batch_size=256)
 
 
+def lm_400m() -> LanguageTrainConfig:
+    """VLA Foundry's 410M shape, on 8 billion tokens; not trained to its end by us."""
+    return _pretraining(
+        "lm_400m", "400m", num_tokens=8_000_000_000, batch_size=256, learning_rate=3e-4
+    )
+
+
 def _pretraining(
     name: str, preset: str, *, num_tokens: int, batch_size: int, learning_rate: float = 6e-4
 ) -> LanguageTrainConfig:

@@ -14,7 +14,13 @@ import torch
 
 from policy_interface.types import FloatArray
 from trainer.action_token_learner import ActionTokenLearner
-from trainer.checkpoint import Checkpoint, build_network, prompts_of, write_checkpoint
+from trainer.checkpoint import (
+    Checkpoint,
+    build_network,
+    history_of,
+    prompts_of,
+    write_checkpoint,
+)
 from trainer.co_training_learner import CoTrainingLearner
 from trainer.data.batches import Batch, TrainingData
 from trainer.data.instruction_prompts import InstructionPrompts
@@ -76,7 +82,8 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
         self._sources = robot_sources(config, recordings)
         held_out = [place for source in self._sources for place in source.held_out]
         self._num_training_episodes = sum(len(source.training) for source in self._sources)
-        self._data = TrainingData(recordings, self._sources, config, device, told)
+        history = history_of(config)
+        self._data = TrainingData(recordings, self._sources, config, device, told, history)
         self._action_tokenizer = None
         if action_words is not None:
             self._action_tokenizer = action_words(self._some_chunks())
@@ -119,6 +126,7 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
                 windows_at_once=config.micro_batch_size
                 or max(1, config.batch_size // self.learner.world.size),
                 prompts=told,
+                history=history,
             )
 
     def _some_chunks(self) -> FloatArray:

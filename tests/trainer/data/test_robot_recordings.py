@@ -219,8 +219,11 @@ def test_without_augmentation_a_policy_trains_on_what_it_is_served(
         ) as data:
             (batch,) = data.batches(0, 1)
         # One epoch: every step once. Proprioception tells which one a sample is.
-        expected = data.transform.encode_proprioception(
-            recordings.actual_poses, recordings.actual_widths_m
+        expected = data.transform.encode_history(
+            recordings.actual_poses[:, None],
+            recordings.actual_widths_m[:, None],
+            recordings.action_poses[:, None][:, :0],
+            recordings.action_widths_m[:, None][:, :0],
         )
         distance = np.abs(batch.proprioception.numpy()[:, None] - expected).max(axis=2)
         rows = distance.argmin(axis=1)
