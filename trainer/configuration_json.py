@@ -39,6 +39,7 @@ _ADDED: dict[str, Any] = {
     "compile": False,
     "checkpoint_activations": False,
     "sharding": {"kind": "none", "cpu_offload": False},
+    "portions_above_mib": 256.0,
     "model.baseline": None,
     "model.image_word": "<image>",
     "model.backbone.chat.before_images": "",

@@ -182,6 +182,8 @@ class LanguageTrainConfig(TextTrainConfig):
     Attributes:
         name: The model's name, in reports.
         sample_prompts: What the model goes on from at each measurement.
+        portions_above_mib: Data whose files are larger become tokens beside the steps, a portion
+            at a time, and are shuffled within some portions; smaller ones before, and as a whole.
         model: The network.
     """
 
@@ -190,11 +192,15 @@ class LanguageTrainConfig(TextTrainConfig):
 
     name: str = "language_model"
     sample_prompts: tuple[str, ...] = ("The ",)
+    portions_above_mib: float = 256.0
     model: LanguageConfig = field(default_factory=_smallest_model)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(all(self.sample_prompts), "sample_prompts", "no empty one", self.sample_prompts)
+        require(
+            self.portions_above_mib >= 0, "portions_above_mib", "0 or more", self.portions_above_mib
+        )
 
     @property
     def language(self) -> LanguageConfig:

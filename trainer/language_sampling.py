@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
+from trainer.data.text.vocabulary import Vocabulary
 from trainer.models.language.generation import GenerationConfig, generate
 from trainer.models.language.language_model import LanguageModel
-from trainer.stages.language_data import Vocabulary
 
 
 def continuation(

@@ -10,12 +10,12 @@ from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.data.errors import DataError
+from trainer.data.text.vocabulary import Vocabulary
 from trainer.models.action_token_policy import ActionTokenPolicy
 from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.models.vision_language_policy import VisionLanguagePolicy
-from trainer.stages.language_data import Vocabulary
 from trainer.vision_language_action_configuration import (
     VisionLanguageActionShape,
     VisionLanguageActionTrainConfig,

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from trainer.data.text.documents import Turn
+from trainer.data.text.vocabulary import Vocabulary
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.hugging_face_answers import HuggingFaceAnswerer
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.policy_network import images_to_input
 from trainer.models.vision_language import VisionLanguageModel
-from trainer.stages.language_data import Vocabulary
 from trainer.vision_language_learner import read_picture
 
 

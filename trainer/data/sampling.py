@@ -128,17 +128,22 @@ class Mixture:
         return Samples(number=number, source=source.astype(np.int64), index=index)
 
     def batch(self, step: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> Samples:
-        """A rank's part of the batch of optimizer step `step`, counted from 0.
+        """A rank's part of the batch of optimizer step `step`: see `share_of_batch`."""
+        return self.samples(share_of_batch(step, batch_size, rank, num_ranks))
 
-        Parts follow each other, and differ by at most one sample in size.
-        """
-        if not 0 <= rank < num_ranks <= batch_size:
-            raise ValueError(
-                f"expected ranks from 0 to {num_ranks - 1}, of which there are at most "
-                f"{batch_size}, got rank {rank} of {num_ranks}"
-            )
-        edges = [step * batch_size + batch_size * r // num_ranks for r in (rank, rank + 1)]
-        return self.samples(np.arange(*edges))
+
+def share_of_batch(step: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> range:
+    """Numbers of the samples that are a rank's part of the batch of optimizer step `step`, counted
+    from 0.
+
+    Parts follow each other, and differ by at most one sample in size.
+    """
+    if not 0 <= rank < num_ranks <= batch_size:
+        raise ValueError(
+            f"expected ranks from 0 to {num_ranks - 1}, of which there are at most "
+            f"{batch_size}, got rank {rank} of {num_ranks}"
+        )
+    return range(*(step * batch_size + batch_size * r // num_ranks for r in (rank, rank + 1)))
 
 
 def _shares(sources: Sequence[Source]) -> IntArray:

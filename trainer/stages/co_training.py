@@ -166,8 +166,7 @@ class CoTrainedPolicyStage(PolicyStage):
     def describe(self) -> str:
         others = [
             f"{other.opening.source.name} x {other.opening.source.weight:g} "
-            f"({other.data.num_documents} documents, {len(other.data.training)} sequences of "
-            f"{other.data.training.length} tokens, {other.opening.source.batch_size} a step)"
+            f"({other.data.training.describe()}, {other.opening.source.batch_size} a step)"
             for other in self._others
         ]
         return ", and ".join([super().describe(), *others])
@@ -227,7 +226,7 @@ class CoTrainedPolicyStage(PolicyStage):
                 "data": other.opening.source.path,
                 "weight": other.opening.source.weight,
                 "data_sha256": other.data.digest,
-                "num_documents": other.data.num_documents,
+                "num_documents": other.data.training.facts()["num_documents"],
             }
             for other in self._others
         }

@@ -20,6 +20,7 @@ from trainer.models.language.generation import GenerationConfig
 from trainer.models.language.language_model import LanguageModel
 from trainer.run_directory import RunDirectory
 from trainer.stages.language_data import LanguageData, TextOpening
+from trainer.stages.portioned_text import PortionedOpening
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.stages.text_batches import TextBatches
 from trainer.throughput import training_flops_per_token
@@ -31,7 +32,7 @@ _LOSS_OF_NO_MODEL = 700.0
 def open_language_stage(
     config: LanguageTrainConfig, run: RunDirectory
 ) -> Callable[[], LanguageStage]:
-    opening = TextOpening.of(config, run)
+    opening = PortionedOpening.of(config, run) or TextOpening.of(config, run)
     return lambda: LanguageStage(config, opening.prepare())
 
 
@@ -61,9 +62,7 @@ class TextStage(Stage[Any, Any]):
     def describe(self) -> str:
         data = self._data
         return (
-            f"{data.num_tokens:,} tokens of {data.num_documents} documents "
-            f"({len(data.training)} sequences of {data.training.length}, "
-            f"{data.training.filled:.0%} filled; {data.num_held_out_documents} held out), "
+            f"{data.training.describe()} ({data.num_held_out_documents} documents held out), "
             f"vocabulary {data.vocabulary.tokenizer.vocabulary_size}"
         )
 
@@ -100,15 +99,17 @@ class TextStage(Stage[Any, Any]):
             texts=texts,
         )
 
+    def close(self) -> None:
+        self._data.training.close()
+
     def _provenance(self) -> dict[str, Any]:
         data = self._data
         return {
             "held_out": self._measured,
             "data": self._config.data,
             "data_sha256": data.digest,
-            "num_documents": data.num_documents,
             "num_held_out_documents": data.num_held_out_documents,
-            "num_tokens_of_data": data.num_tokens,
+            **data.training.facts(),
         }
 
 

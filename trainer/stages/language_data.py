@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,114 +25,33 @@ from trainer.atomic_directory import remove_partial_directories
 from trainer.atomic_file import atomic_file
 from trainer.data.errors import DataError
 from trainer.data.sampling import permuted
-from trainer.data.text.chat import ChatTemplate, Template
-from trainer.data.text.chat_format import ChatFormat, FormattedTemplate
 from trainer.data.text.corpus import Corpus, write_corpus
-from trainer.data.text.documents import Document, Turn
 from trainer.data.text.encoding import Encoder
 from trainer.data.text.packing import PackedSequences
-from trainer.data.text.sources import TextSource, open_source
-from trainer.data.text.tokenizer import SPECIAL_TOKENS, TextTokenizer, train_tokenizer
+from trainer.data.text.sources import ChosenDocuments, TextSource, open_source
+from trainer.data.text.tokenizer import TextTokenizer
+from trainer.data.text.vocabulary import Vocabulary
 from trainer.language_configuration import TextTrainConfig
 from trainer.requirements import ConfigurationError
-from trainer.run_directory import RunDirectory, RunError
+from trainer.run_directory import RunDirectory
+from trainer.stages.run_tokenizer import asked_tokenizer, run_tokenizer, texts_of
+from trainer.stages.training_text import TrainingText, WholeText
 
 # The same documents are held out in all runs on the same data.
 _HELD_OUT_STREAM = 11
 
-# How tokenizers that are not ours mark a document's end.
-_FOREIGN_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
-
-
-class EndedText(Template):
-    """Of a tokenizer without our special tokens: plain text, and a token that ends it."""
-
-    def __init__(self, tokenizer: TextTokenizer, end: int) -> None:
-        self.image_token = None
-        self._tokenizer, self._end = tokenizer, end
-
-    def encode_text(self, text: str) -> list[int]:
-        return [*self._tokenizer.encode(text), self._end]
-
-    def encode_turns(self, turns: Sequence[Turn], where: str) -> tuple[list[int], list[bool]]:
-        del turns
-        raise DataError(
-            "a dialogue, for whose roles the tokenizer has no tokens; train one on the data, by "
-            "giving none",
-            where=where,
-        )
-
-    def encode_prompt(self, turns: Sequence[Turn]) -> list[int]:
-        raise DataError("the tokenizer has no tokens for the roles of a dialogue")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vocabulary:
-    """How text is said in tokens. begin: before a document's first, if anything. end: after it."""
-
-    tokenizer: TextTokenizer
-    template: Template
-    begin: tuple[int, ...]
-    end: int
-
-    @property
-    def pad(self) -> int:
-        """Any token does: nothing is learnt there, and nothing looks at it."""
-        return self.end
-
-    @staticmethod
-    def of(
-        tokenizer: TextTokenizer, tokens_per_image: int = 0, chat: ChatFormat | None = None
-    ) -> Vocabulary:
-        """chat: how dialogues are written for a model of others.
-
-        Raises DataError for one that has no token for a document's end, or none for images where
-        there are some."""
-        if chat is not None:
-            template = FormattedTemplate(tokenizer, chat, tokens_per_image)
-            return Vocabulary(tokenizer=tokenizer, template=template, begin=(), end=template.end)
-        if all(_number(tokenizer, name) is not None for name in SPECIAL_TOKENS):
-            template = ChatTemplate(tokenizer, tokens_per_image)
-            begin, end = template.encode_text("")
-            return Vocabulary(tokenizer=tokenizer, template=template, begin=(begin,), end=end)
-        if tokens_per_image:
-            raise DataError(
-                f"no token for images; expected all of {', '.join(SPECIAL_TOKENS)}",
-                where=tokenizer.path,
-            )
-        end = next(
-            (n for name in _FOREIGN_ENDS if (n := _number(tokenizer, name)) is not None), None
-        )
-        if end is None:
-            raise DataError(
-                f"no token that ends a document; expected one of {', '.join(_FOREIGN_ENDS)}",
-                where=tokenizer.path,
-            )
-        return Vocabulary(
-            tokenizer=tokenizer, template=EndedText(tokenizer, end), begin=(), end=end
-        )
-
-
-def _number(tokenizer: TextTokenizer, name: str) -> int | None:
-    try:
-        return tokenizer.special(name)
-    except DataError:
-        return None
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LanguageData:
-    """digest: of all tokens, of what they mean, and of all pictures. shown: the documents that are
-    held out, where they have pictures."""
+    """digest: of all that is learnt from, and of what its tokens mean. shown: the documents that
+    are held out, where they have pictures."""
 
     vocabulary: Vocabulary
-    training: PackedSequences
+    training: TrainingText
     held_out: PackedSequences | None
-    num_documents: int
-    num_tokens: int
     num_held_out_documents: int
     digest: str
-    shown: TextSource | None
+    shown: TextSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,19 +74,7 @@ class TextOpening:
 
         Raises DataError, ConfigurationError; RunError for another tokenizer than the run's.
         """
-        if tokenizer is None and config.tokenizer:
-            tokenizer = TextTokenizer(Path(config.tokenizer).expanduser())
-        if tokenizer is not None:
-            _require_fit(tokenizer, config)
-            Vocabulary.of(tokenizer, config.tokens_per_image, config.chat)
-        if run.tokenizer.exists() and tokenizer is not None:
-            stored = TextTokenizer(run.tokenizer)
-            if stored.content() != tokenizer.content():
-                raise RunError(
-                    f"{tokenizer.path}: not the tokenizer that the run began with: it has "
-                    f"{tokenizer.vocabulary_size} tokens, that of {run.tokenizer} has "
-                    f"{stored.vocabulary_size}; give that one, or choose another --output"
-                )
+        tokenizer = asked_tokenizer(config, run, tokenizer)
         names = ["training"] + ["held_out"] * bool(config.validation_documents)
         # Pictures stay in the data.
         if all((run.corpus / name).exists() for name in names) and not config.tokens_per_image:
@@ -184,7 +90,7 @@ class TextOpening:
     def texts(self) -> Iterator[str]:
         """What is learnt from, as text. Raises DataError for data that are tokens already."""
         self.run.corpus.mkdir(exist_ok=True)
-        return _texts(self._chosen("training"))
+        return texts_of(self._chosen("training"))
 
     def prepare(self) -> LanguageData:
         """Make what is missing beside the run, and open it. Raises DataError."""
@@ -192,7 +98,8 @@ class TextOpening:
         run.corpus.mkdir(exist_ok=True)
         remove_partial_directories(run.corpus)
         held_out = None
-        vocabulary = Vocabulary.of(self._tokenizer(), config.tokens_per_image, config.chat)
+        tokenizer = run_tokenizer(config, run, self.tokenizer, self.texts)
+        vocabulary = Vocabulary.of(tokenizer, config.tokens_per_image, config.chat)
         training = self._corpus("training", vocabulary)
         if training.num_tokens < config.language.context_length:
             raise ConfigurationError(
@@ -210,29 +117,17 @@ class TextOpening:
             sums += [self._picture_sum(name) for name in ("training", "held_out")[: len(corpora)]]
         return LanguageData(
             vocabulary=vocabulary,
-            training=self._packed(training, vocabulary),
+            training=WholeText(
+                training, self._packed(training, vocabulary), name=config.data, seed=config.seed
+            ),
             held_out=held_out,
-            num_documents=len(training),
-            num_tokens=training.num_tokens,
             num_held_out_documents=0 if held_out is None else len(corpora[1]),
-            shown=self._chosen("held_out") if config.tokens_per_image and held_out else None,
             digest=hashlib.sha256("\n".join(sums).encode()).hexdigest(),
+            shown=self._chosen("held_out") if config.tokens_per_image and held_out else None,
         )
 
     def _packed(self, corpus: Corpus, vocabulary: Vocabulary) -> PackedSequences:
         return PackedSequences(corpus, self.config.language.context_length, pad=vocabulary.pad)
-
-    def _tokenizer(self) -> TextTokenizer:
-        path = self.run.tokenizer
-        if not path.exists():
-            if self.tokenizer is None:
-                return train_tokenizer(self.texts(), self.config.language.vocabulary_size, path)
-            with atomic_file(path) as file:
-                content = json.dumps(self.tokenizer.content(), ensure_ascii=False)
-                file.write(content.encode())
-        tokenizer = TextTokenizer(path)
-        _require_fit(tokenizer, self.config)
-        return tokenizer
 
     def _picture_sum(self, name: str) -> str:
         """Of all pictures' bytes: they stay in the data, and so may be others by now."""
@@ -258,11 +153,11 @@ class TextOpening:
 
         return write_corpus(self._chosen(name), encoder, folder, progress=shown)
 
-    def _chosen(self, name: str) -> _Chosen:
+    def _chosen(self, name: str) -> ChosenDocuments:
         source = self.source or open_source(self.config.data)
         is_held_out = self._is_held_out(source)
         wanted = is_held_out if name == "held_out" else ~is_held_out
-        return _Chosen(source, np.flatnonzero(wanted).tolist())
+        return ChosenDocuments(source, np.flatnonzero(wanted).tolist())
 
     def _is_held_out(self, source: TextSource) -> npt.NDArray[np.bool_]:
         """By document. Of a picture all documents are held out or none, lest what was learnt about
@@ -305,37 +200,3 @@ class TextOpening:
 
 def _shown(numbers: Iterator[int], what: str) -> Iterable[int]:
     return tqdm(numbers, desc=what, unit="document", disable=None, leave=False)
-
-
-class _Chosen(TextSource):
-    """Some of a source's documents."""
-
-    def __init__(self, source: TextSource, numbers: Sequence[int]) -> None:
-        self.where, self._source, self._numbers = source.where, source, numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def document(self, index: int) -> Document:
-        return self._source.document(self._numbers[index])
-
-
-def _texts(source: TextSource) -> Iterator[str]:
-    for document in source:
-        if document.tokens is not None:
-            raise DataError(
-                "holds tokens and no text: give the tokenizer that made them (--tokenizer)",
-                where=document.where,
-            )
-        if document.text is not None:
-            yield document.text
-        yield from (turn.text for turn in document.turns)
-
-
-def _require_fit(tokenizer: TextTokenizer, config: TextTrainConfig) -> None:
-    rows = config.language.vocabulary_size
-    if tokenizer.vocabulary_size > rows:
-        raise ConfigurationError(
-            f"{config.language_field}.vocabulary_size: expected at least "
-            f"{tokenizer.vocabulary_size}, as many tokens as {tokenizer.path} has, got {rows}"
-        )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from trainer.data.sampling import Mixture, Source
+from trainer.data.sampling import share_of_batch
 from trainer.data.text.packing import PackedSequence
 from trainer.distributed import World
 from trainer.language_configuration import TextTrainConfig
@@ -25,14 +25,13 @@ class TextBatches:
         make: Callable[[Sequence[PackedSequence]], Any],
     ) -> None:
         self._config, self._data, self._make = config, data, make
-        source = Source(name=config.data, num_samples=len(data.training))
-        self._order = Mixture([source], config.seed)
         self._held_out: Any = None
 
     def share(self, step: int, world: World) -> Any:
         """A rank's part of that of optimizer step `step`, with its own counts."""
-        samples = self._order.batch(step, self._config.batch_size, world.rank, world.size)
-        return self._make([self._data.training.sequence(int(index)) for index in samples.index])
+        size = self._config.batch_size
+        numbers = share_of_batch(step, size, world.rank, world.size)
+        return self._make(self._data.training.sequences(numbers, share_of_batch(step, size)))
 
     @staticmethod
     def counted(share: Any, world: World, device: torch.device) -> Any:

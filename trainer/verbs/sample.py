@@ -11,11 +11,11 @@ import tyro
 from policy_interface.printable import printable
 from policy_interface.usage import UsageError
 from trainer.checkpoint_files import checkpoint_kind
+from trainer.data.text.vocabulary import Vocabulary
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_sampling import continuation
 from trainer.models.language.generation import GenerationConfig
 from trainer.speaker import SPEAKING_KINDS
-from trainer.stages.language_data import Vocabulary
 from trainer.verbs.arguments import parse_arguments
 from trainer.verbs.speaking import moved, moved_speaker
 

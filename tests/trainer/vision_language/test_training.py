@@ -21,6 +21,7 @@ from tests.trainer.steps import train_until
 from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
+from trainer.data.text.vocabulary import Vocabulary
 from trainer.inference import load_policy
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.learner import Learner
@@ -28,7 +29,6 @@ from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.run_directory import RunError
-from trainer.stages.language_data import Vocabulary
 from trainer.stages.text_batches import TextBatches
 from trainer.training_loop import train
 from trainer.vision_language_answers import answer

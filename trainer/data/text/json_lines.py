@@ -16,22 +16,32 @@ _LONGEST_BLANK = 8
 
 
 class JsonLines(TextSource):
-    """Opening it reads the file once, for where its lines begin. Blank lines are none."""
+    """Opening it reads the file once, for where its lines begin. Blank lines are none.
 
-    def __init__(self, file: Location, columns: Columns) -> None:
+    part: of so many parts of the file, as long as each other, the lines that begin in this one;
+    no more is read.
+    """
+
+    def __init__(
+        self, file: Location, columns: Columns, *, part: int = 0, num_parts: int = 1
+    ) -> None:
         self.where = str(file)
         self._folder, self._columns = file.parent, columns
         self._path = unpacked(file)
+        size = self._path.stat().st_size
+        self._begin, self._end = (size * each // num_parts for each in (part, part + 1))
         self._starts, self._numbers = self._find_lines()
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def document(self, index: int) -> Document:
-        number = int(self._numbers[index])
-        where = f"{self.where}, line {number}"
+        number, start = int(self._numbers[index]), int(self._starts[index])
+        # How many lines come before a part is not known.
+        place = f"the line at byte {start:,}" if self._begin else f"line {number}"
+        where = f"{self.where}, {place}"
         with self._path.open("rb") as file:
-            file.seek(int(self._starts[index]))
+            file.seek(start)
             line = file.readline()
         record = parsed_json(line, "", where)
         if not isinstance(record, dict):
@@ -42,21 +52,25 @@ class JsonLines(TextSource):
         return self._folder.inside(path).read_bytes()
 
     def _find_lines(self) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets of the lines that hold something, and their numbers from 1."""
+        """Offsets of the part's lines that hold something, and their numbers from 1."""
+        # From the byte before: a line begins in this part where that one ends another.
+        first = max(self._begin - 1, 0)
         ends: list[np.ndarray] = []
-        size = 0
+        at = first
         with self._path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                ends.append(size + np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")))
-                size += len(chunk)
-        if not size:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        # The last line may lack its end.
-        after = np.unique(np.concatenate([*ends, [size - 1]]).astype(np.int64) + 1)
-        starts = np.concatenate([[0], after[:-1]]).astype(np.int64)
-        keep = np.ones(len(starts), bool)
+            file.seek(first)
+            while chunk := file.read(min(_CHUNK, self._end - at)):
+                ends.append(at + np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")))
+                at += len(chunk)
+            # The last line may go on beyond the part, or lack its end.
+            file.seek(at)
+            behind = at + len(file.readline())
+        first_line = [] if self._begin else [np.zeros(1, np.int64)]
+        begins = np.concatenate([*first_line, *(each + 1 for each in ends)], dtype=np.int64)
+        after = np.append(begins[1:], behind)
+        keep = begins < self._end
         with self._path.open("rb") as file:
-            for line in np.flatnonzero(after - starts <= _LONGEST_BLANK):
-                file.seek(int(starts[line]))
-                keep[line] = not set(file.read(int(after[line] - starts[line]))) <= _BLANK
-        return starts[keep], np.flatnonzero(keep) + 1
+            for line in np.flatnonzero(keep & (after - begins <= _LONGEST_BLANK)):
+                file.seek(int(begins[line]))
+                keep[line] = not set(file.read(int(after[line] - begins[line]))) <= _BLANK
+        return begins[keep], np.flatnonzero(keep) + 1

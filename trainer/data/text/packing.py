@@ -108,7 +108,7 @@ class PackedSequences:
             parts += [(index, start, stop) for start, stop in cuts]
         if not parts:
             raise DataError("holds nothing to learn at this length", where=corpus.folder)
-        self._bins = _best_fit(parts, length, seed)
+        self._bins = best_fit(parts, length, seed)
 
     def __len__(self) -> int:
         return len(self._bins)
@@ -136,7 +136,7 @@ class PackedSequences:
         return replace(packed, images=tuple(images))
 
 
-def _best_fit(
+def best_fit(
     parts: list[tuple[int, int, int]], length: int, seed: int
 ) -> list[list[tuple[int, int, int]]]:
     """Each part where it leaves the least room, the parts in an order that the seed chooses."""

@@ -58,12 +58,34 @@ class JoinedSource(TextSource):
         return self._sources[which].document(index - start)
 
 
+class ChosenDocuments(TextSource):
+    """Some of a source's documents, by their numbers."""
+
+    def __init__(self, source: TextSource, numbers: Sequence[int]) -> None:
+        self.where, self._source, self._numbers = source.where, source, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def document(self, index: int) -> Document:
+        return self._source.document(self._numbers[index])
+
+
 def open_source(place: str | Path | Location, columns: Columns | None = None) -> TextSource:
     """Raises DataError for a place that is missing, holds nothing known or yields nothing."""
     location = Location.parse(place)
+    columns = columns or Columns()
+    opened = [_open_file(file, columns) for file in text_files(location)]
+    source = JoinedSource(opened, str(location)) if location.is_dir() else opened[0]
+    if len(source) == 0:
+        raise DataError("holds no documents", where=location)
+    return source
+
+
+def text_files(location: Location) -> list[Location]:
+    """What a source is read of, by path. Raises DataError where nothing known is there."""
     if not location.exists():
         raise DataError("no such file or folder", where=location)
-    columns = columns or Columns()
     if location.is_dir():
         files = [file for file in location.find() if _kind(file.name) is not None]
         if not files:
@@ -72,17 +94,34 @@ def open_source(place: str | Path | Location, columns: Columns | None = None) ->
                 where=location,
             )
         # A folder of data files may hold a README beside them.
-        data = [file for file in files if _kind(file.name) != "text"]
-        source = JoinedSource([_open_file(file, columns) for file in data or files], str(location))
-    else:
-        if _kind(location.name) is None:
-            raise DataError(
-                "expected .jsonl(.gz, .zst), .parquet, .tar, .txt, .md, .rst or .py", where=location
-            )
-        source = _open_file(location, columns)
-    if len(source) == 0:
-        raise DataError("holds no documents", where=location)
-    return source
+        return [file for file in files if _kind(file.name) != "text"] or files
+    if _kind(location.name) is None:
+        raise DataError(
+            "expected .jsonl(.gz, .zst), .parquet, .tar, .txt, .md, .rst or .py", where=location
+        )
+    return [location]
+
+
+def is_one_document(name: str) -> bool:
+    """Whether a file is, however large it is."""
+    return _kind(name) == "text"
+
+
+def open_part(
+    file: Location, part: int, num_parts: int, columns: Columns | None = None
+) -> TextSource:
+    """Of a file's documents, those of one of so many parts, in each of which are about as many.
+
+    Of JSON lines no more is read than the part. Raises DataError.
+    """
+    columns = columns or Columns()
+    if _kind(file.name) == "json lines":
+        from trainer.data.text.json_lines import JsonLines
+
+        return JsonLines(file, columns, part=part, num_parts=num_parts)
+    source = _open_file(file, columns)
+    edges = [len(source) * each // num_parts for each in (part, part + 1)]
+    return ChosenDocuments(source, range(*edges))
 
 
 def _kind(name: str) -> str | None:
