@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class DataArguments:
     foundry_python: Path = Path(sys.executable)
     foundry_stages: tuple[str, ...] = ("all", "decoded")
     epochs: int = 10
-    only: tuple[str, ...] = ("loader", "statistics", "steady")
+    only: tuple[Literal["loader", "statistics", "steady"], ...] = ("loader", "statistics", "steady")
 
 
 def cpu_s() -> float:

@@ -11,6 +11,7 @@ All that is compared is timed in turns in one run. It needs torch and transforme
 from __future__ import annotations
 
 import argparse
+import difflib
 import itertools
 import json
 import statistics
@@ -48,6 +49,11 @@ from trainer.models.vision_language_action import (
     VisionLanguageAction,
     VisionLanguageActionConfig,
 )
+
+_PARTS = {
+    "cpu": ("language_11m", "language_100m", "action_repeats"),
+    "cuda": ("language_1b", "language_1b_packed", "qwen3_vl_2b_vla", "inference_1.7b_vla"),
+}
 
 
 def cpu_seconds(steps: dict[str, Step], rounds: int) -> dict[str, float]:
@@ -311,7 +317,7 @@ def parsed() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--only", nargs="*", help="parts to run, of those that the output names")
+    parser.add_argument("--only", nargs="+", help="parts to run, of those that the output names")
     parser.add_argument("--tiny", action="store_true", help="small shapes: does it run at all")
     parser.add_argument("--foundry", type=Path, help="a checkout of VLA Foundry to run beside")
     parser.add_argument("--rounds", type=int, default=5, help="timed steps of each")
@@ -326,7 +332,17 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--checkpoint", action="store_true", help="checkpoint activations")
     parser.add_argument("--eager", action="store_true", help="leave Qwen's blocks uncompiled")
     parser.add_argument("--profile", type=int, default=0, help="kernels to print of each step")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    parts = _PARTS[arguments.device]
+    for name in arguments.only or ():
+        if name not in parts:
+            close = difflib.get_close_matches(name, parts, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            sys.exit(
+                f"{parser.prog}: --only: no part {name!r}{hint}; on {arguments.device} there are "
+                f"{', '.join(parts)}"
+            )
+    return arguments
 
 
 def main() -> None:
@@ -355,6 +371,7 @@ def main() -> None:
             "qwen3_vl_2b_vla": lambda: qwen_on_gpu(arguments),
             "inference_1.7b_vla": lambda: inference_on_gpu(arguments),
         }
+    assert tuple(parts) == _PARTS[arguments.device]
     for name, part in parts.items():
         if arguments.only is None or name in arguments.only:
             print(f"{name} ...", file=sys.stderr, flush=True)

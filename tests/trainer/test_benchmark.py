@@ -32,3 +32,17 @@ def test_it_prints_one_line_of_json() -> None:
     assert measured["tokens_per_cpu_s"].keys() == {"ours", "llama"}
     assert all(rate > 0 for rate in measured["tokens_per_cpu_s"].values())
     assert measured["times_faster_than"]["llama"] > 0
+
+
+def test_a_misspelt_part_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, str(_BENCHMARK), "--only", "langauge_11m"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "training.py: --only: no part 'langauge_11m' (did you mean 'language_11m'?); on cpu there "
+        "are language_11m, language_100m, action_repeats\n"
+    )
