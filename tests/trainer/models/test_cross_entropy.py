@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainer.models.language.cross_entropy import IGNORED, cross_entropy, next_token_labels
 
@@ -66,3 +69,29 @@ def test_labels_are_the_tokens_that_follow() -> None:
     assert next_token_labels(token, document_BS=document, counted_BS=counted).tolist() == [
         [6, IGNORED, 8, IGNORED, IGNORED]
     ]
+
+
+class _Products(TorchDispatchMode):
+    """Notes the shapes of what is multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[tuple[torch.Size, torch.Size]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm_):
+            self.shapes.add((args[-2].shape, args[-1].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_are_of_few_shapes_however_many_positions_count() -> None:
+    """oneDNN keeps megabytes of each."""
+    weight_VD = torch.randn(32, 8, requires_grad=True)
+    with _Products() as products:
+        for num_counted in range(1, 129):
+            hidden_ND = torch.randn(256, 8, requires_grad=True)
+            label_N = torch.full((256,), IGNORED)
+            label_N[:num_counted] = 1
+            cross_entropy(hidden_ND, weight_VD, label_N).loss.backward()
+    # Two numbers of positions, and three products of each.
+    assert len(products.shapes) == 6
