@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -255,14 +256,22 @@ def test_a_shape_that_cannot_be_names_its_field(fields: dict[str, object], name:
         TransformerConfig(**({"width": 48, "depth": 1, "num_heads": 4} | fields))  # type: ignore[arg-type]
 
 
-def test_each_part_of_a_network_is_compiled_however_many_there_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_part_of_a_network_is_compiled_however_many_there_are() -> None:
     """All blocks are one function to torch, which otherwise leaves it as it is after eight."""
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
-    for heads in range(1, 6):
-        model = language_model(TransformerConfig(width=16 * heads, depth=1, num_heads=heads))
-        model.compile_blocks(backend="eager", dynamic=False)
-        model(tokens(1, 3))
-        with torch.no_grad():
+
+    def run() -> None:
+        # Of the thread's own, as all that is configured of the compiler.
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+        for model in models:
             model(tokens(1, 3))
+            with torch.no_grad():
+                model(tokens(1, 3))
+
+    models = [
+        language_model(TransformerConfig(width=16 * heads, depth=1, num_heads=heads))
+        for heads in range(1, 6)
+    ]
+    for model in models:
+        model.compile_blocks(backend="eager", dynamic=False)
+    with ThreadPoolExecutor() as threads:
+        threads.submit(run).result()

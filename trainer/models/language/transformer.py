@@ -5,6 +5,7 @@ Axes: B sample, S position, D width, F hidden width, G key/value head, d head wi
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
@@ -119,11 +120,11 @@ class Transformer(nn.Module):
 
     def compile_blocks(self, **options: object) -> None:
         """Compile each block in place: they share one graph, so that it is compiled once."""
-        import torch._dynamo.config as dynamo
-
         # To torch the blocks of all parts of a network are one function; of their widths, masks
-        # and lengths, in training and out of it, it would compile eight and leave the others.
-        dynamo.recompile_limit = max(dynamo.recompile_limit, _MAX_VARIANTS)
+        # and lengths, in training and out of it, it would compile eight and leave the others. What
+        # is configured of its compiler itself holds in one thread alone.
+        if "recompile_limit" in inspect.signature(torch.compile).parameters:
+            options = {"recompile_limit": _MAX_VARIANTS, **options}
         for block in self.blocks:
             cast("Callable[..., None]", block.compile)(**options)
 
