@@ -74,6 +74,13 @@ class Chain:
                     *("--cameras", cameras),
                     *("--workers", self.workers, "--output", self._demonstrations(task)),
                 )
+                if len(self.tasks) > 1:
+                    # Of several tasks not all that is drawn fits into memory, and a window of a
+                    # compressed array costs the inflation of all before it.
+                    call(
+                        *("trainer", "data", "convert", self._demonstrations(task)),
+                        self._data(task),
+                    )
         with stages.stage("teaching it to act"):
             self._train_policy(runs / "vla", init=final(runs / "vlm"))
         self._evaluate(stages, "pretrained", runs / "vla")
@@ -88,9 +95,14 @@ class Chain:
     def _demonstrations(self, task: str) -> Path:
         return self.runs / "demos" if len(self.tasks) == 1 else self.runs / "demos" / task
 
+    def _data(self, task: str) -> Path:
+        """What the policy is trained on."""
+        one = len(self.tasks) == 1
+        return self._demonstrations(task) if one else self.runs / "data" / task
+
     def _train_policy(self, run: Path, *, init: Path | None = None) -> None:
         steps = () if self.action_steps is None else ("--num-steps", self.action_steps)
-        self._train("vla", [self._demonstrations(t) for t in self.tasks], run, *steps, init=init)
+        self._train("vla", [self._data(t) for t in self.tasks], run, *steps, init=init)
 
     def _train(
         self, stage: str, data: Sequence[Path], run: Path, *more: object, init: Path | None = None

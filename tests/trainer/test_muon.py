@@ -57,14 +57,16 @@ def test_a_step_has_the_gradients_singular_vectors_and_values_near_one(
     assert values.max() < 1.3
 
 
-def test_a_tall_matrix_is_made_orthogonal_block_by_block() -> None:
+@pytest.mark.parametrize("rows_of_block", [48, 64])
+def test_a_tall_matrix_is_made_orthogonal_block_by_block(rows_of_block: int) -> None:
     torch.manual_seed(0)
-    layer, block = nn.Linear(64, 96, bias=False), nn.Linear(64, 48, bias=False)
-    gradient = torch.randn(96, 64)
+    rows = 2 * rows_of_block
+    layer, block = nn.Linear(80, rows, bias=False), nn.Linear(80, rows_of_block, bias=False)
+    gradient = torch.randn(rows, 80)
     update = _step(_optimizer(layer), layer.weight, gradient)
-    for rows in (slice(0, 48), slice(48, 96)):
-        alone = _step(_optimizer(block), block.weight, gradient[rows])
-        assert torch.allclose(update[rows], alone, atol=1e-5)
+    for some in (slice(0, rows_of_block), slice(rows_of_block, rows)):
+        alone = _step(_optimizer(block), block.weight, gradient[some])
+        assert torch.allclose(update[some], alone, atol=1e-5)
 
 
 def test_a_kernel_is_a_matrix_of_a_row_an_output_channel() -> None:

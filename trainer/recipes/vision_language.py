@@ -51,7 +51,7 @@ def tiny_vlm() -> VisionLanguageTrainConfig:
     )
 
 
-# Sixteen tokens of an image of 96 pixels.
+# Four tokens of an image of 96 pixels, each of four patches.
 SMALL_VISION = VisionTransformerConfig(
     width=256,
     depth=3,
@@ -59,6 +59,7 @@ SMALL_VISION = VisionTransformerConfig(
     feed_forward_width=512,
     patch_size=24,
     image_size=96,
+    shuffle_factor=2,
     stem="convolutions",
 )
 

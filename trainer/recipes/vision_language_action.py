@@ -69,9 +69,9 @@ def tiny_vla_fast() -> VisionLanguageActionTrainConfig:
 
 
 def small_vla() -> VisionLanguageActionTrainConfig:
-    """One policy for many tasks, told by words which: 9.6 M parameters, 19 MB in float16.
+    """One policy for many tasks, told by words which: 9.8 M parameters, 19.5 MB in float16.
 
-    Not trained to its end by us. 53 windows a second of one CPU core that multiplies in bfloat16.
+    Not trained to its end by us.
     """
     return VisionLanguageActionTrainConfig(
         name="small_vla",
