@@ -121,8 +121,9 @@ def _run_apart(verb: str, words: Sequence[str]) -> int:
         return _complain(_not_installed(missing, extra), 2)
     except (DataError, UsageError, ImportingError, ExportError, PlottingError) as error:
         return _complain(str(error), 2)
-    except OSError as error:
-        return _complain(str(error), 1)
+    except (OSError, MemoryError) as error:
+        # Python's own says nothing.
+        return _complain(str(error) or "out of memory", 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from types import TracebackType
-
-import torch
 
 from trainer.language_configuration import TextTrainConfig
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
-from trainer.scarce_memory import is_out_of_memory
+from trainer.scarce_memory import exhausted_device, is_out_of_memory, size_asked_for
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
-
-_ASKED_FOR = re.compile(r"(?:tried|unable) to allocate ([\d.]+) ?([KMGT]iB|bytes)", re.IGNORECASE)
-_OF_A_GPU = re.compile(r"\bCU(DA|BLAS)")
-_KIB = 2.0**10
 
 
 class TrainingOutOfMemoryError(RuntimeError):
@@ -55,11 +48,7 @@ class MemoryWatch:
             raise TrainingOutOfMemoryError(self._told(error)) from error
 
     def _told(self, error: BaseException) -> str:
-        device = self._config.device
-        if not (isinstance(error, torch.OutOfMemoryError) or _OF_A_GPU.search(str(error))):
-            device = "cpu"
-        asked = _ASKED_FOR.search(str(error))
-        size = f" ({_in_words(*asked.groups())} asked for)" if asked else ""
+        device = exhausted_device(error, self._config.device)
         saved = self._run.saved_step()
         kept = "nothing was saved yet"
         if saved is not None:
@@ -70,7 +59,7 @@ class MemoryWatch:
             less += f", and the run goes on, with {', '.join(going_on)}"
         if anew:
             less += f"{'; or' if going_on else ''}, in another --output, with {', '.join(anew)}"
-        return f"{device}: out of memory {self.at}{size}; {kept}; {less}"
+        return f"{device}: out of memory {self.at}{size_asked_for(error)}; {kept}; {less}"
 
     def _remedies(self, device: str) -> tuple[list[str], list[str]]:
         """Those with which this run goes on, and those with which it has to begin anew."""
@@ -109,15 +98,3 @@ def _of_a_step(config: RunConfig, num_ranks: int) -> list[str]:
 
 def _largest_divisor(number: int, *, below: int) -> int | None:
     return next((n for n in range(below - 1, 0, -1) if number % n == 0), None)
-
-
-def _in_words(number: str, unit: str) -> str:
-    """`1.5 GiB`."""
-    if unit != "bytes":
-        return f"{number} {unit}"
-    size = float(number)
-    for larger in ("bytes", "KiB", "MiB", "GiB"):
-        if size < _KIB:
-            return f"{size:.3g} {larger}"
-        size /= _KIB
-    return f"{size:,.0f} TiB"

@@ -18,6 +18,11 @@ from trainer.policy_configuration import TrainConfig
 from trainer.run_directory import RunDirectory, TrainingState
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
+# As a GPU's allocator says it.
+_SAID_BY_A_GPU = (
+    "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB"
+)
+
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
@@ -83,6 +88,33 @@ def test_a_model_for_which_there_is_no_memory_at_all_says_so(
     assert "Traceback" not in told
 
 
+def test_what_a_model_cannot_remember_of_what_it_says(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert main([*words, "--num-steps", "1"]) == 0
+    asked = ["sample", str(tmp_path / "run" / "checkpoints" / "final"), "the lid"]
+    capsys.readouterr()
+    assert main([*asked, "--max-new-tokens", str(2**44)]) == 1
+    assert capsys.readouterr().err == (
+        "trainer: cpu: out of memory (16 TiB asked for); less is needed with a shorter prompt, "
+        "fewer --max-new-tokens\n"
+    )
+
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError(_SAID_BY_A_GPU)
+
+    # Not that there is no such device.
+    monkeypatch.setattr(torch.nn.Module, "to", refuse)
+    assert main([*asked, "--device", "cuda:0"]) == 1
+    assert capsys.readouterr().err == (
+        "trainer: cuda:0: out of memory (2.50 GiB asked for); less is needed with a shorter "
+        "prompt, fewer --max-new-tokens, --device cpu\n"
+    )
+
+
 def test_a_batch_of_a_policy_for_which_there_is_no_memory(
     tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
@@ -100,8 +132,6 @@ def test_a_batch_of_a_policy_for_which_there_is_no_memory(
 
 
 def test_what_a_gpu_lacks_no_loader_can_give_it(tiny_config: TrainConfig, tmp_path: Path) -> None:
-    # As a GPU's allocator says it.
-    said = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB"
     config = replace(tiny_config, device="cuda:0", precision="bfloat16", micro_batch_size=4)
     watch = MemoryWatch(config, RunDirectory(root=tmp_path))
     watch.in_step(1)
@@ -114,7 +144,7 @@ def test_what_a_gpu_lacks_no_loader_can_give_it(tiny_config: TrainConfig, tmp_pa
         ),
         watch,
     ):
-        raise torch.OutOfMemoryError(said)
+        raise torch.OutOfMemoryError(_SAID_BY_A_GPU)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from trainer.inference import Policy, load_policy
 from trainer.open_loop import OpenLoopPlans
 from trainer.plotting.errors import PlottingError
 from trainer.run_directory import RunDirectory
+from trainer.scarce_memory import is_out_of_memory
 
 _MANIFEST = "MANIFEST.json"
 # Observations in memory at once.
@@ -80,6 +81,8 @@ class Subject:
             # Nobody compares bits here, and all together is many times as fast.
             policy = load_policy(folder, device=device, batch_invariant=False)
         except (RuntimeError, AssertionError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0]
             raise PlottingError(f"--device {device}: {reason}") from error
         contract, config = checkpoint.contract, checkpoint.config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,7 @@ from trainer.plotting.predictions import prediction_gallery
 from trainer.plotting.runs import named_folders
 from trainer.plotting.writing import write_gallery
 from trainer.requirements import ConfigurationError
+from trainer.scarce_memory import memory_told
 
 _DESCRIPTION = """Draw what policies plan on recorded episodes, beside what the teacher did.
 
@@ -63,7 +64,8 @@ class PredictArguments:
 
 
 def run_predict(words: Sequence[str]) -> int:
-    """Raises UsageError, PlottingError, DataError, OSError for what the user can mend."""
+    """Raises UsageError, PlottingError, DataError, OSError, OutOfMemoryError for what the user can
+    mend."""
     parsed = parse_or_say_why(
         lambda: tyro.cli(
             PredictArguments, args=words, prog="trainer predict", description=_DESCRIPTION
@@ -73,6 +75,13 @@ def run_predict(words: Sequence[str]) -> int:
         raise UsageError("predict: first a checkpoint or a run, such as runs/box")
     asked = None if parsed.episodes is None else _numbers(parsed.episodes)
     folders = named_folders(parsed.policies, name_of_checkpoint)
+    with memory_told(parsed.device, _remedies(parsed)):
+        return _draw(parsed, folders, asked)
+
+
+def _draw(
+    parsed: PredictArguments, folders: Mapping[str, Path], asked: Sequence[int] | None
+) -> int:
     try:
         subjects = [
             Subject.load(name, path, parsed.data, parsed.device) for name, path in folders.items()
@@ -92,6 +101,12 @@ def run_predict(words: Sequence[str]) -> int:
     for file in write_gallery(gallery, parsed.output, "predictions", parsed.scheme):
         print(file)
     return 0
+
+
+def _remedies(parsed: PredictArguments) -> list[str]:
+    """All policies, and all of their plans, are in memory at once."""
+    fewer = ["fewer --episodes"]
+    return [*fewer, "fewer policies"] if len(parsed.policies) > 1 else fewer
 
 
 def _numbers(text: str) -> list[int]:

@@ -17,6 +17,7 @@ from policy_interface.usage import UsageError
 from trainer.asking import questions_of, scores
 from trainer.data.text.sources import open_source
 from trainer.models.language.generation import GenerationConfig
+from trainer.scarce_memory import memory_told
 from trainer.verbs.arguments import parse_arguments
 from trainer.verbs.speaking import moved_speaker
 
@@ -51,11 +52,15 @@ def main(arguments: Sequence[str]) -> None:
         description="Ask a model all that some data ask about pictures, and say how often it is "
         "right.\n\nexample: trainer ask runs/vla/checkpoints/final --data scenes_held_out",
     )
-    speaker = moved_speaker(parsed.checkpoint, "ask", parsed.device)
     drawn = GenerationConfig(max_new_tokens=parsed.max_new_tokens, temperature=0.0)
-    documents = islice(open_source(parsed.data), parsed.most_documents)
-    shown = tqdm(questions_of(documents), desc="asked", unit="question", disable=None, leave=False)
-    found = scores(shown, lambda one: speaker.answer(one.text, one.images, drawn))
+    # Pictures that were asked about are kept until all are counted.
+    with memory_told(parsed.device, ("fewer --most-documents", "fewer --max-new-tokens")):
+        speaker = moved_speaker(parsed.checkpoint, "ask", parsed.device)
+        documents = islice(open_source(parsed.data), parsed.most_documents)
+        shown = tqdm(
+            questions_of(documents), desc="asked", unit="question", disable=None, leave=False
+        )
+        found = scores(shown, lambda one: speaker.answer(one.text, one.images, drawn))
     if not found:
         raise UsageError(f"ask: {parsed.data}: expected questions about pictures, got none")
     if parsed.json:

@@ -13,6 +13,7 @@ from trainer.learner import TrainingDivergedError
 from trainer.out_of_memory import TrainingOutOfMemoryError
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
+from trainer.scarce_memory import OutOfMemoryError
 from trainer.training_loop import TrainingInterruptedError
 from trainer.verbs import ask, inspect, recipes, sample, train
 
@@ -44,6 +45,7 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
     except (
         TrainingDivergedError,
         TrainingOutOfMemoryError,
+        OutOfMemoryError,
         RankLostError,
         OSError,
     ) as error:

@@ -15,6 +15,7 @@ from trainer.data.text.vocabulary import Vocabulary
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_sampling import continuation
 from trainer.models.language.generation import GenerationConfig
+from trainer.scarce_memory import memory_told
 from trainer.speaker import SPEAKING_KINDS
 from trainer.verbs.arguments import parse_arguments
 from trainer.verbs.speaking import moved, moved_speaker
@@ -66,10 +67,11 @@ def main(arguments: Sequence[str]) -> None:
     )
     if parsed.num_samples < 1:
         raise UsageError(f"sample: --num-samples: expected 1 or more, got {parsed.num_samples}")
-    say = _speaker(parsed)
-    for number in range(parsed.num_samples):
-        text = say(replace(drawn, seed=parsed.seed + number))
-        print("".join(each if each in "\n\t" else printable(each) for each in text))
+    with memory_told(parsed.device, ("a shorter prompt", "fewer --max-new-tokens")):
+        say = _speaker(parsed)
+        for number in range(parsed.num_samples):
+            text = say(replace(drawn, seed=parsed.seed + number))
+            print("".join(each if each in "\n\t" else printable(each) for each in text))
 
 
 def _speaker(arguments: SampleArguments) -> Callable[[GenerationConfig], str]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from policy_interface.usage import UsageError
+from trainer.scarce_memory import is_out_of_memory
 from trainer.speaker import Speaker, read_speaker
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
@@ -19,6 +20,8 @@ def moved(model: _Module, verb: str, device: str) -> _Module:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{verb}: --device {device}: {reason}") from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -180,3 +181,25 @@ def test_a_run_that_ends_shows_its_plans_in_tensorboard(run: Path) -> None:
     assert picture.step == 6
     assert picture.encoded_image_string.startswith(b"\x89PNG")
     assert picture.width > 1000
+
+
+def test_plans_for_which_there_is_no_memory(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Policy, "plan", lambda *_: torch.empty(2**50))
+    assert predict(run, f"too={run}", "--output", tmp_path) == 1
+    assert capsys.readouterr().err == (
+        "trainer: cpu: out of memory (4,096 TiB asked for); less is needed with fewer --episodes, "
+        "fewer policies\n"
+    )
+
+    def load(*_: object, **__: object) -> None:
+        torch.empty(2**50)
+
+    # Nor is the device to blame where a policy finds no room.
+    monkeypatch.setattr("trainer.plotting.planning.load_policy", load)
+    assert predict(run, "--output", tmp_path) == 1
+    assert capsys.readouterr().err.endswith("; less is needed with fewer --episodes\n")

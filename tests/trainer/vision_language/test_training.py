@@ -219,3 +219,14 @@ def test_pictures_of_the_next_steps_are_prepared_while_a_step_is_taken(
     monkeypatch.setattr(Learner, "step", step_once_the_next_is_there)
     train(config, tmp_path / "run")
     assert not [each for each in threading.enumerate() if each.name == "prefetching"]
+
+
+def test_answers_for_which_there_is_no_memory(
+    finished: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["ask", str(finished), "--data", str(pictures), "--max-new-tokens", str(2**44)]
+    assert main(asked) == 1
+    assert capsys.readouterr().err == (
+        "trainer: cpu: out of memory (16 TiB asked for); less is needed with fewer "
+        "--most-documents, fewer --max-new-tokens\n"
+    )
