@@ -12,12 +12,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.trainer.small_models import EXPERT, LANGUAGE, VISION
+from trainer.history_configuration import HistoryConfig
 from trainer.models.vision_language_action import ActionBatch, Draws
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_flops import training_flops_per_window
 from trainer.vision_language_action_configuration import VisionLanguageActionShape
 
-_CAMERAS, _CHUNK, _SIZE, _STATE, _WORDS = ("left", "right"), 8, 10, 7, 5
+_CAMERAS, _CHUNK, _SIZE, _WORDS = ("left", "right"), 8, 10, 5
 _IMAGE_TOKEN = 3
 
 
@@ -30,26 +31,30 @@ def shape(**changes: object) -> VisionLanguageActionShape:
     )
 
 
-def policy(of: VisionLanguageActionShape) -> VisionLanguagePolicy:
+def policy(
+    of: VisionLanguageActionShape, history: HistoryConfig | None = None
+) -> VisionLanguagePolicy:
     return VisionLanguagePolicy(
         of,
+        history=history,
         cameras=_CAMERAS,
         chunk_length=_CHUNK,
         action_size=_SIZE,
-        proprioception_size=_STATE,
         image_token=_IMAGE_TOKEN,
     )
 
 
 def counted_by_torch(network: VisionLanguagePolicy, prompt_S: Tensor, repeats: int) -> int:
-    images = {name: torch.zeros(1, 3, 32, 32) for name in _CAMERAS}
+    images = {name: torch.zeros(1, 3, 32, 32) for name in network.picture_names}
+    space = network.model.config.space
+    num_actions = space.chunk_length
     batch = ActionBatch(
         inputs=network.inputs(images, prompt_S[None]),
-        chunk_BTA=torch.randn(1, _CHUNK, _SIZE),
-        weight_BT=torch.ones(1, _CHUNK),
-        proprioception_BPQ=torch.randn(1, 1, _STATE),
+        chunk_BTA=torch.randn(1, num_actions, _SIZE),
+        weight_BT=torch.ones(1, num_actions),
+        proprioception_BPQ=torch.randn(1, space.proprioception_steps, _SIZE),
     )
-    draws = Draws(torch.randn(repeats, _CHUNK, _SIZE), torch.rand(repeats))
+    draws = Draws(torch.randn(repeats, num_actions, _SIZE), torch.rand(repeats))
     # Torch does not count what its fused attention computes on a CPU.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network.model(batch, draws=draws).backward()
@@ -59,7 +64,7 @@ def counted_by_torch(network: VisionLanguagePolicy, prompt_S: Tensor, repeats: i
 def ours(network: VisionLanguagePolicy, of: VisionLanguageActionShape, length: int) -> float:
     return training_flops_per_window(
         network.model,
-        num_images=len(_CAMERAS),
+        num_images=len(network.picture_names),
         image_size=of.image_size,
         prompt_length=length,
         repeats=of.repeats,
@@ -92,6 +97,15 @@ def test_as_many_as_torch_counts(changes: dict[str, object], frozen: str) -> Non
     network = policy(of)
     freeze(frozen)(network)
     length = len(_CAMERAS) * of.tokens_per_image + _WORDS
+    prompt_S = torch.tensor([_IMAGE_TOKEN] * (length - _WORDS) + [9] * _WORDS)
+    counted = counted_by_torch(network, prompt_S, of.repeats)
+    assert ours(network, of, length) == pytest.approx(counted, rel=1e-6)
+
+
+def test_the_past_counts() -> None:
+    of = shape()
+    network = policy(of, HistoryConfig(frames=(-1, 0), past_steps=2))
+    length = 2 * len(_CAMERAS) * of.tokens_per_image + _WORDS
     prompt_S = torch.tensor([_IMAGE_TOKEN] * (length - _WORDS) + [9] * _WORDS)
     counted = counted_by_torch(network, prompt_S, of.repeats)
     assert ours(network, of, length) == pytest.approx(counted, rel=1e-6)

@@ -108,7 +108,7 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
             assert prompts is not None
             self._flops_per_window = training_flops_per_window(
                 network.model,
-                num_images=len(recordings.contract.cameras),
+                num_images=len(network.picture_names),
                 image_size=config.model.image_size,
                 prompt_length=prompts.length,
                 repeats=self.learner.repeats,
