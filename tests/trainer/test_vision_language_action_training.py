@@ -153,11 +153,11 @@ def test_compiled_blocks_give_almost_the_same_weights(
     plain = train(config, tmp_path / "plain")
     num_compiled = 0
 
-    def compile_block(block: Block) -> None:
+    def compile_block(block: Block, **options: object) -> None:
         nonlocal num_compiled
         num_compiled += 1
         # Traced as ever, and run without a C++ compiler, which would take a minute.
-        torch.nn.Module.compile(block, backend="aot_eager")
+        torch.nn.Module.compile(block, backend="aot_eager", **options)
 
     monkeypatch.setattr(Block, "compile", compile_block)
     again = train(replace(config, compile=True), tmp_path / "run")
