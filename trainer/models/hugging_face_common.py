@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trainer.requirements import ConfigurationError, require
+from trainer.scarce_memory import is_out_of_memory
 
 # Of a configuration: code to be fetched, where it came from, and how it would be run.
 _NO_SHAPE = ("auto_map", "quantization_config", "transformers_version", "dtype", "torch_dtype")
@@ -80,7 +81,8 @@ def load_pretrained(kind: Any, path: str, *, attention: str, **options: Any) -> 
     """A transformers model in float32 with the weights of a folder, none missing, none left over,
     none pickled, and without dropout.
 
-    Raises ConfigurationError of one line for a folder that holds no such model.
+    Raises ConfigurationError of one line for a folder that holds no such model, and what memory
+    that runs out raises as it is.
     """
     from transformers import AutoConfig
 
@@ -100,6 +102,8 @@ def load_pretrained(kind: Any, path: str, *, attention: str, **options: Any) -> 
             **options,
         )
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())
         raise ConfigurationError(
             f"{path}: no {kind.__name__} that transformers reads: {reason:.300}"

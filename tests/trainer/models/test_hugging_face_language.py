@@ -36,7 +36,7 @@ from trainer.models.vision_language_action import (
 )
 from trainer.requirements import ConfigurationError
 
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 SHAPE: dict[str, Any] = {
@@ -130,6 +130,17 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     stored.unlink()
     with pytest.raises(ConfigurationError, match="no AutoModelForCausalLM that transformers reads"):
         HuggingFaceLanguageModel(model(tmp_path))
+
+
+def test_memory_that_runs_out_is_no_unreadable_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_pretrained(*_: object, **__: object) -> Tensor:
+        return torch.empty(2**44)
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    with pytest.raises(RuntimeError, match="not enough memory|can't allocate memory"):
+        HuggingFaceLanguageModel(model(folder))
 
 
 def test_our_images_stand_among_its_words_and_padding_is_not_read(folder: Path) -> None:
