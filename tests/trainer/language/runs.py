@@ -1,0 +1,59 @@
+"""A small language, and what tests of its trainings do to runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.language_checkpoint import read_language_checkpoint
+from trainer.learner import Learner
+
+_SUBJECTS, _VERBS = ("the mug", "the box", "a bowl", "the lid"), ("stands", "falls", "turns")
+_PLACES = ("on the shelf", "under the table", "beside the robot")
+
+
+def sentences(seed: int, count: int) -> str:
+    """A language of 36 sentences: after its first words each is half told."""
+    rng = np.random.default_rng(seed)
+    drawn = [rng.choice(words, count) for words in (_SUBJECTS, _VERBS, _PLACES)]
+    return " ".join(f"{' '.join(parts)}." for parts in zip(*drawn, strict=True))
+
+
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Grows by the loss of each step that is taken from here on."""
+    seen: list[float] = []
+    take_step = Learner.step
+
+    def step_and_note(self: Learner, batch, step, generator):
+        result = take_step(self, batch, step, generator)
+        seen.append(result.loss)
+        return result
+
+    monkeypatch.setattr(Learner, "step", step_and_note)
+    return seen
+
+
+def weights(run: Path, name: str = "final") -> dict[str, torch.Tensor]:
+    return dict(read_language_checkpoint(run / "checkpoints" / name).weights)
+
+
+def assert_same_weights(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def after_step(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], None]) -> None:
+    take_step = Learner.step
+
+    def step_and_act(self: Learner, batch, step, generator):
+        result = take_step(self, batch, step, generator)
+        if step + 1 == count:
+            act()
+        return result
+
+    monkeypatch.setattr(Learner, "step", step_and_act)
