@@ -17,6 +17,8 @@ from trainer.throughput import Pace, memory_gib, peak_flops
 # Steps between scalars in TensorBoard, and between plain lines where no progress bar is shown.
 SCALARS_EVERY = 10
 _LINES_EVERY = 200
+# Losses of several data; of more a line would be a page, and TensorBoard has them.
+_MOST_PARTS_TOLD = 6
 
 
 def write_line(text: str) -> None:
@@ -38,6 +40,7 @@ class Telling:
     ) -> None:
         self._config, self._stage, self._bar, self._scalars = config, stage, bar, scalars
         self._num_ranks = num_ranks
+        self._parts: set[str] = set()
         peak = peak_flops(stage.learner.device, config.precision)
         self._pace = Pace(None if peak is None else peak * num_ranks)
 
@@ -80,7 +83,9 @@ class Telling:
         if not (told or step % SCALARS_EVERY == 0):
             return
         facts = self._facts(report)
-        words = _in_words(facts)
+        # Not every batch has all of them.
+        self._parts |= {name for name in facts if name.startswith("loss_")}
+        words = _in_words(facts, with_parts=len(self._parts) <= _MOST_PARTS_TOLD)
         if straggler is not None:
             facts |= straggler.numbers
             words += f", {straggler}"
@@ -122,12 +127,12 @@ class Telling:
                 self._scalars.add_image(f"samples/{name}", picture, step)
 
 
-def _in_words(facts: Mapping[str, float]) -> str:
-    """`loss 2.345, |g| 0.81, 12,300 tokens/s, mfu 41%, 1.2 GiB`; after the loss, its parts."""
+def _in_words(facts: Mapping[str, float], *, with_parts: bool) -> str:
+    """`loss 2.345, |g| 0.81, 12,300 tokens/s, mfu 41%, 1.2 GiB`; after the loss its parts."""
     words = [
         f"{name.removeprefix('loss_')} {value:.3f}"
         for name, value in facts.items()
-        if name.startswith("loss")
+        if name == "loss" or (with_parts and name.startswith("loss_"))
     ]
     words.append(f"|g| {facts['gradient_norm']:.2f}")
     words += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -123,6 +124,20 @@ def test_each_data_sets_loss_is_that_of_its_windows(
     first_losses(replace(config, micro_batch_size=1))
     assert list(told) == [Path(config.data).name, "longer"]
     assert list(told.values()) == pytest.approx(errors / counts, rel=1e-5)
+
+
+def test_many_data_sets_are_no_page_of_names(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = config.more_data[0].partition("=")[0]
+    copies = [shutil.copytree(folder, tmp_path / f"part_{number}") for number in range(7)]
+    config = replace(config, more_data=tuple(f"{each}=1" for each in copies), batch_size=64)
+    train(config, tmp_path / "run")
+    told = capsys.readouterr().err
+    assert "training on 8 data sets, " in told
+    assert "part_3" not in told
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert "validation/part_3_position_mm" in events.Tags()["scalars"]
 
 
 def test_its_plans_are_drawn_on_what_was_held_out(finished: Path, tmp_path: Path) -> None:

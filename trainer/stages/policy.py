@@ -46,6 +46,8 @@ from trainer.vision_language_action_configuration import VisionLanguageActionTra
 
 # Of more the most frequent pairs are hardly others.
 _MOST_FITTED_CHUNKS = 4096
+# Data sets, in the line that says what is trained on.
+_MOST_NAMED = 6
 
 
 def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
@@ -142,7 +144,9 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
     def describe(self) -> str:
         recordings = self._recordings
         shares = ""
-        if len(self._sources) > 1:
+        if len(self._sources) > _MOST_NAMED:
+            shares = f"{len(self._sources)} data sets, "
+        elif len(self._sources) > 1:
             shares = " and ".join(f"{each.name} x {each.weight:g}" for each in self._sources) + ", "
         return (
             f"{shares}{self._num_training_episodes} of {recordings.num_episodes} episodes "
