@@ -1,13 +1,15 @@
-"""Something happens to a training after one of its optimizer steps."""
+"""Something happens to a training after one of its optimizer steps, and leaves no trace."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from trainer.learner import Learner
 from trainer.run_configuration import RunConfig
@@ -41,3 +43,10 @@ def train_until(
         call_after_step(patched, count, lambda: signal.raise_signal(by))
         with pytest.raises(TrainingInterruptedError, match=f"step {count} of {config.total_steps}"):
             train(config, output, **how)
+
+
+def assert_same_weights(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    """Bit by bit."""
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name

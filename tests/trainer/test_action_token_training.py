@@ -18,7 +18,7 @@ from policy_interface.types import Action, ChunkGuidance, Observation
 from policy_server.targets import TargetOptions, resolve
 from policy_server.testing import running_server
 from tests.trainer.small_models import LANGUAGE, VISION
-from tests.trainer.steps import train_until
+from tests.trainer.steps import assert_same_weights, train_until
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.checkpoint_files import write_checkpoint_files
@@ -128,8 +128,7 @@ def test_a_resume_gives_the_same_bits(
         train(config, output)
     file.write_text(content)
     again = read_checkpoint(train(config, output))
-    for name, expected in read_checkpoint(finished).weights.items():
-        assert torch.equal(again.weights[name], expected), name
+    assert_same_weights(again.weights, read_checkpoint(finished).weights)
 
 
 def test_mates_told_other_words_change_no_bit(

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from policy_interface.types import Observation
 from tests.trainer.pictures import COLOURS, write_colours
 from tests.trainer.small_models import EXPERT, LANGUAGE, VISION
+from tests.trainer.steps import assert_same_weights
 from trainer.checkpoint import read_checkpoint
 from trainer.co_training_configuration import AlsoConfig
 from trainer.co_training_learner import CoTrainingLearner
@@ -223,8 +223,7 @@ def test_a_resume_gives_the_same_bits(
         train(config, output)
     ended = read_checkpoint(train(config, output))
     assert again == results
-    for name, expected in read_checkpoint(finished).weights.items():
-        assert torch.equal(ended.weights[name], expected), name
+    assert_same_weights(ended.weights, read_checkpoint(finished).weights)
 
 
 def test_other_data_or_weights_are_another_run(

@@ -16,7 +16,7 @@ from policy_interface.types import Action, CameraView, Observation, Pose, RobotS
 from policy_server.targets import TargetOptions, resolve
 from policy_server.testing import running_server
 from tests.trainer.small_models import EXPERT, LANGUAGE, VISION
-from tests.trainer.steps import train_until
+from tests.trainer.steps import assert_same_weights, train_until
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint import build_reader, read_checkpoint
 from trainer.command_line import main
@@ -187,8 +187,7 @@ def test_a_resume_gives_the_same_bits(
     output = tmp_path / "run"
     train_until(config, output, monkeypatch, 4)
     again = read_checkpoint(train(config, output))
-    for name, expected in read_checkpoint(finished).weights.items():
-        assert torch.equal(again.weights[name], expected), name
+    assert_same_weights(again.weights, read_checkpoint(finished).weights)
 
 
 def test_a_server_remembers_what_it_plans_by(

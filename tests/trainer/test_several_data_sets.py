@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from policy_interface.demonstration import (
     demonstration_path,
     save_demonstration,
 )
+from tests.trainer.steps import assert_same_weights, train_until
 from trainer.checkpoint import read_checkpoint
 from trainer.command_line import main
 from trainer.data.batches import TrainingData
@@ -31,7 +31,7 @@ from trainer.policy_learner import PolicyLearner
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory
 from trainer.stages.catalog import open_stage
-from trainer.training_loop import TrainingInterruptedError, train
+from trainer.training_loop import train
 
 
 @pytest.fixture(scope="module")
@@ -149,21 +149,9 @@ def test_its_plans_are_drawn_on_what_was_held_out(finished: Path, tmp_path: Path
 def test_a_resume_gives_the_same_bits(
     config: TrainConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take_step = PolicyLearner.step
-
-    def step(self, batch, step, generator):
-        result = take_step(self, batch, step, generator)
-        if step == 4:
-            signal.raise_signal(signal.SIGTERM)
-        return result
-
-    with monkeypatch.context() as patched:
-        patched.setattr(PolicyLearner, "step", step)
-        with pytest.raises(TrainingInterruptedError):
-            train(config, tmp_path / "run")
+    train_until(config, tmp_path / "run", monkeypatch, 5)
     again = read_checkpoint(train(config, tmp_path / "run"))
-    for name, expected in read_checkpoint(finished).weights.items():
-        assert torch.equal(again.weights[name], expected), name
+    assert_same_weights(again.weights, read_checkpoint(finished).weights)
 
 
 def test_data_of_another_station_are_refused(

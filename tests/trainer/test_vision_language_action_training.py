@@ -21,7 +21,7 @@ from policy_interface.demonstration import (
 )
 from policy_interface.types import Action, ChunkGuidance, Observation, Pose, RobotState
 from tests.trainer.small_models import EXPERT, TRANSFORMER, VISION
-from tests.trainer.steps import train_until
+from tests.trainer.steps import assert_same_weights, train_until
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
@@ -225,8 +225,7 @@ def test_a_resume_gives_the_same_bits(
     output = tmp_path / "run"
     train_until(config, output, monkeypatch, 7)
     again = read_checkpoint(train(config, output))
-    for name, expected in read_checkpoint(finished).weights.items():
-        assert torch.equal(again.weights[name], expected), name
+    assert_same_weights(again.weights, read_checkpoint(finished).weights)
 
 
 @pytest.mark.parametrize("reads", ["keys_values", "observation_token"])

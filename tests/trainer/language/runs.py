@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,21 +38,3 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def weights(run: Path, name: str = "final") -> dict[str, torch.Tensor]:
     return dict(read_language_checkpoint(run / "checkpoints" / name).weights)
-
-
-def assert_same_weights(first: dict, second: dict) -> None:
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
-
-
-def after_step(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], None]) -> None:
-    take_step = Learner.step
-
-    def step_and_act(self: Learner, batch, step, generator):
-        result = take_step(self, batch, step, generator)
-        if step + 1 == count:
-            act()
-        return result
-
-    monkeypatch.setattr(Learner, "step", step_and_act)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.language.runs import after_step, assert_same_weights, losses, weights
+from tests.trainer.language.runs import losses, weights
+from tests.trainer.steps import assert_same_weights, call_after_step
 from trainer.command_line import main
 from trainer.configuration_json import config_to_json
 from trainer.language_checkpoint import read_language_checkpoint
@@ -32,7 +33,7 @@ def test_stopped_at_any_step_and_resumed_it_gives_the_same_losses(
     output = tmp_path / "run"
     with monkeypatch.context() as patched:
         seen = losses(patched)
-        after_step(patched, stop_at, lambda: signal.raise_signal(signal.SIGINT))
+        call_after_step(patched, stop_at, lambda: signal.raise_signal(signal.SIGINT))
         with pytest.raises(TrainingInterruptedError, match=f"step {stop_at} of 12"):
             train(config, output)
     assert not (output / "checkpoints" / "final").exists()
@@ -54,7 +55,7 @@ def test_a_killed_run_goes_on_from_its_last_save(
         raise Killed
 
     with monkeypatch.context() as patched:
-        after_step(patched, 7, die)
+        call_after_step(patched, 7, die)
         with pytest.raises(Killed):
             train(config, tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / ".step_000012.x.partial").mkdir()

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.trainer.language.runs import after_step, sentences
+from tests.trainer.language.runs import sentences
+from tests.trainer.steps import call_after_step
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
 from trainer.data.errors import DataError
@@ -144,7 +145,7 @@ def test_a_given_tokenizer_is_kept_and_another_one_refused(
     train_tokenizer([sentences(0, 50)], 280, other)
     config = replace(config, tokenizer=str(given))
     with monkeypatch.context() as patched:
-        after_step(patched, 2, lambda: signal.raise_signal(signal.SIGINT))
+        call_after_step(patched, 2, lambda: signal.raise_signal(signal.SIGINT))
         with pytest.raises(TrainingInterruptedError):
             train(config, tmp_path / "run")
     with pytest.raises(RunError, match=r"it has 280 tokens, that of .* has 290"):
