@@ -20,14 +20,25 @@ flock --shared 4
 status_file=$signals/exit-statuses/$HOSTNAME
 rm -f "$status_file"
 
+num_told=0
+server_has_ended=
+evaluation=
+# A signal may come before the evaluation has begun, and from its fork on "$!" is the evaluation,
+# one line before "$evaluation" is.
+stop() {
+    num_told=$((num_told + 1))
+    if [ -z "${evaluation:=${!:-}}" ]; then
+        echo 143 >"$status_file"
+        exit 143
+    fi
+    kill -TERM "$evaluation"
+}
+trap stop TERM INT
 # shellcheck disable=SC2086
 sim-client evaluate --tasks "$TASKS" --episodes "$EPISODES" --workers "$WORKERS" \
     --address "$ADDRESS" --output /results ${SIMULATOR_ARGUMENTS:-} &
 evaluation=$!
-num_told=0
-server_has_ended=
-trap 'num_told=$((num_told + 1)); kill -TERM "$evaluation"' TERM INT
-trap 'num_told=$((num_told + 1)); server_has_ended=yes; kill -TERM "$evaluation"' USR1
+trap 'server_has_ended=yes; stop' USR1
 # The server holds this lock for as long as it lives. Nobody starts it again, and whoever asks its
 # address waits: the machine that had it is gone, and refuses nothing.
 flock --shared "$signals/serving" sh -c "kill -USR1 $$" 3>&- 4>&- &

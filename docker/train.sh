@@ -1,10 +1,11 @@
-#!/bin/sh
+#!/bin/bash
 # Train RECIPE on the demonstrations in /runs, and say where the checkpoint is.
 set -eu
 
 # The shell would die of Ctrl-C, or as a container's first process hear nothing of it, before the
-# training has saved.
-trap 'kill -TERM "$training"' TERM INT
+# training has saved. From its fork on "$!" is the training, one line before "$training" is; and bash,
+# unlike sh, loses no signal to a process that it has just forked.
+trap '[ -n "${!:-}" ] || exit 143; kill -TERM "$!"' TERM INT
 # TRAIN_ARGUMENTS is a list of words, such as "--num-steps 500".
 # shellcheck disable=SC2086
 trainer train "$RECIPE" --data /runs/containers/demonstrations \

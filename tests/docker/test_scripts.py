@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,18 +65,18 @@ def test_a_wheel_folder_that_cannot_be_read_is_one_clear_line() -> None:
 
 
 @pytest.fixture
-def evaluate(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
-    """Start evaluate.sh with a program in sim-client's place; its words, in bash."""
+def evaluate(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start evaluate.sh with a program in sim-client's place; that program's text."""
     signals = tmp_path / "signals"
     signals.mkdir()
     os.mkfifo(signals / "simulators")
     program = tmp_path / "sim-client"
 
-    def evaluate(words: str) -> subprocess.Popen[str]:
-        program.write_text(f"#!/bin/bash\n{words}\n")
+    def evaluate(words: str, script: Path = DOCKER / "evaluate.sh") -> subprocess.Popen[str]:
+        program.write_text(words)
         program.chmod(0o755)
         return subprocess.Popen(
-            [DOCKER / "evaluate.sh"],
+            [script],
             env={
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "SIGNALS": str(signals),
@@ -100,12 +101,20 @@ def served(signals: Path) -> Iterator[None]:
         yield
 
 
-_UNTIL_TOLD = """
-trap 'kill $!; echo interrupted >&2; exit 130' TERM
-sleep infinity &
-echo running
-wait
+def until_told(begins: str, ends: str, *, status: int) -> str:
+    """A program that has no process of its own to be lost, and whose wait no signal can miss."""
+    return f"""#!{sys.executable} -I
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print({begins!r}, flush=True)
+signal.sigwait([signal.SIGTERM])
+{ends}
+sys.exit({status})
 """
+
+
+_UNTIL_TOLD = until_told("running", "print('interrupted', file=sys.stderr)", status=130)
+_SAVES_WHEN_TOLD = until_told("training", "print('saved')", status=130)
 
 
 def _status(signals: Path) -> str:
@@ -127,25 +136,25 @@ def test_an_evaluation_ends_with_its_server(
     assert (evaluation.returncode, _status(signals)) == (1, "1")
 
 
-_SAVES_WHEN_TOLD = """
-trap 'kill $!; echo saved; exit 130' TERM
-sleep infinity &
-echo training
-wait
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_training_that_is_stopped_saves_first(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[[Path], subprocess.Popen[str]]:
+    """Start a script, train.sh or a changed one, with a stand-in of a trainer."""
     program = tmp_path / "trainer"
-    program.write_text(f"#!/bin/bash\n{_SAVES_WHEN_TOLD}\n")
+    program.write_text(_SAVES_WHEN_TOLD)
     program.chmod(0o755)
-    training = subprocess.Popen(
-        [DOCKER / "train.sh"],
+    return lambda script: subprocess.Popen(
+        [script],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "RECIPE": "smoke"},
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_stopped_saves_first(
+    train: Callable[[Path], subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    training = train(DOCKER / "train.sh")
     assert training.stdout is not None
     assert training.stdout.readline() == "training\n"
     training.send_signal(number)
@@ -153,12 +162,44 @@ def test_a_training_that_is_stopped_saves_first(tmp_path: Path, number: signal.S
     assert (training.returncode, said) == (130, "saved\n")
 
 
+def with_signal(script: str, *, before: str, folder: Path) -> Path:
+    """A copy of a script that sends itself SIGTERM right before a line that begins so."""
+    text = (DOCKER / script).read_text()
+    assert text.count(f"\n{before}") == 1
+    copy = folder / script
+    copy.write_text(text.replace(f"\n{before}", f"\nkill -TERM $$\n{before}"))
+    copy.chmod(0o755)
+    return copy
+
+
+@pytest.mark.parametrize("before", ["trainer train", "training=$!", "status=0"])
+def test_a_signal_between_two_lines_leaves_no_training_behind(
+    train: Callable[[Path], subprocess.Popen[str]], tmp_path: Path, before: str
+) -> None:
+    training = train(with_signal("train.sh", before=before, folder=tmp_path))
+    # It ends once nobody holds its output any more.
+    training.communicate(timeout=60)
+    assert training.returncode in {130, 143}
+
+
+@pytest.mark.parametrize("before", ["sim-client evaluate", "evaluation=$!", "watch=$!"])
+def test_a_signal_between_two_lines_leaves_no_evaluation_behind(
+    evaluate: Callable[..., subprocess.Popen[str]], tmp_path: Path, before: str
+) -> None:
+    with served(tmp_path / "signals"):
+        script = with_signal("evaluate.sh", before=before, folder=tmp_path)
+        evaluation = evaluate(_UNTIL_TOLD, script=script)
+        evaluation.communicate(timeout=60)
+    assert evaluation.returncode in {130, 143}
+    assert _status(tmp_path / "signals") == str(evaluation.returncode)
+
+
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_an_evaluation_that_ends_by_itself_says_how(
     evaluate: Callable[[str], subprocess.Popen[str]], tmp_path: Path, code: int
 ) -> None:
     with served(tmp_path / "signals"):
-        evaluation = evaluate(f"exit {code}")
+        evaluation = evaluate(f"#!/bin/sh\nexit {code}\n")
         _, said = evaluation.communicate(timeout=60)
     assert (evaluation.returncode, _status(tmp_path / "signals"), said) == (code, str(code), "")
 
