@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from sim_client.tasks.scene_state import SceneState
+from sim_client.tasks.scene_state import SceneState, length
 from sim_client.tasks.task import Task
+
+_MOVED_M = 0.02
+"""An object this far from where it began has been moved; what settles or is grazed has not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +19,8 @@ class TaskStatus:
 
     success: done, and held for the task's hold time. failed: it can no longer be done.
     progress: in [0, 1], never falling; 1 at success alone. predicates: each condition of success,
-    each milestone, and the numbers behind them, by name.
+    each milestone, and the numbers behind them, by name; and of each object that is not fixed
+    whether it was ever moved, and when first, as "mug_moved" and "mug_moved_s".
     """
 
     success: bool
@@ -37,10 +41,15 @@ class TaskMonitor:
 
     def __init__(self, task: Task, *, control_period_s: float) -> None:
         self._task = task
+        self._control_period_s = control_period_s
         self._num_instants_to_hold = 1 + round(task.hold_time_s / control_period_s)
+        self._movable = [item.name for item in task.objects if not item.fixed]
 
     def begin(self, state: SceneState) -> TaskStatus:
         """The first instant of an episode."""
+        self._num_instants = 0
+        self._beginnings_m = {name: state.position_m(name).copy() for name in self._movable}
+        self._moved_s: dict[str, float] = {}
         self._num_solved_instants = 0
         self._success = False
         self._failed = False
@@ -59,6 +68,7 @@ class TaskMonitor:
             predicates |= measure.values
             if measure.holds and label in self._open:
                 self._reached.add(label)
+        predicates |= self._moved(state)
         solved = all(measures[predicate.label].holds for predicate in self._task.success)
         self._num_solved_instants = self._num_solved_instants + 1 if solved else 0
         self._failed = self._failed or self._task.is_lost(state)
@@ -70,3 +80,17 @@ class TaskMonitor:
             progress=1.0 if self._success else len(self._reached) / (len(self._open) + 1),
             predicates=predicates,
         )
+
+    def _moved(self, state: SceneState) -> dict[str, bool | float]:
+        time_s = self._num_instants * self._control_period_s
+        self._num_instants += 1
+        told: dict[str, bool | float] = {}
+        for name, beginning_m in self._beginnings_m.items():
+            if name not in self._moved_s:
+                distance_m = length(state.position_m(name) - beginning_m)
+                if distance_m > _MOVED_M:
+                    self._moved_s[name] = time_s
+            told[f"{name}_moved"] = name in self._moved_s
+            if name in self._moved_s:
+                told[f"{name}_moved_s"] = self._moved_s[name]
+        return told

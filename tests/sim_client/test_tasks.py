@@ -307,6 +307,26 @@ def test_progress_counts_what_was_reached_and_never_falls() -> None:
     assert status.progress == 1.0
 
 
+def test_what_was_moved_is_told_and_when_first() -> None:
+    """Two centimetres in any direction, at whichever instant; a return changes nothing."""
+    monitor = TaskMonitor(TASKS["PutMugOnSaucer"], control_period_s=0.1)
+    told = [monitor.begin(at_rest(MUG_ASIDE)).predicates]
+    for height_m in (0.019, 0.021, 0.0):
+        raised = MUG_ASIDE | {"mug": MUG_ASIDE["mug"] @ planar_pose(0.0, 0.0, height_m, 0.0)}
+        told.append(monitor.update(at_rest(raised)).predicates)
+    assert [each["mug_moved"] for each in told] == [False, False, True, True]
+    assert [each.get("mug_moved_s") for each in told] == [None, None, 0.2, 0.2]
+    assert told[-1]["saucer_moved"] is False
+
+
+def test_of_what_is_fixed_no_move_is_told() -> None:
+    task = TASKS["BimanualPlaceAppleFromBowlIntoBin"]
+    state = at_rest(dict(task.sample_layout(100)))
+    told = TaskMonitor(task, control_period_s=0.1).begin(state).predicates
+    moved = {name for name in told if name.endswith("_moved")}
+    assert moved == {"apple_moved", "pear_moved"}
+
+
 def test_what_is_lost_stays_lost() -> None:
     monitor = TaskMonitor(TASKS["PutMugOnSaucer"], control_period_s=0.1)
     monitor.begin(at_rest(MUG_ASIDE))
