@@ -32,6 +32,15 @@ _SESSION_TIMEOUT_S = 2400.0
 MakeObservation = Callable[..., Observation]
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what is tested, also where the tests were started with it ignored.
+
+    A shell starts so what it runs in the background, and children inherit it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests may take longer before they count as hung."""
     for item in items:
