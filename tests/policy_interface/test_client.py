@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -39,15 +39,18 @@ from policy_interface.contract import Contract, ImageSize
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.generated.lbm_policy_interface import PolicyReset_pb2, PolicyStep_pb2
 from policy_interface.types import InvalidValueError
+from tests.loopback_port import held_port
+
+_PATIENCE_S = 60.0
 
 ONCE = RetryPolicy(max_tries=1)
 
 
 @pytest.fixture
-def nobody() -> str:
-    """An address at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+def nobody() -> Iterator[str]:
+    """An address at which nobody listens, unless a test has a server do so."""
+    with held_port() as port:
+        yield f"127.0.0.1:{port}"
 
 
 def test_an_episode_is_one_identifier_on_one_channel(connect, server, make_observation) -> None:
@@ -181,7 +184,7 @@ def test_clients_that_wait_stop_no_server_of_grpcios(connect) -> None:
 
     def wait(_: int) -> None:
         with connect(address) as client:
-            client.wait_until_serving(timeout_s=10)
+            client.wait_until_serving(timeout_s=_PATIENCE_S)
 
     with ThreadPoolExecutor(4) as clients:
         # Four that watched, and left, at once: a deadlock of its two threads within a few.
@@ -191,7 +194,7 @@ def test_clients_that_wait_stop_no_server_of_grpcios(connect) -> None:
 
 def test_a_server_that_serves_is_not_watched(connect, server) -> None:
     with connect(server.address) as client:
-        client.wait_until_serving(timeout_s=10)
+        client.wait_until_serving(timeout_s=_PATIENCE_S)
     assert not server.health.watched.is_set()
 
 
@@ -199,11 +202,14 @@ def test_waiting_ends_when_the_server_serves(connect, server) -> None:
     status = health_pb2.HealthCheckResponse
     server.health.set("", status.NOT_SERVING)
     loaded = threading.Thread(
-        target=lambda: (server.health.watched.wait(10), server.health.set("", status.SERVING))
+        target=lambda: (
+            server.health.watched.wait(_PATIENCE_S),
+            server.health.set("", status.SERVING),
+        )
     )
     loaded.start()
     with connect(server.address) as client:
-        client.wait_until_serving(timeout_s=10)
+        client.wait_until_serving(timeout_s=_PATIENCE_S)
     loaded.join()
     # A watch that goes while another is told something can stop a server of grpcio's for good.
     assert server.health.checked_while_watched == [True]
@@ -217,7 +223,7 @@ def test_waiting_begins_before_the_server_does(connect, nobody, make_server) -> 
             started.append(make_server(address=nobody))
 
     with connect(nobody, sleep=start) as client:
-        client.wait_until_serving(timeout_s=10)
+        client.wait_until_serving(timeout_s=_PATIENCE_S)
     assert started
 
 
@@ -227,7 +233,7 @@ def test_a_server_that_never_serves_is_reported(connect, server) -> None:
         connect(server.address) as client,
         pytest.raises(PolicyServerUnreachableError, match="is there.*DEADLINE_EXCEEDED"),
     ):
-        client.wait_until_serving(timeout_s=0.2)
+        client.wait_until_serving(timeout_s=1)
 
 
 def test_waiting_for_nobody_says_why_there_is_no_connection(connect, nobody) -> None:
@@ -235,7 +241,7 @@ def test_waiting_for_nobody_says_why_there_is_no_connection(connect, nobody) -> 
         connect(nobody) as client,
         pytest.raises(UnavailableError, match="Connection refused"),
     ):
-        client.wait_until_serving(timeout_s=0.3)
+        client.wait_until_serving(timeout_s=1)
 
 
 def test_a_server_that_cannot_be_watched_is_asked(connect, make_server) -> None:
@@ -250,7 +256,7 @@ def test_a_server_that_cannot_be_watched_is_asked(connect, make_server) -> None:
             server.health.set("", status.SERVING)
 
     with connect(server.address, sleep=load) as client:
-        client.wait_until_serving(timeout_s=10)
+        client.wait_until_serving(timeout_s=_PATIENCE_S)
     assert len(pauses) == 3
 
 
@@ -262,11 +268,12 @@ def test_no_server_is_reported_with_its_address(connect, nobody) -> None:
 def test_a_silent_server_meets_the_deadline(connect, server, make_observation) -> None:
     server.release.clear()
     with (
-        connect(server.address, timeout_s=0.2) as client,
+        connect(server.address, timeout_s=1) as client,
         pytest.raises(DeadlineError, match=r"PolicyStep.*DEADLINE_EXCEEDED") as caught,
     ):
         client.step(make_observation())
     assert caught.value.status is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert server.stepping.wait(_PATIENCE_S)
     assert len(server.requests("PolicyStep")) == 1
 
 
@@ -427,8 +434,8 @@ def test_closing_ends_a_pause_between_two_tries(server) -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    assert server.called.wait(10)
+    assert server.called.wait(_PATIENCE_S)
     client.close()
-    asking.join(10)
+    asking.join(_PATIENCE_S)
     (error,) = errors
     assert isinstance(error, CallCancelledError)

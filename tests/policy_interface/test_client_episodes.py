@@ -20,10 +20,15 @@ from policy_interface.client_errors import (
 from policy_interface.contract import Contract
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
-def test_an_episode_is_a_stream_that_ends_with_it(connect, server, make_observation) -> None:
+def test_an_episode_is_a_stream_that_ends_with_it(
+    connect, server, make_observation, monkeypatch
+) -> None:
+    # Else a busy machine's stream may be cut off before it has ended.
+    for client in ("client", "async_client"):
+        monkeypatch.setattr(f"policy_interface.{client}.STREAM_END_TIMEOUT_S", _PATIENCE_S)
     observation = make_observation()
     with connect(server.address, policy="wave") as client:
         with client.episode(seed=9, station_contract=server.contract) as episode:
@@ -58,11 +63,11 @@ def test_an_episode_that_breaks_off_tells_the_server(connect, server, make_obser
 
 def test_a_silent_stream_meets_the_deadline(connect, server, make_observation) -> None:
     with (
-        connect(server.address, timeout_s=0.3) as client,
+        connect(server.address, timeout_s=1) as client,
         client.episode(seed=0) as episode,
     ):
         server.release.clear()
-        with pytest.raises(DeadlineError, match=r"Episode.*0\.3 s"):
+        with pytest.raises(DeadlineError, match="Episode.*within 1 s"):
             episode.step(make_observation())
         # The answer that comes too late is not taken for the next one's.
         server.release.set()

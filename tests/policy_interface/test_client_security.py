@@ -30,7 +30,7 @@ def test_a_trusted_server_is_talked_to(connect, make_server, make_observation, k
     server = make_server(credentials=_server_credentials())
     root = {"path": AUTHORITY, "text": str(AUTHORITY), "bytes": AUTHORITY.read_bytes()}[kind]
     with connect(server.address, credentials=ClientCredentials(root_certificates=root)) as client:
-        client.wait_until_serving(timeout_s=10)
+        client.wait_until_serving(timeout_s=60)
         client.reset(seed=0)
         client.step(make_observation())
         with client.episode(seed=0) as episode:
@@ -70,11 +70,13 @@ def test_a_connection_that_does_not_come_about_says_why(
 ) -> None:
     server = make_server(credentials=_server_credentials() if server_speaks_tls else None)
     options = {"credentials": credentials and ClientCredentials(**credentials), "retries": QUICK}
+    # A server that closes the connection, as TLS does to plaintext, is tried until the end.
+    timeout_s = 1 if credentials is None else 60
     with (
         connect(server.address, **options) as client,
         pytest.raises(TransportSecurityError, match=said),
     ):
-        client.metadata() if call == "metadata" else client.wait_until_serving(timeout_s=0.2)
+        client.metadata() if call == "metadata" else client.wait_until_serving(timeout_s=timeout_s)
     assert not server.seen
 
 

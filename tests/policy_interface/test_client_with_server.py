@@ -55,7 +55,7 @@ def test_calls_a_stream_and_chunks_tell_of_the_same_episode(
         running_server(policy) as server,
         connect(server.address, encoding=encoding) as client,
     ):
-        client.wait_until_serving(timeout_s=10)
+        client.wait_until_serving(timeout_s=60)
         assert client.contract() == policy.contract
         client.reset(seed=7, station_contract=policy.contract)
         called = [client.step(observation) for _ in range(6)]
@@ -207,7 +207,7 @@ def test_tokens_are_shown_to_a_server_that_wants_them(connect, make_observation,
     path.chmod(0o600)
     with running_server(HoldPolicy(), _options(tokens=BearerTokens(path))) as server:
         with connect(server.address) as client:
-            client.wait_until_serving(timeout_s=10)
+            client.wait_until_serving(timeout_s=60)
             with pytest.raises(NotAuthorizedError):
                 client.reset(seed=0)
             with pytest.raises(NotAuthorizedError), client.episode(seed=0):

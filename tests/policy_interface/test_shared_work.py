@@ -28,7 +28,7 @@ def test_results_come_in_the_items_order_and_each_is_made_once() -> None:
 
 def test_a_free_thread_takes_part() -> None:
     """Each of two items waits for the other to be begun: one thread alone would wait for ever."""
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=60)
     with ThreadPoolExecutor(1) as threads:
         made = shared(lambda _: both.wait() >= 0, [1, 2], helpers=threads, num_helpers=1)
     assert made == [True, True]
@@ -47,7 +47,7 @@ def test_where_no_thread_is_free_the_asking_one_does_it_all() -> None:
 @pytest.mark.parametrize("failing", [0, 3])
 def test_a_failure_is_raised_when_no_thread_is_at_it_any_more(failing: int) -> None:
     """The first item is the asking thread's, the last the helper's."""
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=60)
     num_busy = 0
 
     def work(item: int) -> None:
