@@ -143,7 +143,7 @@ def test_a_step_inside_a_chunk_waits_for_no_forward_pass(make_observation, wire)
         one.begin_step(make_observation()).result()
         one.begin_step(make_observation()).result()
         with PolicyClient(server.address) as third:
-            third.wait_until_serving(timeout_s=5)
+            third.wait_until_serving(timeout_s=30)
             assert third.metadata().name == "noise"
         assert not blocked.done()
         policy.let_go()

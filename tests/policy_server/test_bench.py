@@ -44,20 +44,21 @@ class SeeingPolicy(NoisePolicy):
 
 
 class StallingPolicy(NoisePolicy):
-    """Answers at once, but for one plan that takes its time."""
+    """Answers at once, but for one plan, counted over all batches, that takes its time."""
 
     def __init__(self, *, stall_s: float, at_plan: int) -> None:
         super().__init__(chunk_length=1)
         self._stall_s = stall_s
-        self._plans_left = at_plan
+        self._num_plans = 0
+        self._at_plan = at_plan
 
     def plan(
         self,
         histories: Sequence[Sequence[Observation]],
         noise: Sequence[np.random.Generator],
     ) -> list[list[Action]]:
-        self._plans_left -= 1
-        if self._plans_left == 0:
+        num_before, self._num_plans = self._num_plans, self._num_plans + len(histories)
+        if num_before < self._at_plan <= self._num_plans:
             threading.Event().wait(self._stall_s)
         return super().plan(histories, noise)
 
@@ -69,6 +70,15 @@ def _load(server: RunningServer, **changes: object) -> Load:
     return replace(load, **changes)  # type: ignore[arg-type]
 
 
+def _measured(load: Load) -> Measurement:
+    """For longer where a machine is so busy that nothing was answered."""
+    for seconds in (load.seconds, 3.0, 30.0):
+        measurement = measure(replace(load, seconds=seconds))
+        if measurement.num_steps > 0:
+            break
+    return measurement
+
+
 @pytest.mark.parametrize("encodes", [False, True])
 @pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("encoding", ["raw", "jpeg", "png"])
@@ -78,8 +88,9 @@ def test_every_way_of_sending_reaches_the_policy(
     policy = SeeingPolicy()
     with running_server(policy) as server:
         load = _load(server, encoding=encoding, streams=streams, encodes=encodes, wants_chunk=True)
-        measurement = measure(load)
-        assert server.server.num_sessions == 0, "every episode was ended"
+        measurement = _measured(load)
+        # Every episode was ended.
+        server.wait_until(lambda running: running.num_sessions == 0)
     assert measurement.num_steps > 0
     assert not measurement.errors
     assert len(policy.seen) >= measurement.num_steps
@@ -97,13 +108,13 @@ def test_every_way_of_sending_reaches_the_policy(
 
 
 def test_what_is_counted_is_what_the_server_answered() -> None:
-    policy = SeeingPolicy(chunk_length=8)
+    policy = SeeingPolicy(chunk_length=3)
     with running_server(policy) as server:
-        measurement = measure(_load(server, num_clients=3))
+        measurement = measure(_load(server, num_clients=3, seconds=1.0))
         num_answered = server.server.metrics.num_steps
     # Besides, ten steps of each client before the clock started, and one that it outran.
     assert 30 <= num_answered - measurement.num_steps <= 33
-    assert set(measurement.control_steps % 8) == set(range(8))
+    assert set(measurement.control_steps % 3) == set(range(3))
     assert measurement.sent_bytes > measurement.num_steps * 2 * _SIZE.height * _SIZE.width * 3
     assert measurement.received_bytes > 0
 
@@ -131,9 +142,10 @@ def test_an_open_loop_omits_nothing_that_a_stall_delayed() -> None:
 
 
 def test_refusals_are_counted_by_status() -> None:
-    options = ServerOptions(address="127.0.0.1:0", max_calls_per_s=30.0)
+    # As many at once as there are calls before the clock starts.
+    options = ServerOptions(address="127.0.0.1:0", max_calls_per_s=11.0)
     with running_server(NoisePolicy(chunk_length=1), options) as server:
-        measurement = measure(_load(server, num_clients=1, num_cameras=0))
+        measurement = measure(_load(server, num_clients=1, num_cameras=0, seconds=1.0))
     assert set(measurement.errors) == {"RESOURCE_EXHAUSTED"}
     assert measurement.figures()["errors"]["RESOURCE_EXHAUSTED"] == measurement.errors.total()
 
@@ -150,7 +162,7 @@ def test_a_server_that_does_not_take_the_load_is_an_error_that_says_why(num_proc
 
 def test_processes_share_the_clients() -> None:
     with running_server(NoisePolicy(chunk_length=1)) as server:
-        measurement = measure(_load(server, num_clients=3, num_processes=2, num_cameras=0))
+        measurement = _measured(_load(server, num_clients=3, num_processes=2, num_cameras=0))
         assert server.server.metrics.num_steps >= measurement.num_steps + 3 * 10
     assert measurement.num_steps > 0
 

@@ -34,13 +34,13 @@ class TestLimits:
                 caller.channel.close()
 
     def test_a_client_that_calls_too_often_is_told_when_it_may(self, make_observation) -> None:
-        with served(HoldPolicy(), max_calls_per_s=0.5) as (_, caller):
+        with served(HoldPolicy(), max_calls_per_s=0.001) as (_, caller):
             caller.reset(seed=0)
             code, text, detail = refusal(lambda: caller.step(make_observation()))
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "try again in" in text
         assert detail.reason == "rate_limit"
-        assert 0 < detail.retry_after_ms <= 2000
+        assert 900_000 < detail.retry_after_ms <= 1_000_000
 
     def test_a_step_that_cannot_be_in_time_is_refused_not_computed(self, make_observation) -> None:
         policy = GatedPolicy(HoldPolicy())
@@ -50,8 +50,12 @@ class TestLimits:
             assert policy.next_batch_size() == 1
             hasty = Caller(server.address)
             hasty.reset(seed=0)
-            late = hasty.begin_step(make_observation(), timeout_s=0.2)
-            server.wait_until(lambda running: running.num_waiting == 1)
+            for timeout_s in (0.2, 2, 20):
+                # On a busy machine its time may be up before it has begun to wait.
+                late = hasty.begin_step(make_observation(), timeout_s=timeout_s)
+                server.wait_until(lambda running, it=late: it.done() or running.num_waiting == 1)
+                if not late.done():
+                    break
             assert late.code() == grpc.StatusCode.DEADLINE_EXCEEDED
             server.wait_until(lambda running: running.num_waiting == 0)
             policy.let_go()
