@@ -52,7 +52,7 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, headers=names)
         response = connection.getresponse()
@@ -60,7 +60,7 @@ class Served:
 
     def wait(self, is_there: Callable[[], bool], path: str = "/events") -> None:
         """Until the dashboard's word of a change makes it true."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         connection.request("GET", path)
         response = connection.getresponse()
         with contextlib.closing(connection):

@@ -37,6 +37,8 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Any]:
     """A page of which nothing may go wrong, and which may load nothing from elsewhere."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
+    # Much else may run on the machine.
+    context.set_default_timeout(120_000)
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -151,10 +151,11 @@ def test_a_verdict_takes_microseconds():
     x, y = rng.integers(0, 2, 200), rng.integers(0, 2, 200)
 
     def verdict_s() -> float:
-        begin = time.perf_counter()
+        # Of this thread alone, whatever else wants the core.
+        begin = time.thread_time()
         for _ in range(200):
             test.run(x, y)
-        return (time.perf_counter() - begin) / 200
+        return (time.thread_time() - begin) / 200
 
-    # 15 us on an idle core; the bound allows for a busy one, the best of ten for interruptions.
+    # 15 us on an idle core; the bound allows for one that is shared, as its caches are.
     assert min(verdict_s() for _ in range(10)) < 150e-6
