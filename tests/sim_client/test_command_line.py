@@ -116,7 +116,7 @@ def test_help_needs_neither_simulator_nor_wire() -> None:
 
 def test_ctrl_c_while_waiting_for_a_server(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(60)
+        listener.settimeout(240)
         host, port = listener.getsockname()
         arguments = ["evaluate", "--tasks", "PickAndPlaceBox", "--address", f"{host}:{port}"]
         with subprocess.Popen(
@@ -127,7 +127,7 @@ def test_ctrl_c_while_waiting_for_a_server(tmp_path: Path) -> None:
             # It accepts connections but never speaks: the client is waiting from here on.
             connection, _ = listener.accept()
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=240)
             connection.close()
     assert process.returncode == 130
     assert err == "sim-client: interrupted\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -29,10 +30,14 @@ from sim_client.compare.config import CompareConfig
 from sim_client.compare.runner import run as run_study
 from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
 from sim_client.evaluation.runner import run
+from tests.loopback_port import held_port
 
 CAMERAS = {"scene_right_0": ImageSize(height=8, width=12)}
 CONTRACT = Contract(cameras=CAMERAS, uses_language=True)
 FIRST_EVALUATION_SEED = 100_000_100
+
+# Within it a program of several processes has begun, where much else runs too.
+PATIENCE_S = 240.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,8 @@ class LoopbackPolicy(
         self.change_answer: AnswerHook = lambda step, action: None
         self.reset_indices: list[int] = []
         self._episodes: dict[str, list[int]] = {}
-        self._port = 0
+        self._held = contextlib.ExitStack()
+        self._port = self._held.enter_context(held_port())
         self._server: grpc.Server | None = None
 
     @property
@@ -78,7 +84,7 @@ class LoopbackPolicy(
         return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Serve, on the same port as before if there was one."""
+        """Serve, on the same port each time."""
         server = grpc.server(futures.ThreadPoolExecutor(8))
         GetPolicyMetadata_pb2_grpc.add_GetPolicyMetadataServiceServicer_to_server(self, server)
         PolicyReset_pb2_grpc.add_PolicyResetServiceServicer_to_server(self, server)
@@ -87,7 +93,7 @@ class LoopbackPolicy(
             # Its other way to watch sends under a lock that the end of another watch waits for.
             servicer = health.HealthServicer(experimental_non_blocking=False)
             health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-        self._port = server.add_insecure_port(f"127.0.0.1:{self._port}")
+        server.add_insecure_port(self.address)
         server.start()
         self._server = server
 
@@ -95,6 +101,10 @@ class LoopbackPolicy(
         if self._server is not None:
             self._server.stop(grace=None).wait()
             self._server = None
+
+    def close(self) -> None:
+        self.stop()
+        self._held.close()
 
     def GetPolicyMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         metadata = PolicyMetadata(name=self.name, runtime_information=self.runtime_information)
@@ -142,7 +152,7 @@ class Gate:
             self._opened.wait()
 
     def wait_until_reached(self) -> None:
-        assert self._reached.wait(timeout=30), "the evaluation never came to the gate"
+        assert self._reached.wait(timeout=PATIENCE_S), "the evaluation never came to the gate"
 
     def open(self) -> None:
         self._opened.set()
@@ -153,7 +163,7 @@ def policy() -> Iterator[LoopbackPolicy]:
     """Not started yet, so that a test may change it first."""
     policy = LoopbackPolicy()
     yield policy
-    policy.stop()
+    policy.close()
 
 
 @pytest.fixture
@@ -238,7 +248,7 @@ def other(policy: Any) -> Iterator[Any]:
     second.change_answer = change_answer
     second.start()
     yield second
-    second.stop()
+    second.close()
 
 
 @pytest.fixture

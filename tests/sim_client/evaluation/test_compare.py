@@ -116,7 +116,7 @@ def test_goes_on_where_it_was_stopped_and_repeats_nothing(
             other.stop()
 
     other.before_step = vanish
-    assert compare(wait_for_server_s=0.0) == 1
+    assert compare(wait_for_server_s=2.0) == 1
     before = ledger_of(study, "hold")
     assert before
 
@@ -282,7 +282,7 @@ def test_says_what_each_policy_ran_on_and_another_study_can_be_held_to_it(
             other.stop()
 
     other.before_step = vanish
-    begun = {"output": tmp_path / "begun", "wait_for_server_s": 0.0}
+    begun = {"output": tmp_path / "begun", "wait_for_server_s": 2.0}
     assert compare(**begun) == 1
     other.before_step = lambda step: None
     other.start()

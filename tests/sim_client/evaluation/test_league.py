@@ -67,7 +67,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch, policy: Any) -> Iterator[list[tuple[
     monkeypatch.setattr(runner, "served_contenders", served_contenders)
     yield played
     for server in servers.values():
-        server.stop()
+        server.close()
 
 
 League = Callable[..., int]

@@ -73,8 +73,8 @@ def simulators() -> list[psutil.Process]:
 
 
 def all_end(some: list[psutil.Process]) -> bool:
-    """Whether they do within seconds: what is killed is not gone at once."""
-    _, alive = psutil.wait_procs(some, timeout=20)
+    """Whether they do: what is killed is not gone at once."""
+    _, alive = psutil.wait_procs(some, timeout=120)
     return not alive
 
 

@@ -125,6 +125,6 @@ def test_a_browser_can_watch_the_episode_that_runs(tmp_path: Path) -> None:
         with urllib.request.urlopen(page) as answer:  # noqa: S310 (a page of this machine)
             assert b"meshcat" in answer.read()
         policy.let_go()
-        evaluation.join(timeout=60)
+        evaluation.join(timeout=240)
     assert codes == [0]
     assert live_pages(tmp_path / "noise") == []
