@@ -30,7 +30,7 @@ def run(program: str, *arguments: object) -> str:
         [PROGRAMS / program, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
@@ -52,7 +52,7 @@ def served(target: object) -> Iterator[str]:
         yield ready[1]
     finally:
         server.terminate()
-        assert server.wait(timeout=30) == 0
+        assert server.wait(timeout=120) == 0
 
 
 def evaluate(target: object, name: str, rollouts: Path, *, episodes: str = "0:2") -> None:
@@ -64,6 +64,8 @@ def evaluate(target: object, name: str, rollouts: Path, *, episodes: str = "0:2"
         )
 
 
+# A dozen programs, one after the other.
+@pytest.mark.timeout(900)
 def test_demonstrations_become_a_verdict(tmp_path: Path) -> None:
     demonstrations, training = tmp_path / "demonstrations", tmp_path / "training"
     run(

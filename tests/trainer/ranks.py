@@ -35,6 +35,8 @@ from trainer.vision_language_action_configuration import VisionLanguageActionTra
 from trainer.vision_language_configuration import VisionLanguageShape, VisionLanguageTrainConfig
 
 _WORKER = Path(__file__).with_name("rank_at_work.py")
+# As long as a slow test may take, but for what is left to tell how it ended.
+_PATIENCE_S = 840
 
 
 def run(config: RunConfig, output: Path, act: str = "", step: int = 0) -> dict[str, Any]:
@@ -59,7 +61,6 @@ def torchrun(
     folder: Path,
     *,
     num_ranks: int = 2,
-    timeout_s: float = 300,
     **environment: str,
 ) -> Notes:
     path = folder / "plan.jsonl"
@@ -77,7 +78,7 @@ def torchrun(
         env={**os.environ, **own, **environment},
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=_PATIENCE_S,
         check=False,
     )
     notes = [folder / f"notes_{rank}.jsonl" for rank in range(num_ranks)]

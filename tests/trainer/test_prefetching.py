@@ -12,7 +12,7 @@ import pytest
 from trainer import prefetching
 from trainer.prefetching import Prefetched
 
-_LONG_S = 20
+_LONG_S = 60
 
 
 def threads_left() -> list[threading.Thread]:

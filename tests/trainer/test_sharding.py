@@ -81,7 +81,7 @@ def test_every_stage_learns_in_parts_what_one_process_learns(
         "bfloat16": (rounded, replace(rounded, sharding=_FULL), 0.03),
     }
     plan = [ranks.run(config, tmp_path / name) for name, (_, config, _) in cases.items()]
-    notes = ranks.torchrun(plan, tmp_path, timeout_s=300)
+    notes = ranks.torchrun(plan, tmp_path)
     assert [len(each) for each in notes.by_rank] == [len(plan)] * 2, notes.stderr
     for number, (name, (other, _, tolerance)) in enumerate(cases.items()):
         alone = ranks.losses_alone(other, tmp_path / f"{name}_alone")

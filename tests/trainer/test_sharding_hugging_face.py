@@ -118,7 +118,7 @@ def test_two_ranks_learn_in_parts_what_one_process_learns_and_one_goes_on(
     ]
     cut = replace(cases["qwen3_vl"], sharding=_FULL)
     plan.append(ranks.run(cut, tmp_path / "stopped", "SIGTERM", step=2))
-    notes = ranks.torchrun(plan, tmp_path, timeout_s=400)
+    notes = ranks.torchrun(plan, tmp_path)
     assert [len(each) for each in notes.by_rank] == [len(plan)] * 2, notes.stderr
     whole: list[float] = []
     for number, (name, config) in enumerate(cases.items()):

@@ -65,6 +65,25 @@ def test_a_killed_run_goes_on_from_its_last_save(
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
+# Trains, but takes the fourth step only when its input has ended, so that it can't be done before a
+# test has struck.
+_STOPS_SHORT = """
+import sys
+from trainer.command_line import main
+from trainer.learner import Learner
+
+take_step = Learner.step
+
+def take_step_when_told(self, batch, step, generator):
+    if step == 3:
+        sys.stdin.read()
+    return take_step(self, batch, step, generator)
+
+Learner.step = take_step_when_told
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 def test_ctrl_c_on_a_process_saves_and_the_same_command_ends_with_the_same_bits(
     finished: Path, config: LanguageTrainConfig, tmp_path: Path
@@ -72,20 +91,20 @@ def test_ctrl_c_on_a_process_saves_and_the_same_command_ends_with_the_same_bits(
     stored = tmp_path / "config.json"
     # Told after each step, so that there is a line to wait for; measuring changes no bit.
     stored.write_text(config_to_json(replace(config, validation_every=1)))
-    command = [sys.executable, "-m", "trainer.command_line", "train", str(stored)]
-    command += ["--output", str(tmp_path / "run")]
+    arguments = ["train", str(stored), "--output", str(tmp_path / "run")]
+    command = [sys.executable, "-c", _STOPS_SHORT, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("step 3/12"):
-                process.send_signal(signal.SIGINT)
-                break
-        rest = process.stderr.read()
-        assert process.wait() == 130
+        assert any(line.startswith("step 3/12") for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate()
+    assert process.returncode == 130
     assert "the same command goes on from here" in rest
     assert list((tmp_path / "run" / "training_state").iterdir())
-    assert main(command[3:]) == 0
+    assert main(arguments) == 0
     assert_same_weights(weights(tmp_path / "run"), weights(finished))
 
 

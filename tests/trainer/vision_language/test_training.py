@@ -212,7 +212,7 @@ def test_pictures_of_the_next_steps_are_prepared_while_a_step_is_taken(
     def step_once_the_next_is_there(
         self: Learner[Any, Any], batch: Any, step: int, generator: Any
     ) -> Any:
-        assert prepared[min(step + 2, config.total_steps - 1)].wait(20)
+        assert prepared[min(step + 2, config.total_steps - 1)].wait(60)
         return take_step(self, batch, step, generator)
 
     monkeypatch.setattr(TextBatches, "share", make_and_tell)
