@@ -27,8 +27,12 @@ from step_analysis.ledger import read_ledger
 ROOT = Path(__file__).parents[2]
 PROJECT = "assay-faults"
 PATIENCE_S = 900.0
-PATIENCE_WITHOUT_SERVER_S = 45.0
-PATIENCE_OF_THE_ENGINE_S = 10.0
+PATIENCE_OF_THE_ENGINE_S = 60.0
+NUM_TRIES = 3
+
+
+class EndedTooSoonError(RuntimeError):
+    """What was to be killed had ended already."""
 
 
 class Evaluation:
@@ -64,13 +68,22 @@ class Evaluation:
             time.sleep(0.2)
 
     def kill(self, service: str) -> None:
+        """Raises EndedTooSoonError where nothing of it runs any more."""
         containers = subprocess.run(
             ["docker", "ps", "-q", "--filter", f"name={PROJECT}-{service}"],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.split()
-        subprocess.run(["docker", "kill", containers[0]], check=True, stdout=subprocess.DEVNULL)
+        if not containers:
+            raise EndedTooSoonError(service)
+        killed = subprocess.run(
+            ["docker", "kill", containers[0]], capture_output=True, text=True, check=False
+        )
+        if killed.returncode:
+            # It may have ended between the two.
+            assert "is not running" in killed.stderr or "No such" in killed.stderr, killed.stderr
+            raise EndedTooSoonError(service)
 
     def code(self) -> int:
         return self._process.wait(timeout=PATIENCE_S)
@@ -139,19 +152,28 @@ def say(line: str) -> None:
 
 
 def harmed(scratch: Path, episodes: int, expected: dict) -> None:
-    results = scratch / "harmed"
-    run = Evaluation(results, episodes, "--scale", "simulator=3")
-    run.until_episodes(1)
-    run.kill("simulator")
-    say("killed one of three simulators")
-    run.until_episodes(2)
-    run.kill("policy-server")
-    say("killed the policy server")
+    for number in range(NUM_TRIES):
+        results = scratch / f"harmed_{number}"
+        run = Evaluation(results, episodes, "--scale", "simulator=3")
+        try:
+            run.until_episodes(1)
+            run.kill("simulator")
+            say("killed one of three simulators")
+            run.until_episodes(2)
+            run.kill("policy-server")
+            say("killed the policy server")
+            break
+        except EndedTooSoonError as ended:
+            # The engine is asked by another program, which may take longer than the episodes.
+            say(f"{ended} ended before it could be killed")
+            run.code()
+    else:
+        raise AssertionError(f"nothing could be harmed in {NUM_TRIES} tries")
     began_s = time.monotonic()
     code = run.code()
     took_s = time.monotonic() - began_s
-    # Nobody waits for a server that does not come again.
-    assert took_s < PATIENCE_WITHOUT_SERVER_S, f"{took_s:.0f} s\n{run.said()}"
+    # Nobody waits for a server that does not come again; who does says so in the end.
+    assert "the policy server has been gone for" not in run.said(), run.said()
     assert_all_end()
     num_done = len(outcomes(results))
     say(f"after {took_s:.0f} s exit status {code} with {num_done} of {episodes} decided")
