@@ -205,6 +205,8 @@ def evaluate(
                 "output": tmp_path / "rollouts",
                 "workers": 1,
                 "wait_for_server_s": 20.0,
+                # An answer may be held until another process has begun.
+                "step_timeout_s": 150.0,
                 "time_limit_s": 1.0,
             }
             | options

@@ -18,6 +18,8 @@ if __name__ == "__main__":
         address=options["address"],
         workers=options["workers"],
         output=Path(options["output"]),
+        # An answer may be held until another process has begun.
+        step_timeout_s=150.0,
         while_input_open=options.get("while_input_open", False),
         executor="docker" if "image" in options else "local",
         docker=DockerOptions(image=options["image"]) if "image" in options else DockerOptions(),
