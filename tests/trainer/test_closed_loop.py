@@ -173,10 +173,11 @@ def test_of_two_ranks_one_evaluates_and_the_other_waits_longer_than_for_a_step(
 ) -> None:
     monkeypatch.setattr(sys, "executable", PYTHON)
     shared = replace(config, num_steps=4, save_state_every=4)
-    # Of step 2, until the other rank has looked sixty times, twice a second, how the first fares.
+    # Of step 2, until the other rank has looked so many times, twice a second, how the first fares:
+    # for longer than they wait for each other in a step.
     os.mkfifo(programs / "held")
-    plan = ranks.run(shared, tmp_path / "run", "release", step=60) | {"programs": str(programs)}
-    notes = ranks.torchrun([plan], tmp_path, ASSAY_STEP_TIMEOUT_S="20")
+    plan = ranks.run(shared, tmp_path / "run", "release", step=100) | {"programs": str(programs)}
+    notes = ranks.torchrun([plan], tmp_path)
     assert [[run["exit_code"] for run in each] for each in notes.by_rank] == [[0], [0]], (
         notes.stderr
     )
