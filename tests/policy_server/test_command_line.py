@@ -20,7 +20,7 @@ from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import running_server
 
 _PROGRAM = [sys.executable, "-m", "policy_server.command_line"]
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 
 # A policy of a user's, that never comes back from its first forward pass.
 _STUCK_POLICY = """

@@ -30,7 +30,7 @@ from policy_server.metrics_page import Buckets, MetricsPage, MetricsUnavailableE
 from policy_server.terminal_view import WIDTH, Screen, lines
 from policy_server.testing import NoisePolicy, running_server
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 _PROGRAM = [sys.executable, "-m", "policy_server.command_line", "top"]
 
 
