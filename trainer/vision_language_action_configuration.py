@@ -6,18 +6,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from trainer.action_token_configuration import ActionTokenShape
+from trainer.backbone_configuration import BackboneShape
 from trainer.co_training_configuration import AlsoConfig
 from trainer.data.text.chat_format import ChatFormat
 from trainer.history_configuration import HistoryConfig
-from trainer.hugging_face_configuration import (
-    AnyLanguage,
-    AnyVision,
-    HuggingFaceVisionLanguage,
-    chat_of,
-    language_network,
-    require_image_size,
-    vision_network,
-)
+from trainer.hugging_face_configuration import HuggingFaceVisionLanguage
 from trainer.models.action.configuration import (
     ActionSpaceConfig,
     CrossAttentionConfig,
@@ -30,7 +23,6 @@ from trainer.models.action.configuration import (
 )
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.vision.configuration import VisionTransformerConfig
-from trainer.models.vision_language import VisionLanguageConfig
 from trainer.models.vision_language_action import VisionLanguageActionConfig
 from trainer.policy_configuration import PolicyConfig
 from trainer.requirements import require, require_choice, require_positive
@@ -142,47 +134,18 @@ class _ExpertTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionLanguageActionShape(_ExpertTraining):
+class VisionLanguageActionShape(BackboneShape, _ExpertTraining):
     """A vision-language model and the expert on it.
 
     Attributes:
-        language: The language model, ours or one of Hugging Face's. From a checkpoint (--init) it
-            is that of the checkpoint.
-        vision: The vision tower, ours or one of Hugging Face's, and its connector. From a
-            checkpoint it is that of the checkpoint.
-        bidirectional_prefix: Whether images and words see each other in both directions.
-        image_size: Pixels a side that each camera's images are resized to.
-        instruction_tokens: Longest instruction that can be told.
         expert: The network that denoises chunks.
     """
 
-    language: AnyLanguage
-    vision: AnyVision
     expert: ExpertShape
-    bidirectional_prefix: bool = True
-    image_size: int = 96
-    instruction_tokens: int = 32
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "image_size", "instruction_tokens")
-        require_image_size(self.vision, self.image_size)
-        if isinstance(self.language, LanguageConfig):
-            causal = self.language.transformer.causal
-            require(causal, "model.language.transformer.causal", "true", causal)
-
-    @property
-    def tokens_per_image(self) -> int:
-        return self.vision.num_tokens(self.image_size, self.image_size)
-
-    @property
-    def vocabulary_size(self) -> int:
-        return self.language.vocabulary_size
-
-    @property
-    def chat(self) -> ChatFormat | None:
-        """How prompts are written; None for our own way."""
-        return chat_of(self.language)
+        BackboneShape.__post_init__(self)
+        _ExpertTraining.__post_init__(self)
 
     def network(
         self, *, image_token: int, space: ActionSpaceConfig, pretrained: bool = False
@@ -192,12 +155,7 @@ class VisionLanguageActionShape(_ExpertTraining):
         Raises ConfigurationError where an expert does not fit the backbone, or a token it.
         """
         return VisionLanguageActionConfig(
-            backbone=VisionLanguageConfig(
-                language=language_network(self.language, pretrained=pretrained),
-                vision=vision_network(self.vision, pretrained=pretrained),
-                image_token=image_token,
-                bidirectional_prefix=self.bidirectional_prefix,
-            ),
+            backbone=self.backbone_network(image_token=image_token, pretrained=pretrained),
             expert=self.expert.expert,
             space=space,
             objective=self.objective,
