@@ -10,7 +10,6 @@ import itertools
 import json
 import math
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ import yaml
 from policy_interface.client import PolicyClient
 from policy_interface.client_errors import OverloadedError
 from policy_interface.client_options import RetryPolicy
+from tests.loopback_port import quiet_port
 
 MONITORING = Path(__file__).parents[2] / "docker" / "monitoring"
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,8 +40,7 @@ pytestmark = [
 
 
 def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"
+    return f"127.0.0.1:{quiet_port()}"
 
 
 def expressions() -> set[str]:
@@ -79,13 +79,15 @@ def prometheus_of(metrics_address: str, folder: Path) -> Iterator[str]:
 
 
 def asked(address: str, path: str, **query: str) -> Any:
-    """What its API answers; None as long as there is nobody."""
+    """What its API answers; None as long as there is nobody, or it is not ready."""
     url = f"http://{address}/api/v1/{path}?{urllib.parse.urlencode(query)}"
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
             return json.load(response)["data"]
-    except OSError as error:
-        assert not isinstance(error, urllib.error.HTTPError), (query, error.read())
+    except urllib.error.HTTPError as error:
+        assert error.code == HTTPStatus.SERVICE_UNAVAILABLE, (query, error.read())
+        return None
+    except OSError:
         return None
 
 
