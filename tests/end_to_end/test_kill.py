@@ -21,6 +21,7 @@ from sim_client.evaluation.action_log import load_action_log
 from step_analysis.ledger import latest_outcomes, read_design, read_ledger
 from step_analysis.results_json import read_results_tree
 from step_analysis.rollouts import Outcome, RolloutKey
+from tests.loopback_port import quiet_port
 
 PROGRAMS = Path(sys.executable).parent
 READY_LINE = re.compile(r"\bat (\S+:\d+)")
@@ -35,7 +36,7 @@ class Server:
     """`policy-server serve`, on the same port each time."""
 
     def __init__(self) -> None:
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{quiet_port()}"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -48,7 +49,7 @@ class Server:
         )
         assert self._process.stdout is not None
         ready = (READY_LINE.search(line) for line in self._process.stdout)
-        self.address = next(match[1] for match in ready if match)
+        assert next(match[1] for match in ready if match) == self.address
 
     def kill(self) -> None:
         if self._process is not None:
