@@ -5,7 +5,8 @@ scenes, and becomes a policy that is told what to do; the policy is served and e
 loop. With `--compare` the last stage is trained from scratch too, on the same data and for as many
 steps, and a report says whether the stages before it helped. `--size small --tasks all` makes one
 policy for all of the simulation's tasks, which takes hours. Each step reuses what is there, so a
-second run, or one after Ctrl-C, goes on.
+second run, or one after Ctrl-C, goes on; `--only-evaluate` takes the policy in RUNS/vla however it
+was trained. `python examples/results.py collect all_tasks RUNS` keeps what came out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import PROJECT, Stages, call, run_in_project, served, shown
+from stages import PROJECT, Stages, call, run_in_project, served, shown, timed
 
 from sim_client.tasks.catalog import UnknownTaskError, get_tasks
 
@@ -26,6 +27,7 @@ CAMERAS = {
     "tiny": "scene_right_0,wrist_right_minus",
     "small": "scene_left_0,wrist_right_minus,wrist_left_plus",
 }
+ROLLOUTS, UNSEEN_WORDS = "rollouts", "unseen-words"
 TEXTS = ("docs", "proto", "trainer", "policy_server", "sim_client", "step_analysis")
 
 
@@ -35,7 +37,8 @@ class Chain:
 
     tasks: what the policy learns. size: of the recipes, the first part of their names.
     action_steps: of the last stage, the recipe's where it is None. first_episode: of the
-    evaluation.
+    evaluation. num_in_unseen_words: episodes a task that are told, once more, in phrasings that no
+    demonstration has. only_evaluate: the policy is there.
     """
 
     tasks: Sequence[str]
@@ -45,13 +48,30 @@ class Chain:
     num_scenes: int
     num_demonstrations: int
     num_episodes: int
+    num_in_unseen_words: int
     workers: int
     runs: Path
     compare: bool
+    only_evaluate: bool
     seed: int
 
     def run(self) -> None:
-        stages = Stages(num=9 if self.compare else 6)
+        num_evaluations = 1 + (self.num_in_unseen_words > 0)
+        num_taught = 0 if self.only_evaluate else 5
+        num_compared = 2 + num_evaluations if self.compare else 0
+        stages = Stages(num=num_taught + num_evaluations + num_compared)
+        if not self.only_evaluate:
+            self._teach(stages)
+        self._evaluate(stages, "pretrained", self.runs / "vla")
+        if not self.compare:
+            return
+        with stages.stage("the same, from scratch"):
+            self._train_policy(self.runs / "from_scratch")
+        self._evaluate(stages, "from_scratch", self.runs / "from_scratch")
+        with stages.stage("the report"):
+            call("step-analysis", "report", self.runs / ROLLOUTS, "--output", self.runs / "report")
+
+    def _teach(self, stages: Stages) -> None:
         runs, cameras = self.runs, CAMERAS[self.size]
         texts, scenes = runs / "texts", runs / "scenes"
         with stages.stage("a language model, of the project's documentation and source"):
@@ -83,14 +103,6 @@ class Chain:
                     )
         with stages.stage("teaching it to act"):
             self._train_policy(runs / "vla", init=final(runs / "vlm"))
-        self._evaluate(stages, "pretrained", runs / "vla")
-        if not self.compare:
-            return
-        with stages.stage("the same, from scratch"):
-            self._train_policy(runs / "from_scratch")
-        self._evaluate(stages, "from_scratch", runs / "from_scratch")
-        with stages.stage("the report"):
-            call("step-analysis", "report", runs / "rollouts", "--output", runs / "report")
 
     def _demonstrations(self, task: str) -> Path:
         return self.runs / "demos" if len(self.tasks) == 1 else self.runs / "demos" / task
@@ -119,17 +131,24 @@ class Chain:
         )
 
     def _evaluate(self, stages: Stages, name: str, run: Path) -> None:
+        told = [(self.num_episodes, "", ROLLOUTS)]
+        if self.num_in_unseen_words:
+            told.append((self.num_in_unseen_words, UNSEEN_WORDS, f"{ROLLOUTS}-{UNSEEN_WORDS}"))
         first = self.first_episode
-        with (
-            stages.stage(f"evaluating the {name} policy on {self.num_episodes} held-out seeds"),
-            served(final(run), log=self.runs / f"server_of_{name}.log") as address,
-        ):
-            call(
-                *("sim-client", "evaluate", "--tasks", ",".join(self.tasks)),
-                *("--episodes", f"{first}:{first + self.num_episodes}", "--address", address),
-                *("--workers", self.workers, "--policy-name", name),
-                *("--output", self.runs / "rollouts"),
-            )
+        for num, shift, folder in told:
+            title = f"evaluating the {name} policy on {num} held-out seeds"
+            with (
+                stages.stage(f"{title}, {shift}" if shift else title),
+                timed(self.runs, f"evaluation of {name}"),
+                served(final(run), log=self.runs / f"server_of_{name}.log") as address,
+            ):
+                call(
+                    *("sim-client", "evaluate", "--tasks", ",".join(self.tasks)),
+                    *("--episodes", f"{first}:{first + num}", "--address", address),
+                    *(("--shift", shift) if shift else ()),
+                    *("--workers", self.workers, "--policy-name", name),
+                    *("--output", self.runs / folder),
+                )
 
 
 def final(run: Path) -> Path:
@@ -168,13 +187,25 @@ def main() -> int:
     parser.add_argument("--demonstrations", type=int, default=100)
     parser.add_argument("--episodes", type=int, default=50, help="a task")
     parser.add_argument("--first-episode", type=int, default=0)
+    parser.add_argument(
+        "--unseen-words",
+        type=int,
+        default=0,
+        metavar="EPISODES",
+        help="a task, once more, told in phrasings that no demonstration has",
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the three trainings")
     parser.add_argument("--runs", type=Path, default=Path("runs/chain"))
     parser.add_argument(
         "--compare", action="store_true", help="train the last stage from scratch too, and compare"
     )
+    parser.add_argument(
+        "--only-evaluate", action="store_true", help="the policy in RUNS/vla, as it is"
+    )
     options = parser.parse_args()
+    if options.only_evaluate and options.compare:
+        parser.error("--only-evaluate: not with --compare, which trains")
     try:
         tasks = [task.name for task in get_tasks(options.tasks.split(","))]
     except UnknownTaskError as error:
@@ -187,9 +218,11 @@ def main() -> int:
         num_scenes=options.scenes,
         num_demonstrations=options.demonstrations,
         num_episodes=options.episodes,
+        num_in_unseen_words=options.unseen_words,
         workers=options.workers,
         runs=options.runs,
         compare=options.compare,
+        only_evaluate=options.only_evaluate,
         seed=options.seed,
     )
     return run_in_project(chain.run, folder=options.runs)

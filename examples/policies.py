@@ -8,19 +8,14 @@ on; `python examples/results.py collect RUNS` then keeps what came out in the re
 from __future__ import annotations
 
 import argparse
-import json
-import resource
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import Stages, call, run_in_project, served
+from stages import Stages, call, run_in_project, served, timed
 
 from sim_client.tasks.catalog import UnknownTaskError, get_tasks
-from step_analysis.atomic_file import write_atomically
 from trainer.data.formats.catalog import open_dataset
 
 RECIPE = "one_task"
@@ -31,7 +26,6 @@ BATCH_SIZE = 32
 MIN_STEPS, MAX_STEPS = 4000, 12_000
 # All of the station's: a later policy of several tasks may want others than this recipe does.
 CAMERAS = ("scene_right_0", "scene_left_0", "wrist_right_minus", "wrist_left_plus")
-SECONDS_FILE = "seconds.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,28 +88,6 @@ def _num_steps(demonstrations: Path) -> int:
     dataset = open_dataset(str(demonstrations))
     windows = sum(episode.description.num_steps for episode in dataset)
     return min(MAX_STEPS, max(MIN_STEPS, round(EPOCHS * windows / BATCH_SIZE)))
-
-
-@contextmanager
-def timed(folder: Path, stage: str) -> Iterator[None]:
-    """Adds what a stage takes to what it took before it was interrupted."""
-    path = folder / SECONDS_FILE
-    all_spent: Mapping[str, Mapping[str, float]] = (
-        json.loads(path.read_text()) if path.exists() else {}
-    )
-    spent = all_spent.get(stage, {"wall_s": 0.0, "cpu_s": 0.0})
-    began = _now()
-    try:
-        yield
-    finally:
-        now = {name: spent[name] + value - began[name] for name, value in _now().items()}
-        write_atomically(path, json.dumps({**all_spent, stage: now}, indent=2) + "\n")
-
-
-def _now() -> dict[str, float]:
-    """cpu_s: of all processes begun here that have ended, and of those that they began."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {"wall_s": time.monotonic(), "cpu_s": used.ru_utime + used.ru_stime}
 
 
 def main() -> int:

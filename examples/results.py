@@ -14,10 +14,9 @@ import json
 import sys
 from pathlib import Path
 
-from policies import SECONDS_FILE
 from results_ledger import Result, Training, read_evaluations, write_result
 from results_page import GROUPS, draw
-from stages import PROJECT
+from stages import PROJECT, SECONDS_FILE
 
 from sim_client.tasks.catalog import TASKS
 from step_analysis.atomic_file import write_atomically

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from policy_interface.companion import begin_companion, end_companion, ready_address
+from step_analysis.atomic_file import write_atomically
 
 PROJECT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(sys.executable).parent
+SECONDS_FILE = "seconds.json"
 
 
 class StageFailedError(RuntimeError):
@@ -40,6 +44,28 @@ class Stages:
         began_s = time.monotonic()
         yield
         print(f"      done in {time.monotonic() - began_s:.0f} s", flush=True)
+
+
+@contextmanager
+def timed(folder: Path, stage: str) -> Iterator[None]:
+    """Adds what a stage takes to what it took before it was interrupted."""
+    path = folder / SECONDS_FILE
+    all_spent: Mapping[str, Mapping[str, float]] = (
+        json.loads(path.read_text()) if path.exists() else {}
+    )
+    spent = all_spent.get(stage, {"wall_s": 0.0, "cpu_s": 0.0})
+    began = _now()
+    try:
+        yield
+    finally:
+        now = {name: spent[name] + value - began[name] for name, value in _now().items()}
+        write_atomically(path, json.dumps({**all_spent, stage: now}, indent=2) + "\n")
+
+
+def _now() -> dict[str, float]:
+    """cpu_s: of all processes begun here that have ended, and of those that they began."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"wall_s": time.monotonic(), "cpu_s": used.ru_utime + used.ru_stime}
 
 
 def run_in_project(pipeline: Callable[[], None], *, folder: Path) -> int:
