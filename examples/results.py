@@ -3,13 +3,14 @@
     python examples/results.py                              # draw the page again
     python examples/results.py collect one_task runs/policies/PickAndPlaceBox
 
-collects a run's folder as `examples/policies.py` leaves it: its training and every evaluation in it
-that is at its end. The ledgers are what is kept; runs are not.
+collects a run's folder as `examples/policies.py` or `examples/chain.py` leaves it: its training and
+every evaluation in it that is at its end. The ledgers are what is kept; runs are not.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -27,15 +28,26 @@ LEDGERS = PROJECT / "docs" / "results"
 
 
 def collect(run: Path) -> Result:
-    """What a folder of `examples/policies.py` holds, a training perhaps missing; or a training."""
-    training = run if (run / "config.json").exists() else run / "training"
+    """What a folder of `examples/policies.py` or `examples/chain.py` holds, a training perhaps
+    missing; or a training. Where there is one, evaluations of other policies are left out."""
+    trainings = (run, run / "training", run / "vla")
+    training = next((each for each in trainings if (each / "config.json").exists()), None)
     # A baseline's folder is named after its recipe, and lies in its task's.
     recipe = run.name if run.parent.name in TASKS else ""
+    evaluations = list(read_evaluations(run))
+    if training is not None:
+        evaluations = [each for each in evaluations if each.policy_digest == _digest(training)]
     return Result(
         name=f"{run.parent.name}-{recipe}" if recipe else run.name,
-        training=read_training(training, run / SECONDS_FILE) if training.exists() else None,
-        evaluations=list(read_evaluations(run)),
+        training=None if training is None else read_training(training, run / SECONDS_FILE),
+        evaluations=evaluations,
     )
+
+
+def _digest(training: Path) -> str:
+    """As a server states its checkpoint's."""
+    manifest = RunDirectory(root=training).final_checkpoint / "MANIFEST.json"
+    return hashlib.sha256(manifest.read_bytes()).hexdigest()
 
 
 def read_training(folder: Path, seconds: Path) -> Training:
@@ -58,10 +70,28 @@ def read_training(folder: Path, seconds: Path) -> Training:
         seed=told["seed"],
         training_s=told["training_s"],
         curve={str(step): round(value, 2) for step, value in curve},
-        seconds=json.loads(seconds.read_text()) if seconds.exists() else {},
+        seconds={
+            **_seconds_before(folder),
+            **(json.loads(seconds.read_text()) if seconds.exists() else {}),
+        },
         git_sha=told["git_sha"] or "",
         versions=told["versions"],
     )
+
+
+def _seconds_before(folder: Path) -> dict[str, dict[str, float]]:
+    """Of the trainings that its weights come from, by their kind, as far as they are still there.
+
+    folder: a training's or a checkpoint's.
+    """
+    init = json.loads((folder / "config.json").read_text()).get("init")
+    # A stage of the chain names it from the project's folder.
+    before = PROJECT / (init or "")
+    if not init or not (before / "provenance.json").exists():
+        return {}
+    kind = json.loads((before / "config.json").read_text())["kind"]
+    told = json.loads((before / "provenance.json").read_text())
+    return {**_seconds_before(before), kind: {"wall_s": told["training_s"]}}
 
 
 def main() -> int:

@@ -6,10 +6,13 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from results_choices import ERROR, MEANT, NEITHER, OTHER, choices
+
+from sim_client.tasks.catalog import TASKS
 from step_analysis.atomic_file import write_atomically
 from step_analysis.ledger import (
     DESIGN_FILE_NAME,
@@ -26,7 +29,7 @@ LETTERS = {
     Outcome.SUCCESS: "S",
     Outcome.FAILURE: "F",
     Outcome.TIMEOUT: "T",
-    Outcome.ERROR: "E",
+    Outcome.ERROR: ERROR,
 }
 # What a server says of itself that changes what a policy does.
 _SERVING = ("execution", "open_loop_steps", "planned_latency_steps", "num_flow_steps")
@@ -36,8 +39,10 @@ _SERVING = ("execution", "open_loop_steps", "planned_latency_steps", "num_flow_s
 class Training:
     """How a policy came to be.
 
-    curve: held-out action error in millimetres by optimizer step. seconds: of each stage of the
-    run, `wall_s` and `cpu_s`; what a machine shared with other work took.
+    task: several are separated by commas. training_s: of all optimizer steps, however often the
+    run was stopped. curve: held-out action error in millimetres by optimizer step. seconds: of each
+    stage of the run, `wall_s` and `cpu_s`; what a machine shared with other work took. Of the
+    trainings that its weights come from, by their kind, `wall_s` of their steps.
     """
 
     recipe: str
@@ -70,7 +75,8 @@ class Evaluated:
     """outcomes: a letter an episode, from first_episode on: Success, Failure, Timeout, Error.
 
     serving: how the policy was run, as the server said. success_s: the median simulated time of
-    successes.
+    successes. choices: a letter an episode for what was moved first (see results_choices), where
+    another object could have been meant.
     """
 
     task: str
@@ -81,10 +87,16 @@ class Evaluated:
     serving: Mapping[str, str]
     success_s: float | None
     policy_digest: str
+    choices: str = ""
 
     def __post_init__(self) -> None:
         if not self.outcomes or set(self.outcomes) - set(LETTERS.values()):
             raise FormatError(f"outcomes: letters of SFTE expected, got {self.outcomes!r}")
+        is_whole = len(self.choices) in (0, len(self.outcomes))
+        if not is_whole or set(self.choices) - {MEANT, OTHER, NEITHER, ERROR}:
+            raise FormatError(
+                f"choices: one of the letters MONE an episode expected, got {self.choices!r}"
+            )
 
     @property
     def successes(self) -> list[int]:
@@ -143,7 +155,10 @@ _Fields = TypeVar("_Fields", Training, Evaluated)
 
 
 def _made(kind: type[_Fields], value: dict[str, Any]) -> _Fields:
-    check_keys(value, _names(kind), kind.__name__.lower())
+    # A field that came later has a default, for the files that are older.
+    later = [each.name for each in fields(kind) if each.default is not MISSING]
+    required = [name for name in _names(kind) if name not in later]
+    check_keys(value, required, kind.__name__.lower(), optional=later)
     return kind(**value)
 
 
@@ -202,4 +217,5 @@ def read_evaluations(folder: Path) -> Iterator[Evaluated]:
                 },
                 success_s=round(statistics.median(times_s), 2) if times_s else None,
                 policy_digest=design.policy_digest,
+                choices=choices(TASKS[task], records) if task in TASKS else "",
             )

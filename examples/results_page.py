@@ -6,25 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
+from results_all_tasks import choice_tables, policy_tables
 from results_figures import latency_figure, latency_ms_of, learning_figure, way_of
 from results_ledger import Evaluated, Result, Training, read_results
+from results_tables import ALPHA, NOTHING, head, held_out, rate_cells, row, success_s_cell
 
 from sim_client.tasks.catalog import TASKS
 from step_analysis.api import compare_policies
-from step_analysis.intervals import clopper_pearson
 from step_analysis.report.drawing import Drawing
 from step_analysis.report.svg import svg_file
 
 TEMPLATE = "page.template.md"
-GROUPS = ("one_task", "baselines", "latency", "trials")
+GROUPS = ("one_task", "all_tasks", "baselines", "latency", "trials")
 
-# Those on which nothing was ever chosen, and those on which settings were.
-HELD_OUT, VALIDATION = 500, 1000
 _GOAL, _LEAST = 0.90, 0.75
 _GOAL_TASKS = 10
-_ALPHA = 0.05
-
-_NOTHING = "Not measured yet."
 
 
 def draw(ledgers: Path) -> dict[str, str]:
@@ -39,14 +35,24 @@ def draw(ledgers: Path) -> dict[str, str]:
         "costs": _cost_table(trained),
         "learning": [],
         "films": _films(trained, ledgers.parent),
+        "all_tasks": policy_tables(groups["all_tasks"], trained),
+        "choices": choice_tables(groups["all_tasks"]),
+        "learning_all_tasks": [],
         "baselines": _baseline_table(groups["baselines"], trained),
-        "latency": [_NOTHING],
+        "latency": [NOTHING],
         "trials": _trial_table(groups["trials"]),
     }
-    if trained:
-        title = "Held-out action error while training"
-        figure = _figure(figures, "learning", title, learning_figure(trained))
-        sections["learning"] = [figure]
+    for name, title, results in (
+        ("learning", "Held-out action error while training", groups["one_task"]),
+        (
+            "learning_all_tasks",
+            "Held-out action error while training for all tasks",
+            groups["all_tasks"],
+        ),
+    ):
+        taught = {each.name: each for each in results if each.training}
+        if taught:
+            sections[name] = [_figure(figures, name, title, learning_figure(taught))]
     if points:
         figure = _figure(figures, "latency", "Success against latency", latency_figure(points))
         sections["latency"] = [*_latency_table(points), "", figure]
@@ -62,19 +68,8 @@ def _figure(figures: dict[str, str], name: str, title: str, drawing: Drawing) ->
 
 
 def _held_out(result: Result) -> Evaluated | None:
-    """The evaluation that counts: nominal, and on episodes that nothing was chosen on."""
-    return next(
-        (
-            each
-            for each in result.evaluations
-            if HELD_OUT <= each.first_episode < VALIDATION
-            and not each.shift
-            and not each.latency_ms
-            and each.execution == "receding"
-            and not each.planned_steps
-        ),
-        None,
-    )
+    """Of a policy that does one task."""
+    return next(iter(held_out(result).values()), None)
 
 
 def _summary(trained: Mapping[str, Result]) -> str:
@@ -88,7 +83,7 @@ def _summary(trained: Mapping[str, Result]) -> str:
 
 
 def _task_table(trained: Mapping[str, Result]) -> Iterator[str]:
-    yield from _head(
+    yield from head(
         "task", "arms", "successes", "95 %", "median success", "demonstrations", "held-out error"
     )
     for name, task in TASKS.items():
@@ -96,13 +91,13 @@ def _task_table(trained: Mapping[str, Result]) -> Iterator[str]:
         evaluated = result and _held_out(result)
         cells = [f"[{name}](tasks.md#{name.lower()})", "two" if task.bimanual else "one"]
         if result is None or result.training is None or evaluated is None:
-            yield _row(*cells, "not done yet", "", "", "", "")
+            yield row(*cells, "not done yet", "", "", "", "")
             continue
         training = result.training
-        yield _row(
+        yield row(
             *cells,
-            *_rate_cells(evaluated),
-            "" if evaluated.success_s is None else f"{evaluated.success_s:.1f} s",
+            *rate_cells(evaluated),
+            success_s_cell(evaluated),
             f"{training.num_demonstrations}, {training.num_frames:,} frames",
             f"{training.last_error_mm:.1f} mm",
         )
@@ -110,12 +105,12 @@ def _task_table(trained: Mapping[str, Result]) -> Iterator[str]:
 
 def _cost_table(trained: Mapping[str, Result]) -> Iterator[str]:
     if not trained:
-        yield _NOTHING
+        yield NOTHING
         return
-    yield from _head("task", "optimizer steps", "demonstrations", "training", "evaluation")
+    yield from head("task", "optimizer steps", "demonstrations", "training", "evaluation")
     for name, result in trained.items():
         if result.training is not None:
-            yield _row(name, f"{result.training.num_steps:,}", *_minutes(result.training))
+            yield row(name, f"{result.training.num_steps:,}", *_minutes(result.training))
 
 
 def _minutes(training: Training) -> Iterator[str]:
@@ -127,9 +122,9 @@ def _minutes(training: Training) -> Iterator[str]:
 def _baseline_table(baselines: Sequence[Result], trained: Mapping[str, Result]) -> Iterator[str]:
     """By task, ours among them."""
     if not baselines:
-        yield _NOTHING
+        yield NOTHING
         return
-    yield from _head("task", "recipe", "successes", "95 %", "letters", "training, thread-minutes")
+    yield from head("task", "recipe", "successes", "95 %", "letters", "training, thread-minutes")
     tasks = dict.fromkeys(each.training.task for each in baselines if each.training)
     for task in tasks:
         rows: dict[str, tuple[Training, Evaluated]] = {}
@@ -140,11 +135,11 @@ def _baseline_table(baselines: Sequence[Result], trained: Mapping[str, Result]) 
         outcomes = {recipe: evaluated.successes for recipe, (_, evaluated) in rows.items()}
         letters: Mapping[str, str] = {}
         if len(rows) > 1:
-            alpha = _ALPHA / len(tasks)
+            alpha = ALPHA / len(tasks)
             letters = compare_policies(outcomes, method="mcnemar", alpha=alpha).letters
         for recipe, (training, evaluated) in rows.items():
             _, minutes, _ = _minutes(training)
-            yield _row(task, recipe, *_rate_cells(evaluated), letters.get(recipe, ""), minutes)
+            yield row(task, recipe, *rate_cells(evaluated), letters.get(recipe, ""), minutes)
 
 
 def _films(trained: Mapping[str, Result], docs: Path) -> Iterator[str]:
@@ -157,56 +152,34 @@ def _films(trained: Mapping[str, Result], docs: Path) -> Iterator[str]:
 def _latency_table(points: Sequence[Evaluated]) -> Iterator[str]:
     latencies = sorted({latency_ms_of(each) for each in points})
     # One table, one error: every latency's comparisons have their part of alpha.
-    alpha = _ALPHA / len(latencies)
-    yield from _head("latency", "how it is lived with", "successes", "95 %", "letters")
+    alpha = ALPHA / len(latencies)
+    yield from head("latency", "how it is lived with", "successes", "95 %", "letters")
     for latency_ms in latencies:
-        row = {way_of(each): each for each in points if latency_ms_of(each) == latency_ms}
+        ways = {way_of(each): each for each in points if latency_ms_of(each) == latency_ms}
         letters: Mapping[str, str] = {}
-        if len(row) > 1:
-            outcomes = {name: each.successes for name, each in row.items()}
+        if len(ways) > 1:
+            outcomes = {name: each.successes for name, each in ways.items()}
             letters = compare_policies(outcomes, method="mcnemar", alpha=alpha).letters
-        for name, each in row.items():
-            yield _row(f"{latency_ms:.0f} ms", name, *_rate_cells(each), letters.get(name, ""))
+        for name, each in ways.items():
+            yield row(f"{latency_ms:.0f} ms", name, *rate_cells(each), letters.get(name, ""))
 
 
 def _trial_table(trials: Sequence[Result]) -> Iterator[str]:
     if not trials:
-        yield _NOTHING
+        yield NOTHING
         return
-    yield from _head("trial", "task", "steps", "batch", "wall minutes", "error", "validation")
+    yield from head("trial", "task", "steps", "batch", "wall minutes", "error", "validation")
     for result in trials:
         training = result.training
         if training is None:
             continue
         evaluated = next(iter(result.evaluations), None)
-        yield _row(
+        yield row(
             result.name,
             training.task,
             f"{training.num_steps:,}",
             str(training.batch_size),
             f"{training.training_s / 60:.0f}",
             f"{training.last_error_mm:.1f} mm",
-            "" if evaluated is None else " of ".join(_counts(evaluated)),
+            "" if evaluated is None else f"{evaluated.num_successes} of {evaluated.num_counted}",
         )
-
-
-def _rate_cells(evaluated: Evaluated) -> tuple[str, str]:
-    successes, num = evaluated.num_successes, evaluated.num_counted
-    interval = clopper_pearson(successes, num)
-    return (
-        f"{' of '.join(_counts(evaluated))}, {100 * successes / num:.0f} %",
-        f"{100 * interval.lower:.0f} to {100 * interval.upper:.0f} %",
-    )
-
-
-def _counts(evaluated: Evaluated) -> tuple[str, str]:
-    return str(evaluated.num_successes), str(evaluated.num_counted)
-
-
-def _head(*cells: str) -> Iterator[str]:
-    yield _row(*cells)
-    yield "|---" * len(cells) + "|"
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"

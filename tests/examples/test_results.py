@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
+from sim_client.tasks.catalog import TASKS
 from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 from step_analysis.strict_json import FormatError
+from trainer.configuration_json import config_to_json
+from trainer.recipes.catalog import find_recipe
 
 _PROJECT = Path(__file__).parents[2]
 _DOCS = _PROJECT / "docs"
@@ -37,13 +46,21 @@ def test_kept_results_are_of_whole_evaluations_without_errors(example: Any):
                 assert "E" not in evaluated.outcomes, result.name
 
 
-def _evaluate(folder: Path, outcomes: list[Outcome], *, num_episodes: int) -> None:
+def _evaluate(
+    folder: Path,
+    outcomes: list[Outcome],
+    *,
+    num_episodes: int,
+    task: str = "PickAndPlaceBox",
+    details: list[Mapping[str, bool | float]] | None = None,
+    digest: str = "0" * 64,
+) -> None:
     """A ledger of these outcomes, the last episode of them first."""
     folder.mkdir(parents=True)
     design = EvaluationDesign(
         policy="box",
-        policy_digest="0" * 64,
-        tasks=("PickAndPlaceBox",),
+        policy_digest=digest,
+        tasks=(task,),
         first_episode=500,
         num_episodes=num_episodes,
         max_sample_size=num_episodes,
@@ -56,11 +73,12 @@ def _evaluate(folder: Path, outcomes: list[Outcome], *, num_episodes: int) -> No
             ledger.append(
                 RolloutRecord(
                     policy="box",
-                    task="PickAndPlaceBox",
+                    task=task,
                     scenario_index=500 + index,
                     seed=index,
                     outcome=outcome,
                     duration_s=4.0 + index,
+                    detail={} if details is None else details[index],
                 )
             )
 
@@ -74,6 +92,7 @@ def test_collecting_keeps_whole_evaluations(example: Any, tmp_path: Path):
     assert (evaluated.outcomes, evaluated.episodes) == ("SFST", "500:504")
     assert (evaluated.latency_ms, evaluated.execution) == (100.0, "rtc")
     assert evaluated.success_s == 5.0  # of 4 and 6
+    assert evaluated.choices == ""
     result = ledgers.Result(name="box", training=None, evaluations=[evaluated])
     ledgers.write_result(tmp_path / "kept", result)
     assert ledgers.read_results(tmp_path / "kept") == [result]
@@ -85,3 +104,208 @@ def test_a_result_with_a_field_too_many_is_refused(example: Any, tmp_path: Path)
     path.write_text(path.read_text().replace('"name"', '"mark": 1, "name"'))
     with pytest.raises(FormatError, match=r"box\.json: .*mark"):
         ledgers.read_results(tmp_path)
+
+
+def _moved(**moved_s: float | None) -> dict[str, bool | float]:
+    """As a simulator records when each object was first moved, None where it never was."""
+    told: dict[str, bool | float] = {f"{name}_moved": t is not None for name, t in moved_s.items()}
+    return told | {f"{name}_moved_s": t for name, t in moved_s.items() if t is not None}
+
+
+def test_collecting_keeps_which_object_was_moved_first(example: Any, tmp_path: Path):
+    details = [
+        _moved(mug=1.0, coaster=None),
+        _moved(mug=2.0, coaster=1.9),
+        _moved(mug=2.0, coaster=2.0),
+        _moved(mug=None, coaster=None),
+        {},
+    ]
+    outcomes = [Outcome.SUCCESS, *[Outcome.TIMEOUT] * 3, Outcome.ERROR]
+    task = "PutMugInCenterOfTable"
+    _evaluate(tmp_path / "mug", outcomes, num_episodes=5, task=task, details=details)
+    # As simulators recorded it that said nothing of what was moved.
+    _evaluate(tmp_path / "old", outcomes, num_episodes=5, task=task)
+    new, old = example("results_ledger").read_evaluations(tmp_path)
+    assert (new.choices, old.choices) == ("MOONE", "")
+
+
+def test_the_objects_that_could_be_meant_are_those_of_tasks_in_the_same_scene(example: Any):
+    choices = example("results_choices")
+    others = {name: set(choices.other_objects(task)) for name, task in TASKS.items()}
+    assert {name: names for name, names in others.items() if names} == {
+        "PushCoasterToCenterOfTable": {"mug"},
+        "PushCoasterToMug": {"mug"},
+        "PutMugInCenterOfTable": {"coaster"},
+        "PutKiwiInCenterOfTable": {"banana"},
+        "PutBananaOnSaucer": {"kiwi"},
+        "BimanualPlaceAppleFromBowlIntoBin": {"pear"},
+    }
+
+
+@pytest.mark.parametrize("choices", ["M", "MOX"])
+def test_choices_that_are_not_one_an_episode_are_refused(example: Any, choices: str):
+    with pytest.raises(FormatError, match="choices: one of the letters"):
+        _evaluated(example, outcomes="SFT", choices=choices)
+
+
+def _evaluated(example: Any, **changes: object) -> Any:
+    fields = {
+        "task": "PutMugInCenterOfTable",
+        "first_episode": 500,
+        "outcomes": 10 * "S",
+        "shift": "",
+        "latency_ms": 0.0,
+        "serving": {},
+        "success_s": 4.0,
+        "policy_digest": "0" * 64,
+    }
+    return example("results_ledger").Evaluated(**(fields | changes))
+
+
+TRAINING = {
+    "recipe": "small_vla",
+    "task": ", ".join(TASKS),
+    "num_demonstrations": 3400,
+    "num_frames": 249_727,
+    "data_sha256": "0" * 64,
+    "num_steps": 10_000,
+    "batch_size": 128,
+    "num_threads": 1,
+    "seed": 0,
+    "training_s": 4.5 * 3600,
+    "curve": {"1000": 43.5, "10000": 12.0},
+    "seconds": {
+        "language": {"wall_s": 900.0},
+        "vision_language": {"wall_s": 685.4},
+        "evaluation of pretrained": {"wall_s": 7200.0, "cpu_s": 3600.0},
+    },
+    "git_sha": "",
+    "versions": {},
+}
+
+
+def _page(example: Any, folder: Path, results: Mapping[str, list[Any]]) -> str:
+    """The page of these evaluations by group and name, `all_tasks/small`, and of nothing else."""
+    ledgers = example("results_ledger")
+    for name, evaluations in results.items():
+        path = folder / name
+        training = ledgers.Training(**TRAINING) if path.parent.name == "all_tasks" else None
+        result = ledgers.Result(name=path.name, training=training, evaluations=evaluations)
+        ledgers.write_result(path.parent, result)
+    page = example("results_page")
+    shutil.copy(_DOCS / "results" / page.TEMPLATE, folder)
+    return page.draw(folder)["results.md"]
+
+
+def test_a_policy_for_all_tasks_beside_each_tasks_own(example: Any, tmp_path: Path):
+    def link(task: str) -> str:
+        return f"[{task}](tasks.md#{task.lower()})"
+
+    box, mug, kiwi = "PickAndPlaceBox", "PutMugInCenterOfTable", "PutKiwiInCenterOfTable"
+    page = _page(
+        example,
+        tmp_path,
+        {
+            "all_tasks/small": [
+                _evaluated(example, task=box),
+                _evaluated(example, task=mug, outcomes="SSSS" + 16 * "F", choices=20 * "M"),
+                _evaluated(
+                    example, task=mug, outcomes="SFFF", shift="phrasing=high", choices="MMON"
+                ),
+                # Of the first ten episodes, where it fails, the task's own policy knows nothing.
+                _evaluated(example, task=kiwi, outcomes=10 * "F" + 10 * "S", choices=10 * "ON"),
+            ],
+            f"one_task/{mug}": [_evaluated(example, task=mug, outcomes=20 * "S")],
+            f"one_task/{kiwi}": [
+                _evaluated(example, task=kiwi, outcomes=9 * "S" + "T", first_episode=510)
+            ],
+        },
+    )
+    own = "its own policy"
+    assert (
+        f"| task | successes | 95 % | {own} | points |  | median success | in unseen words |"
+        in page
+    )
+    assert f"| {link(box)} | 10 of 10, 100 % | 69 to 100 % |  |  |  | 4.0 s |  |" in page
+    assert (
+        f"| {link(mug)} | 4 of 20, 20 % | 6 to 44 % | 20 of 20, 100 % | -80 | worse | 4.0 s "
+        "| 1 of 4, 25 % |"
+    ) in page
+    assert (
+        f"| {link(kiwi)} | 10 of 20, 50 % | 27 to 73 % | 9 of 10, 90 % | +10 |  | 4.0 s |  |"
+        in page
+    )
+    assert f"| {link('PutMugOnSaucer')} | not done yet |  |  |  |  |  |  |" in page
+    # Means over tasks, each of the same weight: of 100, 20 and 50 %; of -80 and +10 points.
+    assert "**3 of 16 tasks: 56.7 % (95 %: " in page
+    assert "; -35.0 points (95 %: " in page
+    assert "at most 5 below on 1 of them.**" in page
+    # One of four, and all four of the same in seen words.
+    assert "In unseen words 25.0 % (95 %: " in page
+    assert "; -75.0 points (95 %: " in page
+    assert (
+        f"| {mug} | mug | coaster | 20 of 20, 100 % | 83 to 100 % | 0 | 0 | 2 of 4, 50 % |" in page
+    )
+    assert f"| {kiwi} | kiwi | banana | 0 of 20, 0 % | 0 to 17 % | 10 | 10 |  |" in page
+
+
+def test_what_is_not_measured_is_said_so(example: Any, tmp_path: Path):
+    page = _page(example, tmp_path, {})
+    section = page[page.index("## One policy for all tasks") : page.index("## Baselines")]
+    assert section.count("Not measured yet.") == 2
+
+
+def _training(folder: Path, *, init: Path, **told: object) -> str:
+    """What a run that was stopped once and went on leaves, a checkpoint at its end; its digest."""
+    config = replace(find_recipe("small_vla"), data="box", more_data=("mug=1",), init=str(init))
+    final = folder / "checkpoints" / "final"
+    final.mkdir(parents=True)
+    (folder / "config.json").write_text(config_to_json(config))
+    (final / "provenance.json").write_text(json.dumps(told))
+    (final / "MANIFEST.json").write_text("{}")
+    for steps in ((1000, 2000), (2000, 3000)):
+        with SummaryWriter(str(folder / "tensorboard")) as writer:
+            for step in steps:
+                writer.add_scalar("validation/position_mm", 42.0 - step / 100, step)
+    return hashlib.sha256(b"{}").hexdigest()
+
+
+def _stage(folder: Path, kind: str, init: str, training_s: float) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"kind": kind, "init": init}))
+    (folder / "provenance.json").write_text(json.dumps({"training_s": training_s}))
+    return folder
+
+
+def test_collecting_a_policy_for_several_tasks(example: Any, tmp_path: Path):
+    """With the stages before it, and without the evaluations of another policy beside it."""
+    run = tmp_path / "small"
+    language = _stage(tmp_path / "lm", "language", "", 60.0)
+    sight = _stage(tmp_path / "vlm", "vision_language", str(language), 30.5)
+    digest = _training(
+        run / "vla",
+        init=sight,
+        tasks=["PickAndPlaceBox", "PutMugOnSaucer"],
+        num_episodes=400,
+        num_frames=9000,
+        data_sha256="1" * 64,
+        total_steps=3000,
+        seed=0,
+        training_s=5400.0,
+        git_sha=None,
+        versions={},
+    )
+    (run / "seconds.json").write_text('{"evaluation of pretrained": {"wall_s": 9, "cpu_s": 8}}')
+    for name, its_digest in (("from_scratch", "0" * 64), ("pretrained", digest)):
+        _evaluate(run / "rollouts" / name, 3 * [Outcome.SUCCESS], num_episodes=3, digest=its_digest)
+    result = example("results").collect(run)
+    (evaluated,) = result.evaluations
+    assert evaluated.policy_digest == digest
+    training = result.training
+    assert (training.task, training.training_s) == ("PickAndPlaceBox, PutMugOnSaucer", 5400.0)
+    assert training.points == [(1000, 32.0), (2000, 22.0), (3000, 12.0)]
+    assert training.seconds == {
+        "language": {"wall_s": 60.0},
+        "vision_language": {"wall_s": 30.5},
+        "evaluation of pretrained": {"wall_s": 9, "cpu_s": 8},
+    }

@@ -1,0 +1,216 @@
+"""The part of docs/results.md on policies that do every task, told by words which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from results_choices import MEANT, NEITHER, OTHER, meant_objects, other_objects
+from results_ledger import Evaluated, Result, Training
+from results_tables import (
+    ALPHA,
+    NOTHING,
+    head,
+    held_out,
+    rate_cells,
+    row,
+    share_cells,
+    success_s_cell,
+)
+
+from sim_client.tasks.catalog import TASKS
+from step_analysis.api import compare_outcomes
+from step_analysis.stratified import Estimate, StratumCounts, mean_difference, mean_rate
+
+UNSEEN_WORDS = "phrasing=high"
+"""As a design keeps the shift `unseen-words`."""
+
+_GOAL, _GOAL_POINTS = 0.85, 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """Two evaluations of one task, on the episodes that both have; 0 or 1 an episode."""
+
+    task: str
+    first: Sequence[int]
+    second: Sequence[int]
+
+    @property
+    def points(self) -> float:
+        """Of the second policy over the first."""
+        return 100.0 * (sum(self.second) - sum(self.first)) / len(self.first)
+
+
+def policy_tables(results: Sequence[Result], alone: Mapping[str, Result]) -> Iterator[str]:
+    """A policy after the other. alone: by task, the policy that does only this one."""
+    evaluated = [each for each in results if held_out(each)]
+    if not evaluated:
+        yield NOTHING
+    for number, result in enumerate(evaluated):
+        if number:
+            yield ""
+        yield from _policy_table(result, alone)
+
+
+def _policy_table(result: Result, alone: Mapping[str, Result]) -> Iterator[str]:
+    seen, unseen = held_out(result), held_out(result, shift=UNSEEN_WORDS)
+    singles = {
+        task: single
+        for task, of_one in alone.items()
+        if (single := held_out(of_one).get(task)) is not None
+    }
+    pairs = {pair.task: pair for pair in _pairs(singles, seen)}
+    if result.training is not None:
+        yield _training(result.name, result.training)
+        yield ""
+    yield _summary(seen, list(pairs.values()))
+    told_anew = list(_pairs(seen, unseen))
+    if told_anew:
+        yield _words_summary(told_anew)
+    yield ""
+    yield from head(
+        *("task", "successes", "95 %", "its own policy", "points", "", "median success"),
+        "in unseen words",
+    )
+    for task in TASKS:
+        link = f"[{task}](tasks.md#{task.lower()})"
+        if task not in seen:
+            yield row(link, "not done yet", *[""] * 6)
+            continue
+        yield row(
+            link,
+            *rate_cells(seen[task]),
+            rate_cells(singles[task])[0] if task in singles else "",
+            *_difference_cells(pairs.get(task), alpha=ALPHA / max(1, len(pairs))),
+            success_s_cell(seen[task]),
+            rate_cells(unseen[task])[0] if task in unseen else "",
+        )
+
+
+def _pairs(first: Mapping[str, Evaluated], second: Mapping[str, Evaluated]) -> Iterator[_Pair]:
+    """By task, of those that both have on the same episodes."""
+    for task in TASKS:
+        if task not in first or task not in second:
+            continue
+        one, other = first[task], second[task]
+        start = max(one.first_episode, other.first_episode)
+        stop = min(each.first_episode + len(each.outcomes) for each in (one, other))
+        if start < stop:
+            of_one, of_other = (
+                each.successes[start - each.first_episode : stop - each.first_episode]
+                for each in (one, other)
+            )
+            yield _Pair(task=task, first=of_one, second=of_other)
+
+
+def _difference_cells(pair: _Pair | None, *, alpha: float) -> tuple[str, str]:
+    """In points, and what McNemar's exact test shows of it."""
+    if pair is None:
+        return "", ""
+    decision = compare_outcomes(pair.first, pair.second, method="mcnemar", alpha=alpha).decision
+    return f"{pair.points:+.0f}", {1: "better", 0: "", -1: "worse"}[decision]
+
+
+def _training(name: str, training: Training) -> str:
+    before = [kind for kind in ("language", "vision_language") if kind in training.seconds]
+    after = [stage for stage in training.seconds if stage not in before]
+    wall_s = {stage: spent["wall_s"] for stage, spent in training.seconds.items()}
+    wall_s["action"] = training.training_s
+    hours = (
+        f"{stage.replace('_', ' and ')} {wall_s[stage] / 3600:.1f}"
+        for stage in (*before, "action", *after)
+    )
+    return (
+        f"`{name}`, by the recipe `{training.recipe}`: {training.num_demonstrations:,} "
+        f"demonstrations, {training.num_frames:,} frames, {training.num_steps:,} steps of "
+        f"{training.batch_size} windows, {training.last_error_mm:.1f} mm of held-out error. "
+        f"Hours: {', '.join(hours)}."
+    )
+
+
+def _summary(seen: Mapping[str, Evaluated], pairs: Sequence[_Pair]) -> str:
+    mean = mean_rate([_stratum(each.successes) for each in seen.values()])
+    text = (
+        f"**{len(seen)} of {len(TASKS)} tasks: {_percent(mean)} on average "
+        f"(goal: {100 * _GOAL:.0f} %)"
+    )
+    if pairs:
+        within = sum(pair.points >= -_GOAL_POINTS for pair in pairs)
+        text += (
+            f"; {_points(_mean_points(pairs))} from the tasks' own policies on the {len(pairs)} "
+            f"tasks that have one (goal: at most {_GOAL_POINTS:.0f} below), at most "
+            f"{_GOAL_POINTS:.0f} below on {within} of them"
+        )
+    return f"{text}.**"
+
+
+def _words_summary(pairs: Sequence[_Pair]) -> str:
+    unseen = mean_rate([_stratum(pair.second) for pair in pairs])
+    num = sum(len(pair.second) for pair in pairs)
+    return (
+        f"In unseen words {_percent(unseen)} on average over {len(pairs)} tasks, {num} episodes in "
+        f"all; {_points(_mean_points(pairs))} from the same episodes in seen words."
+    )
+
+
+def _mean_points(pairs: Sequence[_Pair]) -> Estimate:
+    return mean_difference(
+        [_stratum(pair.first) for pair in pairs], [_stratum(pair.second) for pair in pairs]
+    )
+
+
+def _stratum(successes: Sequence[int]) -> StratumCounts:
+    return StratumCounts(successes=sum(successes), num_episodes=len(successes))
+
+
+def _percent(mean: Estimate) -> str:
+    lower, upper = (100 * bound for bound in mean.interval)
+    return f"{100 * mean.value:.1f} % (95 %: {lower:.1f} to {upper:.1f})"
+
+
+def _points(mean: Estimate) -> str:
+    lower, upper = (100 * bound for bound in mean.interval)
+    return f"{100 * mean.value:+.1f} points (95 %: {lower:+.1f} to {upper:+.1f})"
+
+
+def choice_tables(results: Sequence[Result]) -> Iterator[str]:
+    """Which object each policy went for, a policy after the other."""
+    is_first = True
+    for result in results:
+        seen, unseen = held_out(result), held_out(result, shift=UNSEEN_WORDS)
+        asked = [task for task in TASKS if task in seen and seen[task].choices]
+        if not asked:
+            continue
+        if not is_first:
+            yield ""
+        is_first = False
+        yield f"`{result.name}`:"
+        yield ""
+        yield from head(
+            *("task", "meant", "or", "meant one first", "95 %", "other first", "neither"),
+            "in unseen words",
+        )
+        for task in asked:
+            letters = seen[task].choices
+            yield row(
+                task,
+                _words(meant_objects(TASKS[task])),
+                _words(other_objects(TASKS[task])),
+                *share_cells(letters.count(MEANT), seen[task].num_counted),
+                str(letters.count(OTHER)),
+                str(letters.count(NEITHER)),
+                _choice_cell(unseen.get(task)),
+            )
+    if is_first:
+        yield NOTHING
+
+
+def _choice_cell(evaluated: Evaluated | None) -> str:
+    if evaluated is None or not evaluated.choices:
+        return ""
+    return share_cells(evaluated.choices.count(MEANT), evaluated.num_counted)[0]
+
+
+def _words(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
