@@ -1,4 +1,5 @@
-"""Where a run's numbers go: TensorBoard's files beside the run, and W&B or Trackio if asked for.
+"""Where a run's numbers go: TensorBoard's files and lines of JSON in the run's folder, and W&B or
+Trackio if asked for.
 
 A tracker that fails once the run has begun is told of once and left out from then on: no training
 is lost to it.
@@ -12,7 +13,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from types import TracebackType
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from trainer.atomic_file import atomic_file
 from trainer.configuration_json import configuration_fields
+from trainer.metrics_file import MetricsFile
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
@@ -47,18 +49,21 @@ class MetricSinks:
     def __init__(
         self, config: RunConfig, run: RunDirectory, step: int, tracker: TrackerName = "none"
     ) -> None:
-        """Raises ConfigurationError where the tracker cannot be begun with."""
+        """Raises ConfigurationError where the tracker cannot be begun with; OSError."""
         self._name, self._tracker = tracker, None
         with ExitStack() as until_begun:
             until_begun.enter_context(_no_tracebacks_of_writers())
+            self._file = until_begun.enter_context(closing(MetricsFile(run.metrics, step)))
             self._writer = SummaryWriter(str(run.tensorboard), purge_step=step)
             if tracker != "none":
                 self._tracker = _begun(tracker, config, run)
             self._until_end = until_begun.pop_all()
 
     def add_scalars(self, numbers: dict[str, float], step: int) -> None:
+        """All that there is to tell of an optimizer step."""
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, step)
+        self._file.add(numbers, step)
         self._track(numbers, step)
 
     def add_late_scalars(self, numbers: Mapping[str, float], step: int, now: int) -> None:
@@ -69,6 +74,7 @@ class MetricSinks:
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
+        self._file.add(numbers, step)
         self._track({**numbers, "evaluation/optimizer_step": step}, now)
 
     def add_text(self, name: str, text: str, step: int) -> None:

@@ -8,7 +8,8 @@ training_state/step_000400/        weights, averages and moments of the newest s
 evaluations/step_000400/           of a checkpoint in simulation, where that was asked for
 tokenizer.json, corpus/            of a language model: its text as tokens
 action_tokenizer.json              of a policy that tells actions in words: these
-tensorboard/
+metrics.jsonl                      how it goes, a line each ten steps and at a measurement
+tensorboard/                       the same, and pictures
 .lock                              held by the process that trains in it
 """
 
@@ -96,6 +97,10 @@ class RunDirectory:
     @property
     def tensorboard(self) -> Path:
         return self.root / "tensorboard"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
 
     @property
     def tokenizer(self) -> Path:

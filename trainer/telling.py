@@ -89,16 +89,22 @@ class Telling:
         if straggler is not None:
             facts |= straggler.numbers
             words += f", {straggler}"
-        self._scalars.add_scalars({f"train/{name}": value for name, value in facts.items()}, step)
+        numbers = {f"train/{name}": value for name, value in facts.items()}
         self._bar.set_postfix_str(words, refresh=False)
+        measurement = None
+        try:
+            if measured and (measurement := self._stage.measure()):
+                numbers |= {f"validation/{name}": x for name, x in measurement.scalars.items()}
+        finally:
+            # Of a network that is found to have diverged, what led there is worth having.
+            self._scalars.add_scalars(numbers, step)
         if not told:
             return
-        measurement = self._stage.measure() if measured else None
         total = self._config.total_steps
         line = f"step {step}/{total}: {words}"
         if measurement is not None:
             line += f", {measurement.told}"
-            self._add(measurement, step)
+            self._show(measurement, step)
         left_s = training_s / step * (total - step)
         write_line(f"{line}, {training_s:.0f} s, {left_s:.0f} s left")
         for text in measurement.texts.values() if measurement else ():
@@ -116,9 +122,8 @@ class Telling:
             "memory_gib": memory_gib(self._stage.learner.device),
         }
 
-    def _add(self, measurement: Measurement, step: int) -> None:
-        numbers = {f"validation/{name}": value for name, value in measurement.scalars.items()}
-        self._scalars.add_scalars(numbers, step)
+    def _show(self, measurement: Measurement, step: int) -> None:
+        """What it has besides numbers."""
         for name, text in measurement.texts.items():
             self._scalars.add_text(f"samples/{name}", text, step)
         # They take much more room than numbers do.

@@ -1,8 +1,10 @@
-"""Whom a run tells its numbers to, besides TensorBoard's files."""
+"""Where a run's numbers go, besides TensorBoard's files."""
 
 from __future__ import annotations
 
 import importlib.machinery
+import json
+import math
 import os
 import sys
 import types
@@ -10,13 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.trainer.steps import train_until
+from tests.trainer.steps import call_after_step, train_until
 from trainer.command_line import main
 from trainer.configuration_json import config_to_json
+from trainer.metric_sinks import MetricSinks
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
+from trainer.run_directory import RunDirectory
 from trainer.training_loop import train
 
 
@@ -55,6 +60,48 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> FakeTracker:
     fake = FakeTracker("wandb")
     monkeypatch.setitem(sys.modules, "wandb", fake)
     return fake
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=pytest.fail) for line in lines]
+
+
+def test_a_run_that_goes_back_has_each_step_once_in_its_lines(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        with (tmp_path / "killed" / "metrics.jsonl").open("ab") as file:
+            file.write(b'{"step": 1, "train/lo')
+        raise Killed
+
+    train(tiny_config, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        # Step 10 has been told of; the last save is that of step 8.
+        call_after_step(patched, 11, die)
+        with pytest.raises(Killed):
+            train(tiny_config, tmp_path / "killed")
+    train(tiny_config, tmp_path / "killed")
+
+    whole, killed = lines_of(tmp_path / "whole"), lines_of(tmp_path / "killed")
+    assert [line["step"] for line in killed] == [4, 6, 10, 12]
+    learnt = ("train/loss", "train/gradient_norm", "validation/position_mm")
+    for one, other in zip(whole, killed, strict=True):
+        assert one.keys() == other.keys() >= {"unix_time_s", "train/samples_per_s", *learnt[:2]}
+        assert ("validation/position_mm" in one) == (one["step"] != 10)
+        assert [one.get(name) for name in learnt] == [other.get(name) for name in learnt]
+
+
+def test_lines_are_json_whatever_the_numbers(tiny_config: TrainConfig, tmp_path: Path) -> None:
+    with MetricSinks(tiny_config, RunDirectory(root=tmp_path), 1) as sinks:
+        sinks.add_scalars({"a": math.inf, "b": math.nan, "c": np.float32(0.5)}, 20)
+        sinks.add_late_scalars({"d": 1.0}, 10, 20)
+        told = lines_of(tmp_path)
+    numbers = [{k: v for k, v in line.items() if k != "unix_time_s"} for line in told]
+    assert numbers == [{"step": 20, "a": None, "b": None, "c": 0.5}, {"step": 10, "d": 1.0}]
 
 
 def test_a_tracker_is_told_what_tensorboard_is_told_and_goes_on_with_the_run(
