@@ -25,6 +25,7 @@ from trainer.run_configuration import RunConfig
 _REASONS = {
     "batch_size": "the place in the data is counted in batches",
     "ema.max_decay": "the averages are of all steps",
+    "ema.schedule": "the averages are of all steps",
     "optimizer.kind": "its averages of gradients are kept",
     "optimizer.multipliers": "what is trained is kept apart from what is not",
     "seed": "the order of the data is drawn by it",

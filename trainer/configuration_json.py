@@ -66,6 +66,9 @@ _ADDED: dict[str, Any] = {
     "serving.solver": "euler",
     "model.action_clamp": None,
     "model.input_noise": 0.0,
+    "ema.schedule": "ratio",
+    "ema.power": 0.75,
+    "ema.inverse_gamma": 1.0,
     "history": {"frames": (0,), "past_steps": 0, "proprioception": True},
 }
 # The same, of one class, where another one has always had a key of that name in its place.

@@ -64,8 +64,15 @@ def learning_rate_at(step: int, total_steps: int, config: OptimizerConfig) -> fl
 
 
 def ema_decay_at(step: int, config: EmaConfig) -> float:
-    """After `step` steps: grows, so that early averages forget the random first weights."""
-    return min(config.max_decay, (1 + step) / (10 + step))
+    """After `step` steps, 1 or more: grows, so that early averages forget the random first weights.
+
+    power is the schedule of VLA Foundry and of diffusers' EMAModel.
+    """
+    if config.schedule == "power":
+        decay = 1 - (1 + (step - 1) / config.inverse_gamma) ** -config.power
+    else:
+        decay = (1 + step) / (10 + step)
+    return min(config.max_decay, decay)
 
 
 def num_threads_of(config: RunFields) -> int:

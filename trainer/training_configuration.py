@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, get_args
 
-from trainer.requirements import numbers_by_name, require, require_positive
+from trainer.requirements import numbers_by_name, require, require_choice, require_positive
 
 Precision = Literal["auto", "float32", "bfloat16"]
 WeightsFormat = Literal["float32", "float16", "bfloat16"]
 Schedule = Literal["cosine", "constant_decay"]
 OptimizerKind = Literal["adamw", "muon"]
 ShardingKind = Literal["none", "gradients", "full"]
+EmaSchedule = Literal["ratio", "power"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,17 +89,28 @@ class EmaConfig:
 
     Without one (a greatest decay of 0) it holds the weights themselves, and no copy is kept.
 
-    The decay grows with the steps taken, min(max_decay, (1 + k) / (10 + k)), so that an early
-    checkpoint is an average of recent weights and not of the random first ones.
+    The decay grows with the steps taken, so that an early checkpoint is an average of recent
+    weights and not of the random first ones.
 
     Attributes:
         max_decay: What the decay grows to; 0 for no average.
+        schedule: How it grows up to there. After the k-th step it is, of ratio,
+            (1 + k) / (10 + k); of power, 1 - (1 + (k - 1) / inverse_gamma) ** -power, with which
+            the first step's weights are taken as they are.
+        power: Of that schedule: 0.75 comes to 0.999 after 10,000 steps and to 0.9999 after 215,000;
+            1 makes a plain mean of all steps.
+        inverse_gamma: Of that schedule: the steps in which it begins to grow.
     """
 
     max_decay: float = 0.998
+    schedule: EmaSchedule = "ratio"
+    power: float = 0.75
+    inverse_gamma: float = 1.0
 
     def __post_init__(self) -> None:
         require(0 <= self.max_decay < 1, "max_decay", "0 <= decay < 1", self.max_decay)
+        require_choice(self, schedule=get_args(EmaSchedule))
+        require_positive(self, "power", "inverse_gamma")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,7 @@ def test_a_configuration_of_before_there_were_language_models_is_read() -> None:
     config = find_recipe("smoke")
     fields = json.loads(config_to_json(config))
     del fields["kind"], fields["optimizer"]["schedule"], fields["optimizer"]["decay_fraction"]
+    fields["ema"] = {"max_decay": config.ema.max_decay}
     assert config_from_json(json.dumps(fields)) == config
     with pytest.raises(ConfigurationError, match="kind: .*'languag'.*did you mean 'language'"):
         config_from_json(json.dumps({"kind": "languag", **fields}))
@@ -138,6 +139,8 @@ def test_impossible_configurations_are_refused(wrong) -> None:
         lambda: OptimizerConfig(learning_rate=0.0),
         lambda: OptimizerConfig(beta1=1.0),
         lambda: EmaConfig(max_decay=1.0),
+        lambda: EmaConfig(schedule="powers"),  # type: ignore[arg-type]
+        lambda: EmaConfig(power=0.0),
         lambda: FlowHeadConfig(width=100, num_heads=3),
         lambda: NormalizationConfig(lower_quantile=0.9, upper_quantile=0.1),
         lambda: NormalizationConfig(rotation_floor=0.0),
