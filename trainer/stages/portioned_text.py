@@ -43,7 +43,9 @@ from trainer.stages.training_text import TrainingText
 # Of what a tokenizer is trained on: some seconds.
 _TOKENIZER_CHARACTERS = 2**24
 _MOST_PROCESSES = 8
-# Between looks for what another rank makes.
+# Between looks for what another rank makes. Waiting at torch.distributed's store would hold up the
+# steps, which set keys there by the same connection; and what was told there may not yet be seen on
+# another node's disk.
 _LOOK_AGAIN_S = 0.05
 _MIB = 2.0**20
 
