@@ -41,7 +41,8 @@ from policy_interface.types import (
     Pose,
     RobotState,
 )
-from trainer.inference import Policy, ServingPrecision, load_policy
+from trainer.inference import Policy, ServingPrecision
+from trainer.policy_loading import load_policy
 
 _SHIPPED = Path(__file__).parents[1] / "docker" / "quickstart-checkpoint"
 

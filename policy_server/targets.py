@@ -192,7 +192,7 @@ def _load_checkpoint(path: Path, options: TargetOptions) -> Policy:
     import torch
 
     from trainer.checkpoint import CheckpointError
-    from trainer.inference import CompileError, load_policy
+    from trainer.policy_loading import CompileError, load_policy
 
     # torch's own choice is all cores, where its threads wait on one another for whatever the
     # simulators beside it leave: a plan of 0.1 s was seen to take 3 s.

@@ -24,9 +24,9 @@ torch = pytest.importorskip("torch")
 from trainer.checkpoint import Checkpoint, build_network, write_checkpoint  # noqa: E402
 from trainer.data.configuration import NormalizationConfig  # noqa: E402
 from trainer.data.robot_transform import RobotTransform  # noqa: E402
-from trainer.inference import load_policy  # noqa: E402
 from trainer.models.configuration import FlowHeadConfig, ModelConfig, VisionConfig  # noqa: E402
 from trainer.policy_configuration import ServingConfig, TrainConfig  # noqa: E402
+from trainer.policy_loading import load_policy  # noqa: E402
 
 _CONTRACT = Contract(cameras={"scene_right_0": ImageSize(height=32, width=32)})
 _CHUNK_LENGTH, _OPEN_LOOP_STEPS = 8, 3

@@ -25,9 +25,10 @@ from trainer.checkpoint_files import write_checkpoint_files
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
 from trainer.hugging_face_configuration import HuggingFaceLanguage
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
 from trainer.models.action.action_tokens import ActionTokenConfig
 from trainer.policy_configuration import ServingConfig, TrainConfig
+from trainer.policy_loading import load_policy
 from trainer.recipes.catalog import find_recipe
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError

@@ -108,7 +108,7 @@ def test_padding_counts_nothing() -> None:
 def test_a_baseline_trains_is_stored_and_serves(
     tiny_config: TrainConfig, baseline: BaselineHeadConfig, tmp_path: Path
 ) -> None:
-    from trainer.inference import load_policy
+    from trainer.policy_loading import load_policy
     from trainer.training_loop import train
 
     config = replace(

@@ -24,11 +24,11 @@ from trainer.co_training_learner import CoTrainingLearner
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.data.errors import DataError
-from trainer.inference import load_policy
 from trainer.learner import StepResult
 from trainer.models.language.configuration import LanguageConfig
 from trainer.plotting.quantities import quantity_of
 from trainer.policy_configuration import TrainConfig
+from trainer.policy_loading import load_policy
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.training_configuration import EmaConfig, OptimizerConfig

@@ -24,10 +24,11 @@ from trainer.checkpoint import read_checkpoint
 from trainer.command_line import main
 from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
 from trainer.hugging_face_folder import read_language_folder, read_vision_language_folder
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
 from trainer.models.adaptation import AdaptationConfig, AdaptationKind
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_learner import VisionLanguageActionLearner
+from trainer.policy_loading import load_policy
 from trainer.stages.vision_language_action import open_vision_language_action_stage
 from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import train

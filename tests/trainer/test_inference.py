@@ -21,7 +21,8 @@ from policy_interface.contract import (
 )
 from policy_interface.types import Action, Observation
 from trainer.checkpoint import CheckpointError, read_checkpoint
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
+from trainer.policy_loading import load_policy
 
 
 @pytest.fixture(scope="module")

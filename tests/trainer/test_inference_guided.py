@@ -30,8 +30,9 @@ from policy_interface.types import (
     Pose,
     RobotState,
 )
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
 from trainer.models.guided_flow import soft_mask
+from trainer.policy_loading import load_policy
 
 _SHIPPED = Path(__file__).parents[2] / "docker" / "quickstart-checkpoint"
 

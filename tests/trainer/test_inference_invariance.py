@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from policy_interface.types import Action, ChunkGuidance, Observation
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
+from trainer.policy_loading import load_policy
 
 _SHIPPED = Path(__file__).parents[2] / "docker" / "quickstart-checkpoint"
 _NUM_EPISODES = 18

@@ -26,8 +26,9 @@ from trainer.data.formats.catalog import open_dataset
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import RobotSource
 from trainer.history_configuration import HistoryConfig
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
 from trainer.policy_configuration import ServingConfig, TrainConfig
+from trainer.policy_loading import load_policy
 from trainer.requirements import ConfigurationError
 from trainer.training_configuration import OptimizerConfig
 from trainer.training_loop import train

@@ -29,10 +29,10 @@ from trainer.configuration_json import config_from_json
 from trainer.data.configuration import AugmentationConfig, LoaderConfig
 from trainer.data.errors import DataError
 from trainer.data.verbs.convert import main as convert
-from trainer.inference import load_policy
 from trainer.learner import TrainingDivergedError, ema_decay_at, learning_rate_at
 from trainer.models.configuration import VisionConfig
 from trainer.policy_configuration import ServingConfig, TrainConfig
+from trainer.policy_loading import load_policy
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory, RunError, TrainingState
 from trainer.training_configuration import EmaConfig, OptimizerConfig

@@ -28,7 +28,7 @@ from trainer.configuration_json import config_from_json
 from trainer.data.batches import Batch
 from trainer.data.errors import DataError
 from trainer.data.text.tokenizer import train_tokenizer
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
 from trainer.models.action.configuration import Prediction, Solver
 from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.transformer import Block
@@ -36,6 +36,7 @@ from trainer.models.vision.configuration import VisionTransformerConfig
 from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import VisionLanguageActionLearner
+from trainer.policy_loading import load_policy
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.training_configuration import EmaConfig, OptimizerConfig

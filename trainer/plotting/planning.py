@@ -27,9 +27,10 @@ from trainer.data.frame_workers import EpisodeFrames
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import open_robot_data, robot_sources
 from trainer.foundry.configuration import FoundryPolicyConfig
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
 from trainer.open_loop import OpenLoopPlans
 from trainer.plotting.errors import PlottingError
+from trainer.policy_loading import load_policy
 from trainer.run_directory import RunDirectory
 from trainer.scarce_memory import is_out_of_memory
 

@@ -25,10 +25,10 @@ from trainer.exporting.errors import ExportError
 from trainer.exporting.evaluation import read_evaluation
 from trainer.exporting.hugging_face import export_checkpoint
 from trainer.exporting.markdown import code, escaped
-from trainer.inference import load_policy
 from trainer.language_checkpoint import LanguageCheckpoint, write_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.language.language_model import LanguageModel
+from trainer.policy_loading import load_policy
 
 HOSTILE = "x|y\n---\n# [z](http://a.b) <script>`\"'{{ }}: !!python ![i](j) \u202e *k*"
 

@@ -29,10 +29,10 @@ from policy_server.targets import TargetOptions, resolve
 from tests.trainer.importing.releases import change_configuration, drawn_tensors
 from trainer.checkpoint import CheckpointError, build_reader, read_checkpoint
 from trainer.command_line import main
-from trainer.inference import load_policy
 from trainer.models.chunk_policy import integrate_flow
 from trainer.models.model_folder import read_model
 from trainer.models.policy_network import images_to_input
+from trainer.policy_loading import load_policy
 
 pytest.importorskip("transformers")
 

@@ -32,7 +32,8 @@ from policy_server.targets import TargetOptions, resolve
 from tests.trainer.importing.releases import change_configuration, drawn_tensors
 from trainer.checkpoint import CheckpointError, read_checkpoint
 from trainer.command_line import main
-from trainer.inference import Policy, load_policy
+from trainer.inference import Policy
+from trainer.policy_loading import load_policy
 
 POLICIES: dict[str, Any] = json.loads(
     (Path(__file__).parent / "data/foundry_served.json").read_text()

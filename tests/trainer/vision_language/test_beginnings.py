@@ -15,8 +15,8 @@ from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
 from trainer.configuration_json import config_to_json
-from trainer.inference import load_policy
 from trainer.language_checkpoint import read_language_checkpoint
+from trainer.policy_loading import load_policy
 from trainer.requirements import ConfigurationError
 from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.training_loop import train

@@ -23,10 +23,10 @@ from trainer.checkpoint import read_checkpoint
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json, config_to_json
 from trainer.hugging_face_configuration import HuggingFaceVision
-from trainer.inference import load_policy
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.models.adaptation import AdaptationConfig, AdaptationKind
 from trainer.models.hugging_face_vision import HuggingFaceVisionConfig, HuggingFaceVisionTower
+from trainer.policy_loading import load_policy
 from trainer.run_directory import RunDirectory
 from trainer.stages.beginnings import shaped_like_its_beginning
 from trainer.stages.vision_language import open_vision_language_stage

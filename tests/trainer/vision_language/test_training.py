@@ -22,12 +22,12 @@ from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
 from trainer.configuration_json import config_from_json
 from trainer.data.text.vocabulary import Vocabulary
-from trainer.inference import load_policy
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.learner import Learner
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.vision_language import VisionLanguageModel
+from trainer.policy_loading import load_policy
 from trainer.run_directory import RunError
 from trainer.stages.text_batches import TextBatches
 from trainer.training_loop import train
