@@ -1,11 +1,12 @@
 """One rank of a test, started by torchrun: trains what its plan lists, and notes how that went.
 
 A plan is JSON lines: a run's arguments, and what becomes of one rank in a step: a signal after it,
-"spoil", a loss in it that is no number, "drift", weights that are its own from there on, or
-"die_saving", its end as it saves; "dawdle", batches that take it a quarter of a second each from
-there on; "release", that at its so many-th look at the others since a step
-it lets go the simulator that stands at a pipe beside the programs; or, of all ranks, "unshared", a
-stage that knows nothing of them. programs: where those that evaluate are looked for first.
+"spoil", a loss in it that is no number, "drift", weights that are its own from there on,
+"end_torchrun", SIGTERM to torchrun, which passes it on to all ranks, or "die_saving", its end as it
+saves; "dawdle", batches that take it a quarter of a second each from there on; "release", that at
+its so many-th look at the others since a step it lets go the simulator that stands at a pipe beside
+the programs; or, of all ranks, "unshared", a stage that knows nothing of them. programs: where
+those that evaluate are looked for first.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def work(plan: Path) -> int:
             losses.append(result.loss)
             if due and run["act"] == "drift":
                 next(self.network.parameters()).data.add_(1e-6)
+            if due and run["act"] == "end_torchrun":
+                end_torchrun()
             if due and run["act"] in signal.Signals.__members__:
                 signal.raise_signal(signal.Signals[run["act"]])
             return result
@@ -89,6 +92,17 @@ def work(plan: Path) -> int:
         with plan.with_name(f"notes_{rank}.jsonl").open("a") as notes:
             notes.write(json.dumps({"exit_code": exit_code, "losses": losses}) + "\n")
     return exit_code
+
+
+def end_torchrun() -> None:
+    """Returns as soon as this rank was told, too."""
+    told, tells = os.pipe()
+    os.set_blocking(tells, False)
+    before = signal.set_wakeup_fd(tells)
+    os.kill(os.getppid(), signal.SIGTERM)
+    while os.read(told, 1)[0] != signal.SIGTERM:
+        pass
+    signal.set_wakeup_fd(before)
 
 
 if __name__ == "__main__":

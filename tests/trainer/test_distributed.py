@@ -281,6 +281,21 @@ def test_a_killed_rank_ends_the_other_with_its_name(together: Together) -> None:
 
 
 @pytest.mark.slow
+def test_torchrun_that_is_told_to_end_has_its_ranks_save(
+    language: LanguageTrainConfig, tmp_path: Path
+) -> None:
+    """As by a cluster that takes its node away; a resume has the bits of a run never stopped."""
+    torchrun([run(language, tmp_path / "run", "end_torchrun", step=6)], tmp_path)
+    states = tmp_path / "run" / "training_state"
+    assert [path.name for path in states.iterdir()] == ["step_000006"]
+    plan = [run(language, tmp_path / "run"), run(language, tmp_path / "whole")]
+    for stopped, resumed, whole in torchrun(plan, tmp_path).by_rank:
+        assert [each["exit_code"] for each in (stopped, resumed, whole)] == [130, 0, 0]
+        assert stopped["losses"] + resumed["losses"] == whole["losses"]
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+@pytest.mark.slow
 def test_a_slow_rank_is_named(language: LanguageTrainConfig, tmp_path: Path) -> None:
     """It prepares its batches beside the others' steps, and they wait for it all the same."""
     plan = [run(language, tmp_path / "run", "dawdle", step=1)]

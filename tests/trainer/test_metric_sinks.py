@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.trainer.steps import call_after_step, train_until
@@ -97,7 +96,7 @@ def test_a_run_that_goes_back_has_each_step_once_in_its_lines(
 
 def test_lines_are_json_whatever_the_numbers(tiny_config: TrainConfig, tmp_path: Path) -> None:
     with MetricSinks(tiny_config, RunDirectory(root=tmp_path), 1) as sinks:
-        sinks.add_scalars({"a": math.inf, "b": math.nan, "c": np.float32(0.5)}, 20)
+        sinks.add_scalars({"a": math.inf, "b": math.nan, "c": 0.5}, 20)
         sinks.add_late_scalars({"d": 1.0}, 10, 20)
         told = lines_of(tmp_path)
     numbers = [{k: v for k, v in line.items() if k != "unix_time_s"} for line in told]
