@@ -31,7 +31,7 @@ def written_out(weights: list[Weights], decays_at: Decays) -> Weights:
     shares = np.append(1.0, 1 - decays) * left
     assert shares.sum() == pytest.approx(1.0)
     return {
-        name: sum(share * each[name] for share, each in zip(shares, weights, strict=True))
+        name: np.tensordot(shares, np.stack([each[name] for each in weights]), axes=1)
         for name in weights[0]
     }
 
