@@ -6,11 +6,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,11 @@ from tests.trainer.small_models import VISION
 from trainer.configuration_json import config_to_json
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
-from trainer.learner import Learner
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.recipes.vision_language_action import tiny_vla
 from trainer.run_configuration import RunConfig
 from trainer.training_configuration import OptimizerConfig
-from trainer.training_loop import TrainingInterruptedError, train
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageShape, VisionLanguageTrainConfig
 
@@ -178,25 +174,6 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageTrainConfi
         ),
         optimizer=OptimizerConfig(warmup_steps=2, learning_rate=5e-3),
     )
-
-
-def losses_alone(config: RunConfig, output: Path, stop_after: int | None = None) -> list[float]:
-    """stop_after: so many optimizer steps, by Ctrl-C."""
-    seen: list[float] = []
-    take_step = Learner.step
-
-    def step_and_note(self: Learner, batch, step, generator):
-        result = take_step(self, batch, step, generator)
-        seen.append(result.loss)
-        if step + 1 == stop_after:
-            signal.raise_signal(signal.SIGINT)
-        return result
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Learner, "step", step_and_note)
-        with nullcontext() if stop_after is None else pytest.raises(TrainingInterruptedError):
-            train(config, output)
-    return seen
 
 
 def weights(output: Path) -> bytes:

@@ -29,6 +29,33 @@ def call_after_step(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[
     monkeypatch.setattr(Learner, "step", step_and_act)
 
 
+def losses_from_here(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Grows by the loss of each optimizer step that is taken from here on."""
+    seen: list[float] = []
+    take_step = Learner.step
+
+    def step_and_note(self: Learner[Any, Any], batch: Any, step: int, generator: Any) -> Any:
+        result = take_step(self, batch, step, generator)
+        seen.append(result.loss)
+        return result
+
+    monkeypatch.setattr(Learner, "step", step_and_note)
+    return seen
+
+
+def losses_alone(config: RunConfig, output: Path, stop_after: int | None = None) -> list[float]:
+    """Of a training here, without other ranks. stop_after: so many optimizer steps, by Ctrl-C."""
+    with pytest.MonkeyPatch.context() as patched:
+        seen = losses_from_here(patched)
+        if stop_after is None:
+            train(config, output)
+        else:
+            call_after_step(patched, stop_after, lambda: signal.raise_signal(signal.SIGINT))
+            with pytest.raises(TrainingInterruptedError):
+                train(config, output)
+    return seen
+
+
 def train_until(
     config: RunConfig,
     output: Path,

@@ -13,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.trainer import ranks
+from tests.trainer.steps import losses_alone
 from trainer.co_training_configuration import AlsoConfig
 from trainer.distributed import joined_world
 from trainer.language_configuration import LanguageTrainConfig
@@ -24,10 +25,9 @@ from trainer.vision_language_configuration import VisionLanguageTrainConfig
 
 language, policy = ranks.language, ranks.policy
 instructed, seeing = ranks.instructed, ranks.seeing
-run, torchrun, losses_alone, weights, require_same_averages = (
+run, torchrun, weights, require_same_averages = (
     ranks.run,
     ranks.torchrun,
-    ranks.losses_alone,
     ranks.weights,
     ranks.require_same_averages,
 )

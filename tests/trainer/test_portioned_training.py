@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.steps import call_after_step
+from tests.trainer.steps import losses_alone
 from trainer.data.errors import DataError
 from trainer.data.text import portions
 from trainer.language_checkpoint import read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
-from trainer.learner import Learner
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.training_loop import TrainingInterruptedError, train
+from trainer.training_loop import train
 
 
 @pytest.fixture
@@ -46,38 +44,17 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LanguageTrainConf
     )
 
 
-def losses(config: LanguageTrainConfig, output: Path, stop_after: int = 0) -> list[float]:
-    """stop_after: so many optimizer steps, by Ctrl-C."""
-    seen: list[float] = []
-    take_step = Learner.step
-
-    def step_and_note(self: Learner, batch, step, generator):
-        result = take_step(self, batch, step, generator)
-        seen.append(result.loss)
-        return result
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Learner, "step", step_and_note)
-        if stop_after:
-            call_after_step(patched, stop_after, lambda: signal.raise_signal(signal.SIGINT))
-            with pytest.raises(TrainingInterruptedError):
-                train(config, output)
-        else:
-            train(config, output)
-    return seen
-
-
 def test_it_goes_on_bit_by_bit_and_needs_no_data_that_it_has_as_tokens(
     config: LanguageTrainConfig, tmp_path: Path
 ) -> None:
-    whole = losses(config, tmp_path / "whole")
-    parts = losses(config, tmp_path / "parts", stop_after=2)
+    whole = losses_alone(config, tmp_path / "whole")
+    parts = losses_alone(config, tmp_path / "parts", stop_after=2)
     corpus = tmp_path / "parts" / "corpus"
     made = len(list(corpus.glob("portion_*.safetensors")))
     assert 0 < made < len(portions.Portions.read(corpus / "portions.json", config.data))
-    parts += losses(config, tmp_path / "parts", stop_after=13)
+    parts += losses_alone(config, tmp_path / "parts", stop_after=13)
     Path(config.data).unlink()
-    parts += losses(config, tmp_path / "parts")
+    parts += losses_alone(config, tmp_path / "parts")
     assert parts == whole
     final = read_language_checkpoint(tmp_path / "whole" / "checkpoints" / "final")
     assert final.provenance["num_documents"] == 195
@@ -87,7 +64,7 @@ def test_it_goes_on_bit_by_bit_and_needs_no_data_that_it_has_as_tokens(
 def test_data_that_changed_meanwhile_stop_the_run(
     config: LanguageTrainConfig, tmp_path: Path
 ) -> None:
-    losses(config, tmp_path / "run", stop_after=1)
+    losses_alone(config, tmp_path / "run", stop_after=1)
     with Path(config.data).open("a") as file:
         file.write('{"text": "One box more."}\n')
     with pytest.raises(DataError, match=r"expected [\d,]+ bytes, as when the run began, got"):

@@ -11,6 +11,7 @@ import pytest
 
 from tests.trainer import ranks
 from tests.trainer.small_models import LANGUAGE, VISION
+from tests.trainer.steps import losses_alone
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.action.action_tokens import ActionTokenConfig
@@ -84,7 +85,7 @@ def test_every_stage_learns_in_parts_what_one_process_learns(
     notes = ranks.torchrun(plan, tmp_path)
     assert [len(each) for each in notes.by_rank] == [len(plan)] * 2, notes.stderr
     for number, (name, (other, _, tolerance)) in enumerate(cases.items()):
-        alone = ranks.losses_alone(other, tmp_path / f"{name}_alone")
+        alone = losses_alone(other, tmp_path / f"{name}_alone")
         for each in notes.by_rank:
             assert each[number]["exit_code"] == 0, name
             assert each[number]["losses"] == pytest.approx(alone, abs=tolerance, rel=0), name
@@ -100,8 +101,8 @@ def test_a_rank_that_dies_as_it_saves_costs_what_was_done_since_the_save_before(
     assert "trainer: rank 0 of 2: " in notes.stderr
     states = tmp_path / "run" / "training_state"
     assert [path.name for path in states.iterdir() if path.name[0] != "."] == ["step_000004"]
-    rest = ranks.losses_alone(config, tmp_path / "run")
-    whole = ranks.losses_alone(config, tmp_path / "whole")
+    rest = losses_alone(config, tmp_path / "run")
+    whole = losses_alone(config, tmp_path / "whole")
     assert rest == pytest.approx(whole[4:], abs=1e-5, rel=0)
     assert [path.name for path in states.iterdir()] == ["step_000010"]
 
@@ -120,7 +121,7 @@ def test_what_four_ranks_have_saved_two_go_on_from(
     assert len(list(state.glob("shard-*.safetensors"))) == 4
     two = ranks.torchrun([ranks.run(config, tmp_path / "run")], tmp_path / "two")
     assert [each[0]["exit_code"] for each in two.by_rank] == [0] * 2, two.stderr
-    alone = ranks.losses_alone(config, tmp_path / "alone")
+    alone = losses_alone(config, tmp_path / "alone")
     for before, after in ((four.by_rank[0], two.by_rank[0]), (four.by_rank[3], two.by_rank[1])):
         losses = before[0]["losses"] + after[0]["losses"]
         assert losses == pytest.approx(alone, abs=1e-5, rel=0)

@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from tests.trainer import hugging_face_folders as folders
 from tests.trainer import ranks
 from tests.trainer.small_models import EXPERT, TRANSFORMER
+from tests.trainer.steps import losses_alone
 from trainer.hugging_face_configuration import HuggingFaceVisionLanguage
 from trainer.models.action.configuration import ActionSpaceConfig
 from trainer.models.adaptation import AdaptationConfig
@@ -122,7 +123,7 @@ def test_two_ranks_learn_in_parts_what_one_process_learns_and_one_goes_on(
     assert [len(each) for each in notes.by_rank] == [len(plan)] * 2, notes.stderr
     whole: list[float] = []
     for number, (name, config) in enumerate(cases.items()):
-        alone = ranks.losses_alone(config, tmp_path / f"{name}_alone")
+        alone = losses_alone(config, tmp_path / f"{name}_alone")
         whole = whole or alone
         for each in notes.by_rank:
             assert each[number]["exit_code"] == 0, notes.stderr
@@ -130,6 +131,6 @@ def test_two_ranks_learn_in_parts_what_one_process_learns_and_one_goes_on(
     assert [each[-1]["exit_code"] for each in notes.by_rank] == [130, 130], notes.stderr
     # What two have saved in parts, one goes on with; the model's folder is needed no more.
     (tmp_path / "qwen3_vl_folder" / "model.safetensors").unlink()
-    rest = ranks.losses_alone(cut, tmp_path / "stopped")
+    rest = losses_alone(cut, tmp_path / "stopped")
     before = notes.by_rank[0][-1]["losses"]
     assert before + rest == pytest.approx(whole, abs=1e-5, rel=1e-5)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.language.runs import losses, sentences
+from tests.trainer.language.runs import sentences
+from tests.trainer.steps import losses_from_here
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.training_configuration import EmaConfig, OptimizerConfig
@@ -62,7 +63,7 @@ def whole(
     """A run that nothing stops, and its losses."""
     output = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        seen = losses(patched)
+        seen = losses_from_here(patched)
         train(config, output)
     return output, seen
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from trainer.language_checkpoint import read_language_checkpoint
-from trainer.learner import Learner
 
 _SUBJECTS, _VERBS = ("the mug", "the box", "a bowl", "the lid"), ("stands", "falls", "turns")
 _PLACES = ("on the shelf", "under the table", "beside the robot")
@@ -20,20 +18,6 @@ def sentences(seed: int, count: int) -> str:
     rng = np.random.default_rng(seed)
     drawn = [rng.choice(words, count) for words in (_SUBJECTS, _VERBS, _PLACES)]
     return " ".join(f"{' '.join(parts)}." for parts in zip(*drawn, strict=True))
-
-
-def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Grows by the loss of each step that is taken from here on."""
-    seen: list[float] = []
-    take_step = Learner.step
-
-    def step_and_note(self: Learner, batch, step, generator):
-        result = take_step(self, batch, step, generator)
-        seen.append(result.loss)
-        return result
-
-    monkeypatch.setattr(Learner, "step", step_and_note)
-    return seen
 
 
 def weights(run: Path, name: str = "final") -> dict[str, torch.Tensor]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.language.runs import losses, weights
-from tests.trainer.steps import assert_same_weights, call_after_step
+from tests.trainer.language.runs import weights
+from tests.trainer.steps import assert_same_weights, call_after_step, losses_from_here
 from trainer.command_line import main
 from trainer.configuration_json import config_to_json
 from trainer.language_checkpoint import read_language_checkpoint
@@ -32,13 +32,13 @@ def test_stopped_at_any_step_and_resumed_it_gives_the_same_losses(
     finished, expected = whole
     output = tmp_path / "run"
     with monkeypatch.context() as patched:
-        seen = losses(patched)
+        seen = losses_from_here(patched)
         call_after_step(patched, stop_at, lambda: signal.raise_signal(signal.SIGINT))
         with pytest.raises(TrainingInterruptedError, match=f"step {stop_at} of 12"):
             train(config, output)
     assert not (output / "checkpoints" / "final").exists()
     with monkeypatch.context() as patched:
-        rest = losses(patched)
+        rest = losses_from_here(patched)
         train(config, output)
     assert len(seen) == stop_at
     assert seen + rest == expected
