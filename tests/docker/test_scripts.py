@@ -162,6 +162,41 @@ def test_a_training_that_is_stopped_saves_first(
     assert (training.returncode, said) == (130, "saved\n")
 
 
+def slow_to_wait_again(script: str, told: str, folder: Path) -> Path:
+    """A copy of a script that after telling its program to stop looks again once that is gone."""
+    text = (DOCKER / script).read_text()
+    assert text.count(told) == 1
+    gone = told.replace("kill -TERM", "kill -0")
+    copy = folder / script
+    copy.write_text(text.replace(told, f"{told} && while {gone} 2>/dev/null; do :; done"))
+    copy.chmod(0o755)
+    return copy
+
+
+def test_a_training_that_ends_before_anyone_waits_again_still_says_how(
+    train: Callable[[Path], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    training = train(slow_to_wait_again("train.sh", 'kill -TERM "$!"', tmp_path))
+    assert training.stdout is not None
+    assert training.stdout.readline() == "training\n"
+    training.send_signal(signal.SIGTERM)
+    said, _ = training.communicate(timeout=60)
+    assert (training.returncode, said) == (130, "saved\n")
+
+
+def test_an_evaluation_that_ends_before_anyone_waits_again_still_says_how(
+    evaluate: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    script = slow_to_wait_again("evaluate.sh", 'kill -TERM "$evaluation"', tmp_path)
+    with served(tmp_path / "signals"):
+        evaluation = evaluate(_UNTIL_TOLD, script=script)
+        assert evaluation.stdout is not None
+        assert evaluation.stdout.readline() == "running\n"
+        evaluation.send_signal(signal.SIGTERM)
+        evaluation.communicate(timeout=60)
+    assert (evaluation.returncode, _status(tmp_path / "signals")) == (130, "130")
+
+
 def with_signal(script: str, *, before: str, folder: Path) -> Path:
     """A copy of a script that sends itself SIGTERM right before a line that begins so."""
     text = (DOCKER / script).read_text()
@@ -172,7 +207,7 @@ def with_signal(script: str, *, before: str, folder: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("before", ["trainer train", "training=$!", "status=0"])
+@pytest.mark.parametrize("before", ["trainer train", "training=$!", "num_told_before="])
 def test_a_signal_between_two_lines_leaves_no_training_behind(
     train: Callable[[Path], subprocess.Popen[str]], tmp_path: Path, before: str
 ) -> None:
