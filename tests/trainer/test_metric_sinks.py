@@ -6,8 +6,10 @@ import importlib.machinery
 import json
 import math
 import os
+import sqlite3
 import sys
 import types
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,3 +184,22 @@ def test_wandb_itself_keeps_a_run_offline(
     content = record.read_bytes()
     for name in (b"train/loss", b"validation/position_mm", b"optimizer.learning_rate"):
         assert name in content
+
+
+@pytest.mark.slow
+def test_trackio_itself_keeps_a_run_here_and_goes_on_with_it(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Read when it is imported.
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip("trackio")
+    train_until(tiny_config, tmp_path / "run", monkeypatch, 7, tracker="trackio")
+    train(tiny_config, tmp_path / "run", tracker="trackio")
+    with closing(sqlite3.connect(tmp_path / "trackio" / "assay.db")) as database:
+        rows = database.execute(
+            "SELECT run_name, step, metrics FROM metrics ORDER BY id"
+        ).fetchall()
+    assert len({name for name, _, _ in rows}) == 1
+    told = [(step, json.loads(values)) for _, step, values in rows]
+    assert [step for step, values in told if "train/loss" in values] == [4, 6, 10, 12]
+    assert [step for step, values in told if "samples/plans" in values] == [12]
