@@ -37,7 +37,7 @@ class Validator:
     def __init__(
         self,
         recordings: RobotRecordings,
-        episodes: Sequence[int],
+        held_out: Sequence[Sequence[int]],
         transform: RobotTransform,
         *,
         serving: ServingConfig,
@@ -45,11 +45,14 @@ class Validator:
         prompts: InstructionPrompts | None = None,
         history: HistoryConfig | None = None,
     ) -> None:
-        """episodes: places in the recordings. windows_at_once: planned in one pass, at most.
-        prompts: of a policy that is told what to do. history: see TrainingData."""
+        """held_out: of each data set the episodes, by their places in the recordings.
+        windows_at_once: planned in one pass, at most. prompts: of a policy that is told what to do.
+        history: see TrainingData."""
+        episodes = [place for of_one in held_out for place in of_one]
+        data_set = np.repeat(np.arange(len(held_out)), [len(of_one) for of_one in held_out])
         history = HistoryConfig() if history is None else history
         window = chunk_window(transform.chunk_length, history)
-        lengths = np.diff(recordings.episode_starts)[list(episodes)]
+        lengths = np.diff(recordings.episode_starts)[episodes]
         index = WindowIndex(lengths, window)
         # Spread evenly over the episodes.
         count = min(_MAX_WINDOWS, len(index))
@@ -62,6 +65,7 @@ class Validator:
         self._serving, self._windows_at_once = serving, windows_at_once
         frames = _read_frames(recordings, places, window.image_steps(anchors, lengths[numbers]))
         self._images = frames_by_name(frames, history)
+        self._other_rows = _half_way_round(data_set[numbers])
         self._anchor_poses = recordings.actual_poses[first_rows + anchors]
         known = KnownMotion.of(recordings, places, anchors, history.past_steps)
         self._proprioception = transform.encode_history(*known)
@@ -93,11 +97,22 @@ class Validator:
 
     def plan(self, network: ChunkPolicy) -> OpenLoopPlans:
         """In float32, as it will be served. Raises TrainingDivergedError."""
+        return self._plan(network, torch.arange(len(self._noise)))
+
+    def plan_with_other_images(self, network: ChunkPolicy) -> OpenLoopPlans:
+        """Each window with the images of another one of its data set, from another episode where
+        there are two. A network that looks plans worse so, and a blind one as with its own.
+
+        Raises TrainingDivergedError.
+        """
+        return self._plan(network, self._other_rows)
+
+    def _plan(self, network: ChunkPolicy, images_of_N: Tensor) -> OpenLoopPlans:
         count = len(self._noise)
         num_parts = -(-count // self._windows_at_once)
         # As alike in size as can be: compiled blocks like one, and a last small one costs as much.
         edges = [count * part // num_parts for part in range(num_parts + 1)]
-        chunks = [self._chunk(network, slice(*pair)) for pair in pairwise(edges)]
+        chunks = [self._chunk(network, slice(*pair), images_of_N) for pair in pairwise(edges)]
         chunk = torch.cat(chunks)
         if not chunk.isfinite().all():
             raise TrainingDivergedError(
@@ -107,10 +122,11 @@ class Validator:
         poses, widths_m = self._transform.decode_actions(self._anchor_poses, chunk.double().numpy())
         return replace(self._taught, poses=poses, widths_m=widths_m)
 
-    def _chunk(self, network: ChunkPolicy, rows_N: slice) -> Tensor:
+    def _chunk(self, network: ChunkPolicy, rows_N: slice, images_of_N: Tensor) -> Tensor:
         """Of some of the windows, in the CPU's memory."""
         device = next(network.parameters()).device
-        images = {name: of_all[rows_N].to(device) for name, of_all in self._images.items()}
+        seen = images_of_N[rows_N]
+        images = {name: of_all[seen].to(device) for name, of_all in self._images.items()}
         with torch.no_grad():
             chunk = network(
                 {name: images_to_input(of_camera) for name, of_camera in images.items()},
@@ -121,6 +137,15 @@ class Validator:
                 solver=self._serving.solver,
             )
         return chunk.cpu()
+
+
+def _half_way_round(group_N: IntArray) -> Tensor:
+    """(N,), for each row the one half of its group's rows further on, past the last the first."""
+    other_N = np.arange(len(group_N))
+    for group in np.unique(group_N):
+        rows = np.nonzero(group_N == group)[0]
+        other_N[rows] = np.roll(rows, -(len(rows) // 2))
+    return torch.from_numpy(other_N)
 
 
 def _read_frames(

@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def log_message(self, *_said: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base names it so
         """Requests are not told."""
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from trainer.models.policy_network import PolicyNetwork
 from trainer.open_loop import OpenLoopPlans
@@ -14,6 +16,7 @@ from trainer.plotting.quantities import in_order
 from trainer.policy_configuration import TrainConfig
 from trainer.run_directory import RunDirectory
 from trainer.stages.catalog import open_stage
+from trainer.validation import _half_way_round
 
 
 def test_no_more_windows_than_a_step_has_are_planned_at_once(
@@ -36,11 +39,46 @@ def test_no_more_windows_than_a_step_has_are_planned_at_once(
         assert measurement is not None
         return dict(measurement.scalars)
 
+    # With their own images, and with others'.
     at_once = measured(64)
-    assert passes == [28]
+    assert passes == [28] * 2
     in_parts = measured(5)
-    assert passes == [4, 5, 5, 4, 5, 5]
+    assert passes == [4, 5, 5, 4, 5, 5] * 2
     assert in_parts == pytest.approx(at_once, rel=1e-5)
+
+
+@pytest.mark.parametrize("is_blind", [False, True])
+def test_a_policy_that_does_not_look_is_told(
+    tiny_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_blind: bool
+) -> None:
+    seen: list[Tensor] = []
+    forward = PolicyNetwork.forward
+
+    def forward_and_note(self: PolicyNetwork, images, proprioception_BP, *rest, **options):
+        seen.append(images["wrist"])
+        # A network at its beginning plans the same whatever it sees.
+        plans = forward(self, images, proprioception_BP, *rest, **options)
+        pixels = images["wrist"].flatten(1)
+        where = (pixels * torch.linspace(0, 1, pixels.shape[1])).mean(1)
+        return plans if is_blind else plans + where[:, None, None]
+
+    monkeypatch.setattr(PolicyNetwork, "forward", forward_and_note)
+    with open_stage(tiny_config, RunDirectory(root=tmp_path))() as stage:
+        measurement = stage.measure()
+    assert measurement is not None
+    own, others = torch.cat(seen).chunk(2)
+    # Two episodes of 14 windows, in which nothing moves.
+    assert torch.equal(others, own.roll(14, 0))
+    assert not torch.equal(own[0], own[14])
+    error_mm = measurement.scalars["position_mm"]
+    with_others_mm = measurement.scalars["position_with_other_images_mm"]
+    assert (with_others_mm == error_mm) == is_blind
+    assert measurement.told.endswith("images: blind so far") == (with_others_mm < 1.02 * error_mm)
+
+
+def test_other_images_are_of_the_same_data_set() -> None:
+    rows = _half_way_round(np.array([0, 0, 0, 0, 1, 2, 2, 2]))
+    assert rows.tolist() == [2, 3, 0, 1, 4, 6, 7, 5]
 
 
 def drifting(num_executed: int, num_valid: int) -> OpenLoopPlans:
