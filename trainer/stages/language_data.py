@@ -28,7 +28,8 @@ from trainer.data.sampling import permuted
 from trainer.data.text.corpus import Corpus, write_corpus
 from trainer.data.text.encoding import Encoder
 from trainer.data.text.packing import PackedSequences
-from trainer.data.text.sources import ChosenDocuments, TextSource, open_source
+from trainer.data.text.source import ChosenDocuments, TextSource
+from trainer.data.text.sources import open_source
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.data.text.vocabulary import Vocabulary
 from trainer.language_configuration import TextTrainConfig

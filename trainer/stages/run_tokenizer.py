@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.atomic_file import atomic_file
 from trainer.data.errors import DataError
-from trainer.data.text.sources import TextSource
+from trainer.data.text.source import TextSource
 from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
 from trainer.data.text.vocabulary import Vocabulary
 from trainer.language_configuration import TextTrainConfig

@@ -26,7 +26,7 @@ from trainer.atomic_directory import atomic_directory
 from trainer.data.errors import DataError
 from trainer.data.text.chat import ChatTemplate
 from trainer.data.text.encoding import EncodedDocument, Encoder
-from trainer.data.text.sources import TextSource
+from trainer.data.text.source import TextSource
 
 _SCHEMA = "assay.text-corpus/1"
 _FILES = ("token.bin", "learnt.bin", "document.npy", "image.npy")

@@ -13,7 +13,7 @@ from trainer.data.errors import DataError
 from trainer.data.image_files import decode_image
 from trainer.data.text.documents import Document
 from trainer.data.text.overview import words_of
-from trainer.data.text.sources import TextSource
+from trainer.data.text.source import TextSource
 
 # What a decoder puts in the place of bytes that it does not understand.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

@@ -7,7 +7,7 @@ import numpy as np
 from trainer.data.errors import DataError
 from trainer.data.locations import Location
 from trainer.data.text.documents import Columns, Document, document_of, parsed_json
-from trainer.data.text.sources import TextSource
+from trainer.data.text.source import TextSource
 from trainer.data.text.unpacking import unpacked
 
 _CHUNK = 2**22

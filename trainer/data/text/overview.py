@@ -13,7 +13,7 @@ import numpy as np
 from trainer.data.errors import DataError
 from trainer.data.image_files import image_size
 from trainer.data.text.documents import Document
-from trainer.data.text.sources import TextSource
+from trainer.data.text.source import TextSource
 
 Kind = Literal["text", "tokens", "dialogue", "dialogue with pictures"]
 _PERCENTILES = (50, 95, 99)

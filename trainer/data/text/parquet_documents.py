@@ -13,7 +13,7 @@ import pyarrow.parquet
 from trainer.data.errors import DataError
 from trainer.data.locations import Location
 from trainer.data.text.documents import Columns, Document, document_of
-from trainer.data.text.sources import TextSource
+from trainer.data.text.source import TextSource
 
 # Shuffled reading goes from group to group; a few stay at hand.
 _GROUPS_AT_HAND = 4

@@ -20,14 +20,8 @@ from trainer.atomic_file import atomic_file
 from trainer.data.errors import DataError
 from trainer.data.locations import Location
 from trainer.data.sampling import permuted
-from trainer.data.text.sources import (
-    ChosenDocuments,
-    JoinedSource,
-    TextSource,
-    is_one_document,
-    open_part,
-    text_files,
-)
+from trainer.data.text.source import ChosenDocuments, JoinedSource, TextSource
+from trainer.data.text.sources import is_one_document, open_part, text_files
 
 _SCHEMA = "assay.text-portions/1"
 

@@ -19,7 +19,7 @@ from trainer.data.sampling import Mixture, Source
 from trainer.data.text.documents import Columns, Document, document_of
 from trainer.data.text.encoding import EncodedDocument, Encoder, Overlong, pieces
 from trainer.data.text.packing import PackedSequence, pack
-from trainer.data.text.sources import TextSource
+from trainer.data.text.source import TextSource
 
 
 class DocumentStream(ABC):

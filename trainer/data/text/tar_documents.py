@@ -9,7 +9,7 @@ from typing import Any
 from trainer.data.errors import DataError
 from trainer.data.locations import Location
 from trainer.data.text.documents import Columns, Document, document_of, parsed_json
-from trainer.data.text.sources import TextSource
+from trainer.data.text.source import TextSource
 from trainer.data.text.unpacking import unpacked
 
 _BLOCK = 512

@@ -19,7 +19,8 @@ from trainer.data.text.corpus import Corpus, write_corpus
 from trainer.data.text.documents import Document, Turn
 from trainer.data.text.encoding import EncodedDocument, Encoder, pieces
 from trainer.data.text.packing import IGNORED, PackedSequences, pack
-from trainer.data.text.sources import TextSource, open_source
+from trainer.data.text.source import TextSource
+from trainer.data.text.sources import open_source
 from trainer.data.text.streaming import HubStream, ShuffledStream, StreamPacker
 from trainer.data.text.tokenizer import END, PAD, TextTokenizer, train_tokenizer
 
