@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from results_choices import ERROR, MEANT, NEITHER, OTHER, choices
 
@@ -140,29 +140,35 @@ class Result:
     def from_json(cls, text: str | bytes) -> Result:
         """Raises FormatError for a field too many, too few or out of range."""
         value = parse_object(text, "result")
-        check_keys(value, ("schema", *_names(cls)), "result")
+        check_keys(value, ("schema", *names_of(cls)), "result")
         if value["schema"] != SCHEMA:
             raise FormatError(f"result: schema {SCHEMA!r} expected, got {value['schema']!r}")
         training = value["training"]
         return cls(
             name=value["name"],
-            training=None if training is None else _made(Training, training),
-            evaluations=[_made(Evaluated, each) for each in value["evaluations"]],
+            training=None if training is None else made(Training, training),
+            evaluations=[made(Evaluated, each) for each in value["evaluations"]],
         )
 
 
-_Fields = TypeVar("_Fields", Training, Evaluated)
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
-def _made(kind: type[_Fields], value: dict[str, Any]) -> _Fields:
+_Fields = TypeVar("_Fields", bound=_Dataclass)
+
+
+def made(kind: type[_Fields], value: dict[str, Any]) -> _Fields:
+    """A dataclass of a JSON object. Raises FormatError for a field too many or too few."""
     # A field that came later has a default, for the files that are older.
     later = [each.name for each in fields(kind) if each.default is not MISSING]
-    required = [name for name in _names(kind) if name not in later]
+    required = [name for name in names_of(kind) if name not in later]
     check_keys(value, required, kind.__name__.lower(), optional=later)
     return kind(**value)
 
 
-def _names(kind: type) -> tuple[str, ...]:
+def names_of(kind: type) -> tuple[str, ...]:
+    """Of a dataclass's fields."""
     return tuple(each.name for each in fields(kind))
 
 
@@ -177,7 +183,16 @@ def read_results(folder: Path) -> list[Result]:
     return results
 
 
-def write_result(folder: Path, result: Result) -> Path:
+class Kept(Protocol):
+    """What is kept of a run. name: of its file."""
+
+    @property
+    def name(self) -> str: ...
+
+    def to_json(self) -> str: ...
+
+
+def write_result(folder: Path, result: Kept) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.name}.json"
     write_atomically(path, result.to_json())

