@@ -46,6 +46,9 @@ _KNOWN = {
     "validation/position_mm": Quantity(
         section=HELD_OUT, title="Position error", unit="mm", less_is_better=True
     ),
+    "validation/position_with_other_images_mm": Quantity(
+        section=HELD_OUT, title="Position error with other images", unit="mm"
+    ),
     "validation/rotation_deg": Quantity(
         section=HELD_OUT, title="Rotation error", unit="deg", less_is_better=True
     ),

@@ -100,6 +100,7 @@ def test_the_page_shows_every_scalar_as_it_was_written(
         "train/gradient_norm": "Gradient norm",
         "train/learning_rate": "Learning rate",
         "validation/position_mm": "Position error, mm",
+        "validation/position_with_other_images_mm": "Position error with other images, mm",
         "validation/rotation_deg": "Rotation error, deg",
         "validation/gripper_mm": "Gripper error, mm",
         "train/samples_per_s": "Samples per second",
