@@ -100,8 +100,9 @@ class Validator:
         return self._plan(network, torch.arange(len(self._noise)))
 
     def plan_with_other_images(self, network: ChunkPolicy) -> OpenLoopPlans:
-        """Each window with the images of another one of its data set, from another episode where
-        there are two. A network that looks plans worse so, and a blind one as with its own.
+        """Each window with the images of another one of its data set, of another episode unless one
+        has more than half of them; of another data set's where its own has one window alone. A
+        network that looks plans worse so, and a blind one as with its own.
 
         Raises TrainingDivergedError.
         """
@@ -140,10 +141,15 @@ class Validator:
 
 
 def _half_way_round(group_N: IntArray) -> Tensor:
-    """(N,), for each row the one half of its group's rows further on, past the last the first."""
+    """(N,), for each row the one half of its group's rows further on, past the last the first.
+
+    Rows that are alone in their groups are one group.
+    """
+    _, kind_N, count = np.unique(group_N, return_inverse=True, return_counts=True)
+    kind_N = np.where(count[kind_N] == 1, -1, kind_N)
     other_N = np.arange(len(group_N))
-    for group in np.unique(group_N):
-        rows = np.nonzero(group_N == group)[0]
+    for kind in np.unique(kind_N):
+        rows = np.nonzero(kind_N == kind)[0]
         other_N[rows] = np.roll(rows, -(len(rows) // 2))
     return torch.from_numpy(other_N)
 

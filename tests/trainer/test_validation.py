@@ -77,8 +77,13 @@ def test_a_policy_that_does_not_look_is_told(
 
 
 def test_other_images_are_of_the_same_data_set() -> None:
-    rows = _half_way_round(np.array([0, 0, 0, 0, 1, 2, 2, 2]))
-    assert rows.tolist() == [2, 3, 0, 1, 4, 6, 7, 5]
+    rows = _half_way_round(np.array([0, 0, 0, 0, 2, 2, 2]))
+    assert rows.tolist() == [2, 3, 0, 1, 5, 6, 4]
+
+
+def test_data_sets_of_one_window_lend_each_other_images() -> None:
+    rows = _half_way_round(np.array([0, 1, 1, 2, 3]))
+    assert rows.tolist() == [3, 2, 1, 4, 0]
 
 
 def drifting(num_executed: int, num_valid: int) -> OpenLoopPlans:
