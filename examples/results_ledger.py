@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -172,15 +172,22 @@ def names_of(kind: type) -> tuple[str, ...]:
     return tuple(each.name for each in fields(kind))
 
 
-def read_results(folder: Path) -> list[Result]:
+_Kept = TypeVar("_Kept")
+
+
+def read_kept(folder: Path, parse: Callable[[bytes], _Kept]) -> list[_Kept]:
     """Those of a folder, by the names of their files. Raises FormatError, naming the file."""
-    results = []
+    kept = []
     for path in sorted(folder.glob("*.json")):
         try:
-            results.append(Result.from_json(read_bounded(path)))
+            kept.append(parse(read_bounded(path)))
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from None
-    return results
+    return kept
+
+
+def read_results(folder: Path) -> list[Result]:
+    return read_kept(folder, Result.from_json)
 
 
 class Kept(Protocol):

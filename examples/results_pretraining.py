@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from results_ledger import Training, made, names_of
+from results_ledger import Training, made, names_of, read_kept
 from results_tables import NOTHING, head, row
 
-from step_analysis.strict_json import FormatError, check_keys, parse_object, read_bounded
+from step_analysis.strict_json import FormatError, check_keys, parse_object
 
 SCHEMA = "assay.pretraining-result/1"
 
@@ -72,14 +72,7 @@ class PretrainingResult:
 
 
 def read_pretraining(folder: Path) -> list[PretrainingResult]:
-    """Those of a folder, by the names of their files. Raises FormatError, naming the file."""
-    results = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            results.append(PretrainingResult.from_json(read_bounded(path)))
-        except FormatError as error:
-            raise FormatError(f"{path}: {error}") from None
-    return results
+    return read_kept(folder, PretrainingResult.from_json)
 
 
 def pretraining_tables(results: Sequence[PretrainingResult]) -> Iterator[str]:

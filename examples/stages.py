@@ -95,6 +95,11 @@ def command_line(program: str, arguments: Sequence[object]) -> list[str]:
     return [str(PROGRAMS / program), *words]
 
 
+def final(run: Path) -> Path:
+    """The checkpoint at a training's end."""
+    return run / "checkpoints" / "final"
+
+
 def call(program: str, *arguments: object) -> None:
     process = subprocess.Popen(command_line(program, arguments))
     try:
