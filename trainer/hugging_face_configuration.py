@@ -14,12 +14,16 @@ import tyro
 
 from trainer.data.text.chat_format import ChatFormat
 from trainer.models.adaptation import AdaptationConfig
+from trainer.models.configuration import MIN_IMAGE_SIDE
 from trainer.models.hugging_face import HuggingFaceConfig
 from trainer.models.hugging_face_images import ImageTaking
 from trainer.models.hugging_face_language import HuggingFaceLanguageConfig
 from trainer.models.hugging_face_vision import HuggingFaceVisionConfig, PatchGrid
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision.configuration import (
+    ConvolutionalTowerConfig,
+    TowerConfig,
+)
 from trainer.requirements import require, require_positive
 
 # Read in a folder, so that nobody writes it on a command line.
@@ -231,16 +235,14 @@ def chat_of(language: AnyLanguage) -> ChatFormat | None:
     return None if isinstance(language, LanguageConfig) else language.chat
 
 
-AnyVision = VisionTransformerConfig | HuggingFaceVision
+AnyVision = TowerConfig | HuggingFaceVision
 
 
-def vision_network(
-    vision: AnyVision, *, pretrained: bool
-) -> VisionTransformerConfig | HuggingFaceVisionConfig:
-    """What a vision tower of either kind is built from."""
-    if isinstance(vision, VisionTransformerConfig):
-        return vision
-    return vision.network(pretrained=pretrained)
+def vision_network(vision: AnyVision, *, pretrained: bool) -> TowerConfig | HuggingFaceVisionConfig:
+    """What a vision tower of any kind is built from."""
+    if isinstance(vision, HuggingFaceVision):
+        return vision.network(pretrained=pretrained)
+    return vision
 
 
 def require_image_size(vision: AnyVision, image_size: int) -> None:
@@ -248,6 +250,14 @@ def require_image_size(vision: AnyVision, image_size: int) -> None:
     if isinstance(vision, HuggingFaceVision):
         if vision.is_known:
             vision.num_tokens(image_size, image_size)
+        return
+    if isinstance(vision, ConvolutionalTowerConfig):
+        require(
+            image_size >= MIN_IMAGE_SIDE,
+            "model.image_size",
+            f"{MIN_IMAGE_SIDE} or more",
+            image_size,
+        )
         return
     size = vision.token_size
     require(

@@ -12,8 +12,10 @@ from torch import nn
 
 from trainer.models.action.cross_attention_expert import CrossAttentionExpert
 from trainer.models.action.observation_token_expert import ObservationTokenExpert
+from trainer.models.hugging_face_vision import HuggingFaceVisionTower
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.language.transformer import Block, Transformer
+from trainer.models.vision.convolutional_tower import ConvolutionalTower
 from trainer.models.vision.vision_transformer import VisionTransformer
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.models.vision_language_action import VisionLanguageAction
@@ -35,12 +37,16 @@ def training_flops_per_window(
     if not isinstance(backbone, VisionLanguageModel):
         return 0.0
     vision, language = backbone.vision, backbone.language
-    if not (isinstance(vision, VisionTransformer) and isinstance(language, LanguageModel)):
+    if isinstance(vision, HuggingFaceVisionTower) or not isinstance(language, LanguageModel):
         return 0.0
     expert, count = network.expert, _Count()
     reads_token = isinstance(expert, ObservationTokenExpert)
-    seen = count.vision(vision, num_images, image_size)
-    num_image_tokens = num_images * (image_size // vision.config.token_size) ** 2
+    seen = (
+        count.vision(vision, num_images, image_size)
+        if isinstance(vision, VisionTransformer)
+        else count.convolutional_tower(vision, num_images, image_size)
+    )
+    num_image_tokens = num_images * vision.config.num_tokens(image_size, image_size)
     shown = count.matrix(backbone.connector.projection, num_image_tokens, seen)
     read = count.blocks(
         language.transformer,
@@ -125,6 +131,19 @@ class _Count:
         return self.blocks(tower.transformer, num_patches, learns, times=num_images) or _learns(
             tower.norm
         )
+
+    def convolutional_tower(
+        self, tower: ConvolutionalTower, num_images: int, image_size: int
+    ) -> bool:
+        learns, side = False, image_size
+        for layer in tower.convolutions:
+            if isinstance(layer, nn.Conv2d):
+                side = -(-side // layer.stride[0])
+                learns = self.matrix(layer, num_images * side**2, learns)
+            else:
+                learns = learns or _learns(layer)
+        learns = self.matrix(tower.keypoints.to_keypoints, num_images * side**2, learns)
+        return self.matrix(tower.to_tokens, num_images, learns) or _learns(tower.norm)
 
     def cross_attention_expert(
         self, expert: CrossAttentionExpert, num_others: int, repeats: int, before: bool

@@ -10,6 +10,7 @@ from trainer.data.text.encoding import Learnt
 from trainer.hugging_face_configuration import (
     AnyLanguage,
     AnyVision,
+    HuggingFaceVision,
     HuggingFaceVisionLanguage,
     chat_of,
     language_network,
@@ -50,7 +51,7 @@ class VisionLanguageShape:
     @property
     def is_known(self) -> bool:
         """Whether its tower's folder, if there is one, has been read."""
-        return isinstance(self.vision, VisionTransformerConfig) or self.vision.is_known
+        return not isinstance(self.vision, HuggingFaceVision) or self.vision.is_known
 
     @property
     def tokens_per_image(self) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
-from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision.configuration import (
+    ConvolutionalTowerConfig,
+    VisionTransformerConfig,
+)
 from trainer.vision_language_action_configuration import ExpertShape
 
 TRANSFORMER = TransformerConfig(width=32, depth=2, num_heads=2, feed_forward_width=64)
@@ -18,5 +21,8 @@ VISION = VisionTransformerConfig(
     patch_size=8,
     image_size=32,
     shuffle_factor=2,
+)
+TOWER = ConvolutionalTowerConfig(
+    stem_channels=8, channels=16, num_keypoints=4, width=32, tokens_per_image=3, image_size=32
 )
 EXPERT = ExpertShape(transformer=replace(TRANSFORMER, causal=False))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.trainer.small_models import EXPERT, LANGUAGE, VISION
+from tests.trainer.small_models import EXPERT, LANGUAGE, TOWER, VISION
 from trainer.history_configuration import HistoryConfig
 from trainer.models.vision_language_action import ActionBatch, Draws
 from trainer.models.vision_language_policy import VisionLanguagePolicy
@@ -86,11 +86,12 @@ def freeze(prefix: str) -> Callable[[VisionLanguagePolicy], None]:
     [
         {},
         {"vision": replace(VISION, stem="convolutions", width=48, num_heads=3, depth=2)},
+        {"vision": TOWER},
         {"expert": replace(EXPERT, timesteps_per_token=2)},
         {"expert": replace(EXPERT, reads="keys_values")},
         {"expert": replace(EXPERT, reads="observation_token"), "repeats": 3},
     ],
-    ids=["layers", "convolutions", "pairs_of_actions", "keys_values", "observation_token"],
+    ids=["layers", "convolutions", "tower", "pairs_of_actions", "keys_values", "observation_token"],
 )
 def test_as_many_as_torch_counts(changes: dict[str, object], frozen: str) -> None:
     of = shape(**changes)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from trainer.requirements import require, require_depth, require_positive
 
+# A side of the image must leave a feature map worth reading after the strides (4 * 2).
+MIN_IMAGE_SIDE = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:

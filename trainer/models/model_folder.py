@@ -39,7 +39,10 @@ from trainer.models.hugging_face_language import (
 from trainer.models.hugging_face_vision import HuggingFaceVisionConfig, HuggingFaceVisionTower
 from trainer.models.language.configuration import LanguageConfig, TransformerConfig
 from trainer.models.language.language_model import LanguageModel
-from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision.configuration import (
+    ConvolutionalTowerConfig,
+    VisionTransformerConfig,
+)
 from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
 from trainer.models.vision_language_action import (
     VisionLanguageAction,
@@ -62,6 +65,7 @@ NETWORKS: Mapping[type, type[nn.Module]] = {
 _PARTS = (
     TransformerConfig,
     VisionTransformerConfig,
+    ConvolutionalTowerConfig,
     HuggingFaceVisionConfig,
     AdaptationConfig,
     ActionSpaceConfig,

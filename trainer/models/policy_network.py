@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from trainer.models.baseline_heads import build_baseline_head
 from trainer.models.chunk_policy import ChunkHead, ChunkPolicy, Scene
-from trainer.models.configuration import ModelConfig
+from trainer.models.configuration import MIN_IMAGE_SIDE, ModelConfig
 from trainer.models.flow_head import FlowHead, computed
-from trainer.models.vision_encoder import MIN_IMAGE_SIDE, VisionEncoder
+from trainer.models.vision_encoder import VisionEncoder
 from trainer.requirements import ConfigurationError
 
 

@@ -1,81 +1,24 @@
 """One camera's image to one conditioning token.
 
-A wide, strided first convolution makes the rest cheap on a CPU. The feature map is read in two
-ways: where each of some learned features is (spatial softmax, the expected image coordinates),
-which is what reaching needs, and what there is in each part of the image (averages over a grid).
-
-Axes: B sample, C channel, H W image, h w feature map, K keypoint, D width.
+Axes: B sample, H W image, D width.
 """
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer.models.configuration import VisionConfig
-from trainer.models.vision.group_norm import GroupNorm
-
-# Of the spatial softmax. At 1, fresh weights give nearly even weights and every keypoint starts in
-# the image's middle, where its gradient is weak: learning to reach took several times longer.
-_INITIAL_SHARPNESS = 10.0
-
-# A side of the image must leave a feature map worth reading after the strides (4 * 2).
-MIN_IMAGE_SIDE = 32
+from trainer.models.vision.keypoints import KeypointFeatures
 
 
-class SpatialSoftmax(nn.Module):
-    """(B, C, h, w) to the mean image coordinates of K features, (B, 2 K), in [-1, 1]."""
-
-    def __init__(self, channels: int, num_keypoints: int) -> None:
-        super().__init__()
-        self.to_keypoints = nn.Conv2d(channels, num_keypoints, kernel_size=1)
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(_INITIAL_SHARPNESS)))
-
-    def forward(self, x_BChw: Tensor) -> Tensor:
-        logits_BKhw = self.to_keypoints(x_BChw).float()
-        height, width = logits_BKhw.shape[-2:]
-        # In float32: bfloat16 has 8 bits, a third of a pixel of a 96-pixel image.
-        weights_BKhw = (
-            (logits_BKhw * self.log_sharpness.exp())
-            .flatten(2)
-            .softmax(-1)
-            .unflatten(2, (height, width))
-        )
-        ys_h = torch.linspace(-1, 1, height, device=x_BChw.device)
-        xs_w = torch.linspace(-1, 1, width, device=x_BChw.device)
-        y_BK = (weights_BKhw.sum(3) * ys_h).sum(-1)
-        x_BK = (weights_BKhw.sum(2) * xs_w).sum(-1)
-        return torch.cat([x_BK, y_BK], dim=-1)
-
-
-class VisionEncoder(nn.Module):
+class VisionEncoder(KeypointFeatures):
     """(B, 3, H, W) in [-1, 1] to (B, D)."""
 
     def __init__(self, config: VisionConfig, token_width: int) -> None:
-        super().__init__()
-        stem, channels = config.stem_channels, config.channels
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(3, stem, kernel_size=8, stride=4, padding=2),
-            nn.SiLU(),
-            nn.Conv2d(stem, channels, kernel_size=3, stride=2, padding=1),
-            GroupNorm(channels),
-            nn.SiLU(),
-            nn.Conv2d(channels, channels, kernel_size=3, padding=1),
-            GroupNorm(channels),
-            nn.SiLU(),
-        )
-        self.keypoints = SpatialSoftmax(channels, config.num_keypoints)
-        self.pooled_size = config.pooled_size
-        num_features = 2 * config.num_keypoints + channels * config.pooled_size**2
+        super().__init__(config)
         self.to_token = nn.Sequential(
-            nn.Linear(num_features, token_width), nn.LayerNorm(token_width), nn.SiLU()
+            nn.Linear(self.num_features, token_width), nn.LayerNorm(token_width), nn.SiLU()
         )
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        map_BChw = self.convolutions(image_BCHW)
-        pooled_BF = functional.adaptive_avg_pool2d(map_BChw, self.pooled_size).flatten(1)
-        features_BF = torch.cat([self.keypoints(map_BChw), pooled_BF.float()], dim=-1)
-        return self.to_token(features_BF)
+        return self.to_token(self.features(image_BCHW))

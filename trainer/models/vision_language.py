@@ -20,8 +20,13 @@ from trainer.models.language.configuration import LanguageConfig
 from trainer.models.language.generation import GenerationConfig, generate
 from trainer.models.language.language_model import LanguageModel, LanguageOutput
 from trainer.models.language.masks import AttentionMask
-from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision.configuration import (
+    ConvolutionalTowerConfig,
+    TowerConfig,
+    VisionTransformerConfig,
+)
 from trainer.models.vision.connector import Connector
+from trainer.models.vision.convolutional_tower import ConvolutionalTower
 from trainer.models.vision.vision_transformer import VisionTransformer
 from trainer.requirements import require
 
@@ -32,14 +37,14 @@ class VisionLanguageConfig:
 
     Attributes:
         language: The language model: our own, or one of Hugging Face's.
-        vision: The tower, our own ViT or one of Hugging Face's, and its connector.
+        vision: The tower, one of our own or of Hugging Face's, and its connector.
         image_token: The vocabulary's place holder for one token of an image.
         bidirectional_prefix: Whether images and prompt see each other in both directions, as in
             PaliGemma; the answer stays causal.
     """
 
     language: LanguageConfig | HuggingFaceLanguageConfig
-    vision: VisionTransformerConfig | HuggingFaceVisionConfig
+    vision: TowerConfig | HuggingFaceVisionConfig
     image_token: int
     bidirectional_prefix: bool = False
 
@@ -69,9 +74,11 @@ class VisionLanguageModel(nn.Module):
     def __init__(self, config: VisionLanguageConfig) -> None:
         super().__init__()
         self.config = config
-        self.vision: VisionTransformer | HuggingFaceVisionTower
+        self.vision: VisionTransformer | ConvolutionalTower | HuggingFaceVisionTower
         if isinstance(config.vision, VisionTransformerConfig):
             self.vision = VisionTransformer(config.vision)
+        elif isinstance(config.vision, ConvolutionalTowerConfig):
+            self.vision = ConvolutionalTower(config.vision)
         else:
             self.vision = HuggingFaceVisionTower(config.vision)
         self.language: LanguageModel | HuggingFaceLanguageModel

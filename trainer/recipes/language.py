@@ -35,7 +35,7 @@ def tiny_lm() -> LanguageTrainConfig:
 
 
 def small_lm() -> LanguageTrainConfig:
-    """A language model of 3.4 M parameters: the first stage of a policy for many tasks."""
+    """A language model of 1.7 M parameters: the first stage of a policy for many tasks."""
     return replace(
         tiny_lm(),
         name="small_lm",
@@ -44,7 +44,7 @@ def small_lm() -> LanguageTrainConfig:
         validation_every=300,
         save_state_every=300,
         model=LanguageConfig(
-            transformer=TransformerConfig(width=256, depth=4, num_heads=4, feed_forward_width=640),
+            transformer=TransformerConfig(width=192, depth=3, num_heads=4),
             vocabulary_size=1024,
             context_length=384,
             tied_weights=True,

@@ -10,7 +10,10 @@ from trainer.hugging_face_configuration import (
     HuggingFaceVisionLanguage,
 )
 from trainer.models.adaptation import AdaptationConfig
-from trainer.models.vision.configuration import VisionTransformerConfig
+from trainer.models.vision.configuration import (
+    ConvolutionalTowerConfig,
+    VisionTransformerConfig,
+)
 from trainer.recipes.language import small_lm, tiny_lm
 from trainer.training_configuration import EmaConfig, OptimizerConfig
 from trainer.vision_language_configuration import (
@@ -51,17 +54,7 @@ def tiny_vlm() -> VisionLanguageTrainConfig:
     )
 
 
-# Four tokens of an image of 96 pixels, each of four patches.
-SMALL_VISION = VisionTransformerConfig(
-    width=256,
-    depth=3,
-    num_heads=4,
-    feed_forward_width=512,
-    patch_size=24,
-    image_size=96,
-    shuffle_factor=2,
-    stem="convolutions",
-)
+SMALL_VISION = ConvolutionalTowerConfig(channels=96, num_keypoints=64, width=192)
 
 
 def small_vlm() -> VisionLanguageTrainConfig:

@@ -86,7 +86,7 @@ def small_vla() -> VisionLanguageActionTrainConfig:
             language=small_lm().model,
             vision=SMALL_VISION,
             expert=ExpertShape(
-                transformer=TransformerConfig(width=256, depth=4, num_heads=4, causal=False),
+                transformer=TransformerConfig(width=192, depth=3, num_heads=4, causal=False),
                 timesteps_per_token=4,
             ),
             predicts="chunk",

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainer.small_models import TOWER
 from trainer.models.backbone import VisionLanguageInput
 from trainer.models.language.generation import GenerationConfig
 from trainer.models.presets import VISION_LANGUAGE_PRESETS, VISION_PRESETS
 from trainer.models.vision.connector import pixel_shuffle
 from trainer.models.vision.convolutional_stem import stem_strides
+from trainer.models.vision.convolutional_tower import ConvolutionalTower
 from trainer.models.vision.vision_transformer import VisionTransformer
 from trainer.models.vision_language import VisionLanguageConfig, VisionLanguageModel
 from trainer.requirements import ConfigurationError
@@ -64,6 +66,43 @@ def test_a_stem_of_convolutions_makes_the_same_grid(
     vision = VisionTransformer(replace(config, stem="convolutions"))
     shape = (patch_size * 2, patch_size * 4)
     assert vision(images(2, *shape)).shape == VisionTransformer(config)(images(2, *shape)).shape
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 70)])
+def test_a_tower_of_convolutions_makes_as_many_tokens_of_any_size(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    tower = ConvolutionalTower(TOWER)
+    tokens = tower(images(2, height, width))
+    assert tokens.shape == (2, 1, TOWER.tokens_per_image, TOWER.width)
+    assert pixel_shuffle(tokens, TOWER.shuffle_factor).shape[1] == TOWER.num_tokens(height, width)
+    with pytest.raises(ValueError, match="an image has 31 x 40 pixels; both must be 32 or more"):
+        tower(images(1, 31, 40))
+
+
+def test_a_tower_of_convolutions_tells_where_something_is() -> None:
+    """Of a small square that is moved, the keypoints move by as much, and the same way."""
+    torch.manual_seed(0)
+    tower = ConvolutionalTower(replace(TOWER, num_keypoints=64))
+    image = torch.zeros(2, 3, 64, 64)
+    image[0, :, 16:24, 8:16], image[1, :, 16:24, 40:48] = 1.0, 1.0
+    x_NK, y_NK = tower.features(image)[:, :128].chunk(2, dim=1)
+    # A weak or broad feature answers the border as well; the sharpest of them answer the square.
+    most = (x_NK[1] - x_NK[0]).abs().argmax()
+    assert (x_NK[1] - x_NK[0])[most] > 0.3
+    assert (y_NK[1] - y_NK[0])[most].abs() < 0.05
+
+
+def test_a_tower_of_convolutions_stands_among_words() -> None:
+    config = replace(CONFIG, vision=TOWER)
+    token = torch.tensor([[7] + [IMAGE] * TOWER.tokens_per_image + [8, 9]] * 2)
+    seen = [
+        model(config)(VisionLanguageInput(token_BS=token, images=images(2, seed=seed))).hidden_BSD
+        for seed in (0, 1)
+    ]
+    assert seen[0].shape[:2] == token.shape
+    assert (seen[0] - seen[1])[:, -1].abs().max() > 1e-4
+    with pytest.raises(ConfigurationError, match="^image_size: expected 32 or more, got 16"):
+        replace(TOWER, image_size=16)
 
 
 def test_a_stem_of_convolutions_reads_across_the_edges_of_patches() -> None:

@@ -1,10 +1,11 @@
-"""The shape of a vision transformer and of its connector to a language model."""
+"""The shapes of vision towers and of their connector to a language model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from trainer.models.configuration import MIN_IMAGE_SIDE, VisionConfig
 from trainer.models.language.configuration import TransformerConfig
 from trainer.models.vision.convolutional_stem import stem_strides
 from trainer.models.vision.group_norm import CHANNELS_PER_GROUP
@@ -115,3 +116,47 @@ class VisionTransformerConfig:
                 f"(patch_size {self.patch_size} x shuffle_factor {self.shuffle_factor}): "
                 "resize or pad it"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionalTowerConfig(VisionConfig):
+    """A tower of convolutions that tells what is where in an image in a few tokens.
+
+    Attributes:
+        width: Numbers a token.
+        tokens_per_image: Of the language model.
+        image_size: Pixels a side that it is made for; it takes others.
+    """
+
+    width: int = 192
+    tokens_per_image: int = 2
+    image_size: int = 96
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "width", "tokens_per_image")
+        require(
+            self.image_size >= MIN_IMAGE_SIDE,
+            "image_size",
+            f"{MIN_IMAGE_SIDE} or more",
+            self.image_size,
+        )
+
+    @property
+    def shuffle_factor(self) -> int:
+        """The connector leaves its tokens as they are."""
+        return 1
+
+    def num_tokens(self, height: int, width: int) -> int:
+        """Tokens of the language model that an image of so many pixels takes."""
+        self.require_image_size(height, width)
+        return self.tokens_per_image
+
+    def require_image_size(self, height: int, width: int) -> None:
+        if min(height, width) < MIN_IMAGE_SIDE:
+            raise ValueError(
+                f"an image has {height} x {width} pixels; both must be {MIN_IMAGE_SIDE} or more"
+            )
+
+
+TowerConfig = VisionTransformerConfig | ConvolutionalTowerConfig
