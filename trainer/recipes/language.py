@@ -35,14 +35,14 @@ def tiny_lm() -> LanguageTrainConfig:
 
 
 def small_lm() -> LanguageTrainConfig:
-    """A language model of 1.7 M parameters: the first stage of a policy for many tasks."""
+    """A language model of 1.5 M parameters: the first stage of a policy for many tasks."""
     return replace(
         tiny_lm(),
         name="small_lm",
-        num_steps=600,
-        batch_size=32,
-        validation_every=300,
-        save_state_every=300,
+        num_steps=400,
+        batch_size=16,
+        validation_every=200,
+        save_state_every=200,
         model=LanguageConfig(
             transformer=TransformerConfig(width=192, depth=3, num_heads=4),
             vocabulary_size=1024,

@@ -62,10 +62,10 @@ def small_vlm() -> VisionLanguageTrainConfig:
     return replace(
         tiny_vlm(),
         name="small_vlm",
-        num_steps=600,
-        batch_size=32,
-        validation_every=300,
-        save_state_every=300,
+        num_steps=400,
+        batch_size=16,
+        validation_every=200,
+        save_state_every=200,
         model=VisionLanguageShape(language=small_lm().model, vision=SMALL_VISION),
         optimizer=OptimizerConfig(
             learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, beta2=0.95
