@@ -1,9 +1,9 @@
 """One stage's checkpoint as the beginning of the next one's network.
 
 A checkpoint's tensors go into the part of the network that has its shape: a language model's into a
-vision-language model's, that one's into a policy's. What the rest of the network holds stays as it
-was drawn. Within the part nothing is left to chance: every tensor that is missing, unexpected or of
-another shape is an error, but for those that are named.
+vision-language model's, that one's into a policy's, a policy's into all of another. What the rest
+of the network holds stays as it was drawn. Within the part nothing is left to chance: every tensor
+that is missing, unexpected or of another shape is an error, but for those that are named.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.models.adaptation import plain_parameters
+from trainer.models.adaptation import has_updates, plain_parameters
 from trainer.requirements import ConfigurationError
 
 # Of a list of tensors, as many are named.
@@ -29,14 +29,14 @@ def load_part(
 ) -> None:
     """Copy a checkpoint's tensors into the parameters of a part of a network.
 
-    weights: by name, as the part has them without low-rank updates. source: the checkpoint, for
-    messages. exceptions: names, or beginnings of names, of tensors that may be missing, unexpected
-    or of another shape; the part's own stay as they are.
+    weights: by name, as the part has them; low-rank updates may be missing in all of it. source:
+    the checkpoint, for messages. exceptions: names, or beginnings of names, of tensors that may be
+    missing, unexpected or of another shape; the part's own stay as they are.
 
     Raises ConfigurationError that names the tensors, and for an exception that excepts nothing.
     """
     # A tensor that has two names, as tied embeddings have, is one parameter, under the first.
-    own = plain_parameters(part)
+    own = dict(part.named_parameters()) if has_updates(weights) else plain_parameters(part)
     excepted = {name for name in own.keys() | weights.keys() if name.startswith(tuple(exceptions))}
     for each in exceptions:
         if not any(name.startswith(each) for name in excepted):

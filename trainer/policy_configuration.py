@@ -62,6 +62,8 @@ class PolicyConfig:
 
     Attributes:
         data: Demonstrations, in any format that `trainer data inspect` recognises.
+        init: Checkpoint of a policy of this kind to begin with; without one all begins at random.
+        init_except: Its tensors, by name or by beginning, that may be missing or unexpected.
         more_data: PATH=WEIGHT of further ones, of the same station: WEIGHT times as many windows
             are seen of them as of `data`.
         name: The policy's name, in reports.
@@ -95,11 +97,13 @@ class PolicyConfig:
 
     kind: ClassVar[str]
     # What the data are is compared.
-    may_differ: ClassVar[tuple[str, ...]] = ("data", "loader", "evaluate", "sharding")
+    may_differ: ClassVar[tuple[str, ...]] = ("data", "init", "loader", "evaluate", "sharding")
     may_change: ClassVar[tuple[str, ...]] = MAY_CHANGE
 
     data: str = ""
     more_data: tuple[str, ...] = ()
+    init: str = ""
+    init_except: tuple[str, ...] = ()
     name: str = "policy"
     cameras: tuple[str, ...] | None = None
     chunk_length: int = 16

@@ -8,6 +8,7 @@ training_state/step_000400/        weights, averages and moments of the newest s
 evaluations/step_000400/           of a checkpoint in simulation, where that was asked for
 tokenizer.json, corpus/            of a language model: its text as tokens
 action_tokenizer.json              of a policy that tells actions in words: these
+normalization.json                 of a policy that began with another: that one's scales
 metrics.jsonl                      how it goes, a line each ten steps and at a measurement
 tensorboard/                       the same, and pictures
 .lock                              held by the process that trains in it
@@ -109,6 +110,10 @@ class RunDirectory:
     @property
     def action_tokenizer(self) -> Path:
         return self.root / "action_tokenizer.json"
+
+    @property
+    def normalization(self) -> Path:
+        return self.root / "normalization.json"
 
     @property
     def corpus(self) -> Path:

@@ -238,8 +238,8 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
     """One training run of a policy that sees, reads an instruction and acts.
 
     Attributes:
-        init: Checkpoint of a vision-language model to begin with; without one all begins at random.
-        init_except: Its tensors, by name or by beginning, that may be missing or unexpected.
+        init: Checkpoint of a vision-language model, or of a policy that is told what to do, to
+            begin with; without one all begins at random.
         tokenizer: A tokenizer.json; without one it is that of the checkpoint to begin with, or a
             byte-level BPE is trained on the instructions, and on the other data that are learnt.
         also: Pictures with words, and text, that are learnt in the same steps.
@@ -249,11 +249,9 @@ class VisionLanguageActionTrainConfig(PolicyConfig):
 
     kind: ClassVar[str] = "vision_language_action"
     # Of a run that has begun the weights are its own, and the tokenizer's content is compared.
-    may_differ: ClassVar[tuple[str, ...]] = (*PolicyConfig.may_differ, "init", "tokenizer")
+    may_differ: ClassVar[tuple[str, ...]] = (*PolicyConfig.may_differ, "tokenizer")
     may_change: ClassVar[tuple[str, ...]] = (*PolicyConfig.may_change, "also.micro_batch_size")
 
-    init: str = ""
-    init_except: tuple[str, ...] = ()
     tokenizer: str = ""
     also: AlsoConfig = field(default_factory=AlsoConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)

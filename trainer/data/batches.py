@@ -155,7 +155,8 @@ class TrainingData:
     sources: their `training` episodes, each by its weight. Of all their windows, each counted once,
     is the one scale that normalises: a policy is served without knowing which data a station's
     observation is like, and a metre is as long in all of them. prompts: of a policy that is told
-    what to do. history: what one sees and knows of past control steps; None for nothing.
+    what to do. history: what one sees and knows of past control steps; None for nothing. transform:
+    scales to keep, of what the policy began with.
     """
 
     def __init__(
@@ -166,12 +167,13 @@ class TrainingData:
         device: torch.device,
         prompts: InstructionPrompts | None = None,
         history: HistoryConfig | None = None,
+        transform: RobotTransform | None = None,
     ) -> None:
         self._prompts = prompts
         self.config, self.device = config, device
         self._history = HistoryConfig() if history is None else history
         places = [place for source in sources for place in source.training]
-        self.transform = fit_transform(
+        self.transform = transform or fit_transform(
             recordings,
             places,
             config.chunk_length,

@@ -64,6 +64,11 @@ def trainable_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter
     return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
 
 
+def has_updates(weights: Mapping[str, Tensor]) -> bool:
+    """Whether they are those of a network with low-rank updates, and these among them."""
+    return any(name.endswith(_UP) for name in weights)
+
+
 def plain_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     """By the names that they have without low-rank updates, which are left out."""
     return {

@@ -30,9 +30,11 @@ from trainer.hugging_face_vision_folder import read_vision_folder
 from trainer.language_checkpoint import LanguageCheckpoint, read_language_checkpoint
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.models.adaptation import with_updates_added
+from trainer.policy_configuration import PolicyConfig
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
+from trainer.stages.policy_beginnings import shaped_like_a_policy
 from trainer.vision_language_action_configuration import (
     HuggingFaceActionShape,
     VisionLanguageActionTrainConfig,
@@ -56,7 +58,8 @@ _Seeing = VisionLanguageTrainConfig | VisionLanguageActionTrainConfig
 def read_beginning(config: RunConfig) -> Beginning | None:
     """What the configuration's `init` names, if anything.
 
-    Raises CheckpointError for anything but the stage before, or the same one where that can be.
+    Of a policy that begins with a policy, see `policy_beginnings`. Raises CheckpointError for
+    anything but the stage before, or the same one where that can be.
     """
     if isinstance(config, VisionLanguageActionTrainConfig) and config.init:
         seeing = read_vision_language_checkpoint(init_path(config))
@@ -152,6 +155,12 @@ def shaped_like_its_beginning(
 
     Raises CheckpointError, ConfigurationError, DataError.
     """
+    if isinstance(config, PolicyConfig):
+        as_a_policy = shaped_like_a_policy(config, run, asked)
+        if as_a_policy is not None:
+            if run is None or not run.has_state():
+                _require_agreement(config, as_a_policy, asked)
+            return as_a_policy
     if not isinstance(config, (VisionLanguageTrainConfig, VisionLanguageActionTrainConfig)):
         return config
     model = config.model
@@ -267,11 +276,13 @@ def differing_fields(config: RunConfig, shaped: RunConfig) -> list[str]:
     ] + [f"{name} (left out)" for name in told if name not in after]
 
 
-def _require_agreement(config: _Seeing, shaped: _Seeing, asked: Collection[str]) -> None:
+def _require_agreement(config: _Config, shaped: _Config, asked: Collection[str]) -> None:
+    """Raises ConfigurationError for a field that was asked for, and that a beginning replaced."""
+    init = getattr(config, "init", "")
     before, after = (leaves(dataclasses.asdict(each)) for each in (config, shaped))
     for name in before:
         if name in asked and before[name] != after.get(name):
             raise ConfigurationError(
-                f"{name}: expected {after.get(name)!r}, as {config.init} has it, got "
+                f"{name}: expected {after.get(name)!r}, as {init} has it, got "
                 f"{before[name]!r}; leave it out, or begin with another checkpoint"
             )

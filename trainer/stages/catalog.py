@@ -23,7 +23,7 @@ def open_stage(config: RunConfig, run: RunDirectory) -> Callable[[], Stage[Any, 
     Nothing is written before that is called. Raises ConfigurationError, DataError, RunError.
     """
     if isinstance(config, TrainConfig):
-        return open_policy_stage(config)
+        return open_policy_stage(config, run)
     if isinstance(config, VisionLanguageActionTrainConfig):
         return open_vision_language_action_stage(config, run)
     if isinstance(config, VisionLanguageTrainConfig):

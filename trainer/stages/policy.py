@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +25,7 @@ from trainer.data.batches import Batch, TrainingData
 from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import open_robot_data, robot_sources
+from trainer.data.robot_transform import RobotTransform
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.data.training_chunks import some_chunks
 from trainer.learner import Learner, num_threads_of
@@ -40,6 +40,8 @@ from trainer.policy_configuration import PolicyConfig, TrainConfig
 from trainer.policy_flops import training_flops_per_window
 from trainer.policy_learner import ChunkLearner, PolicyLearner, VisionLanguageActionLearner
 from trainer.provenance import describe_data
+from trainer.run_directory import RunDirectory
+from trainer.stages.policy_beginnings import policy_beginning
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.validation import Validator
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
@@ -53,16 +55,26 @@ _MOST_NAMED = 6
 _BLIND_RATIO = 1.02
 
 
-def open_policy_stage(config: TrainConfig) -> Callable[[], PolicyStage]:
+def open_policy_stage(config: TrainConfig, run: RunDirectory) -> Callable[[], PolicyStage]:
+    """Raises ConfigurationError, DataError, RunError."""
     recordings = read_recordings(open_robot_data(config), config.cameras)
-    return partial(PolicyStage, config, recordings)
+    begun = policy_beginning(config, run, recordings.contract)
+
+    def make() -> PolicyStage:
+        if begun is None:
+            return PolicyStage(config, recordings)
+        return PolicyStage(
+            config, recordings, begin=begun.give_weights, transform=begun.keep_scales(run)
+        )
+
+    return make
 
 
 class PolicyStage(Stage[Learner[Any, Batch], Batch]):
     """tokenizer: of a policy that is told what to do. begin: gives a new network the weights that
-    the run begins with. pretrained: a model of Hugging Face's in it has those of its folder.
-    action_words: of a policy that tells actions in words, these, fitted to chunks (N, T, A) that
-    the run learns from."""
+    the run begins with. transform: scales of the policy that it begins with. pretrained: a model of
+    Hugging Face's in it has those of its folder. action_words: of a policy that tells actions in
+    words, these, fitted to chunks (N, T, A) that the run learns from."""
 
     knows_ranks: ClassVar[bool] = True
 
@@ -73,6 +85,7 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
         tokenizer: TextTokenizer | None = None,
         *,
         begin: Callable[[ChunkPolicy], None] | None = None,
+        transform: RobotTransform | None = None,
         pretrained: bool = False,
         action_words: Callable[[FloatArray], ActionTokenizer] | None = None,
     ) -> None:
@@ -88,7 +101,9 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
         held_out = [source.held_out for source in self._sources]
         self._num_training_episodes = sum(len(source.training) for source in self._sources)
         history = history_of(config)
-        self._data = TrainingData(recordings, self._sources, config, device, told, history)
+        self._data = TrainingData(
+            recordings, self._sources, config, device, told, history, transform
+        )
         self._action_tokenizer = None
         if action_words is not None:
             self._action_tokenizer = action_words(self._some_chunks())

@@ -35,6 +35,7 @@ from trainer.stages.beginnings import (
 )
 from trainer.stages.co_training import AlsoOpening, CoTrainedPolicyStage
 from trainer.stages.policy import PolicyStage
+from trainer.stages.policy_beginnings import policy_beginning
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 
@@ -45,19 +46,22 @@ def open_vision_language_action_stage(
     recordings = read_recordings(open_robot_data(config), config.cameras, uses_language=True)
     # Of a run that has begun the weights are in its state, and the words in its folder.
     has_begun = run.has_state()
-    beginning = None if has_begun else read_beginning(config)
+    begun = policy_beginning(config, run, recordings.contract)
+    beginning = None if has_begun or begun is not None else read_beginning(config)
     asked = None
     if not (has_begun and begins_with_others(config)):
         asked = init_tokenizer(config)
     if asked is not None:
         _require_fit(asked, config)
-    pretrained = not has_begun and beginning is None
+    pretrained = not has_begun and beginning is None and begun is None
     if run.tokenizer.exists() and asked is not None:
         _require_the_runs(asked, run)
     openings = [AlsoOpening.of(source, config, run, asked) for source in config.also.sources]
 
     def begin(network: ChunkPolicy) -> None:
         assert isinstance(network, VisionLanguagePolicy | ActionTokenPolicy)
+        if begun is not None:
+            begun.give_weights(network)
         if beginning is not None:
             load_part(
                 network.model.backbone,
@@ -68,9 +72,16 @@ def open_vision_language_action_stage(
 
     def make() -> PolicyStage:
         tokenizer = _tokenizer(config, run, recordings, asked, openings)
+        transform = None if begun is None else begun.keep_scales(run)
         if openings:
             return CoTrainedPolicyStage(
-                config, recordings, tokenizer, openings, begin=begin, pretrained=pretrained
+                config,
+                recordings,
+                tokenizer,
+                openings,
+                begin=begin,
+                transform=transform,
+                pretrained=pretrained,
             )
         words = None
         if isinstance(config.model, ActionTokenShape):
@@ -80,6 +91,7 @@ def open_vision_language_action_stage(
             recordings,
             tokenizer,
             begin=begin,
+            transform=transform,
             pretrained=pretrained,
             action_words=words,
         )
