@@ -1,6 +1,6 @@
 """Same observations, noise and guidance, same actions, bit for bit, whatever else is planned.
 
-With the shipped checkpoint, whose network is one that people serve.
+With the shipped checkpoints, whose networks are those that people serve.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from trainer.inference import Policy
 from trainer.policy_loading import load_policy
 
 _SHIPPED = Path(__file__).parents[2] / "docker" / "quickstart-checkpoint"
+_SHIPPED_FOR_ALL_TASKS = _SHIPPED.with_name("all-tasks-checkpoint")
 _NUM_EPISODES = 18
 
 
@@ -139,3 +140,26 @@ def test_a_warm_policy_tries_nothing_out(
             assert passes_of(plan) == passes_of(plan)
     finally:
         hook.remove()
+
+
+def test_what_others_are_told_changes_no_bit(make_observation: Callable[..., Observation]) -> None:
+    """Of a policy that is told what to do, by words of other lengths."""
+    policy = load_policy(_SHIPPED_FOR_ALL_TASKS, precision="float32", num_flow_steps=2)
+    cameras = dict(policy.contract.cameras)
+    told = [
+        "Pick up the box and place it in the bin.",
+        "Put the mug on the saucer.",
+        "Push the coaster to the center of the table.",
+    ]
+    histories = [
+        [replace(make_observation(seed, cameras=cameras), language_instruction=told[seed % 3])]
+        for seed in range(7)
+    ]
+    alone = [bits(policy.plan([each], [seed])[0]) for seed, each in enumerate(histories)]
+    assert len(set(alone)) == len(alone)
+    for rows in ([0, 1, 2], [6, 3, 5, 4, 0, 1, 2], [2, 5]):
+        chunks = policy.plan([histories[i] for i in rows], rows)
+        assert [bits(chunk) for chunk in chunks] == [alone[i] for i in rows]
+    # The same picture and state, told otherwise: the words are read.
+    otherwise = replace(histories[0][0], language_instruction=told[1])
+    assert bits(policy.plan([[otherwise]], [0])[0]) != alone[0]
