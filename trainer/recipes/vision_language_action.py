@@ -69,9 +69,9 @@ def tiny_vla_fast() -> VisionLanguageActionTrainConfig:
 
 
 def small_vla() -> VisionLanguageActionTrainConfig:
-    """One policy for many tasks, told by words which: 9.8 M parameters, 19.5 MB in float16.
+    """One policy for many tasks, told by words which: 3.8 M parameters, 7.5 MB in float16.
 
-    Not trained to its end by us.
+    On sixteen tasks with 100 demonstrations each: 67 minutes in two processes of a thread each.
     """
     return VisionLanguageActionTrainConfig(
         name="small_vla",
