@@ -8,6 +8,7 @@ it is not inflated.
 from __future__ import annotations
 
 import math
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,9 @@ _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+# numpy parses a header as Python's own syntax, and in Python 3.11 two threads that do so at once
+# count one another's depth: "AST constructor recursion depth mismatch".
+_parsing = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,8 @@ def _read_header(member: IO[bytes]) -> ArrayHeader:
     version = np.lib.format.read_magic(member)
     if version not in _HEADER_READERS:
         raise ValueError(f"array of version {version}, expected 1.0 or 2.0")
-    shape, fortran_order, dtype = _HEADER_READERS[version](member)
+    with _parsing:
+        shape, fortran_order, dtype = _HEADER_READERS[version](member)
     return ArrayHeader(shape=shape, dtype=dtype, fortran_order=fortran_order)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from policy_interface.contract import Contract
 from policy_interface.demonstration import Demonstration, load_demonstration, save_demonstration
 from trainer.data.errors import DataError
+from trainer.data.formats import npz_members
 from trainer.data.formats.catalog import open_dataset
 from trainer.data.formats.npz_members import NpzMembers
 
@@ -133,3 +136,29 @@ def test_only_what_lies_before_the_ranges_end_is_inflated(tmp_path: Path) -> Non
     assert files[0].num_bytes < 0.05 * path.stat().st_size
     members.read("wanted")
     assert files[1].num_bytes > 0.99 * path.stat().st_size
+
+
+def test_headers_are_parsed_by_one_thread_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11 fails where two threads parse syntax at once, and numpy's headers are syntax."""
+    path = tmp_path / "arrays.npz"
+    np.savez(path, only=np.zeros(3))
+    together = threading.Barrier(2)
+    met: list[bool] = []
+    parse = npz_members._HEADER_READERS[1, 0]
+
+    def parse_when_joined(member: object) -> object:
+        try:
+            together.wait(timeout=0.3)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            met.append(False)
+        return parse(member)
+
+    monkeypatch.setitem(npz_members._HEADER_READERS, (1, 0), parse_when_joined)
+    members = NpzMembers(lambda: path.open("rb"), "arrays.npz")
+    with ThreadPoolExecutor(2) as threads:
+        headers = [each.result() for each in [threads.submit(members.headers) for _ in range(2)]]
+    assert [each["only"].shape for each in headers] == [(3,), (3,)]
+    assert met == [False, False]
