@@ -22,6 +22,8 @@ _Config = TypeVar("_Config")
 # Keys that configurations did not always have, and what those without them meant.
 _ADDED: dict[str, Any] = {
     "more_data": (),
+    "init": "",
+    "init_except": (),
     "normalization.method": "quantiles",
     "normalization.centered": True,
     "augmentation.crop_fraction": 1.0,
