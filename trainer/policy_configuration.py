@@ -62,10 +62,10 @@ class PolicyConfig:
 
     Attributes:
         data: Demonstrations, in any format that `trainer data inspect` recognises.
-        init: Checkpoint of a policy of this kind to begin with; without one all begins at random.
-        init_except: Its tensors, by name or by beginning, that may be missing or unexpected.
         more_data: PATH=WEIGHT of further ones, of the same station: WEIGHT times as many windows
             are seen of them as of `data`.
+        init: Checkpoint of a policy of this kind to begin with; without one all begins at random.
+        init_except: Its tensors, by name or by beginning, that may be missing or unexpected.
         name: The policy's name, in reports.
         cameras: Those the policy looks at; None takes all that were recorded.
         chunk_length: Control steps predicted at once, the anchor's own included.

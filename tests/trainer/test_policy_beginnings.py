@@ -180,22 +180,33 @@ def test_other_arms_are_refused(config: PolicyConfig, tmp_path: Path) -> None:
 def test_a_policy_of_the_other_kind_is_refused(
     config: PolicyConfig, tiny_config: TrainConfig, tmp_path: Path
 ) -> None:
-    other = "a policy that is told nothing"
+    other: PolicyConfig = tiny_config
+    expected = "a policy that is told nothing to begin with, got .* kind 'vision_language_action'"
     if isinstance(config, TrainConfig):
-        folder = tmp_path / "other"
-        folder.mkdir()
-        shutil.copytree(config.init, folder / "checkpoint")
-        with pytest.raises(CheckpointError, match="cannot|MANIFEST|manifest"):
-            train(replace(config, init=str(folder)), tmp_path / "run")
-        return
-    conv = train(replace(tiny_config, num_steps=1, checkpoint_steps=()), tmp_path / "conv")
-    expected = "expected a vision-language model, or a policy that is told what to do, to begin"
-    with pytest.raises(
-        CheckpointError, match=f"{expected} with, got a checkpoint of kind 'policy'"
-    ):
-        train(replace(config, init=str(conv)), tmp_path / "run")
-    with pytest.raises(CheckpointError, match=f"expected {other} to begin with, got .*_action'"):
-        train(replace(tiny_config, init=config.init), tmp_path / "run")
+        other = VisionLanguageActionTrainConfig(data=config.data, num_steps=1, device="cpu")
+        expected = "or a policy that is told what to do, to begin with, got .* kind 'policy'"
+    with pytest.raises(CheckpointError, match=expected):
+        train(replace(other, init=config.init), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="MANIFEST"):
+        train(replace(config, init=str(tmp_path)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_scales_of_a_run_that_never_learnt_bind_no_other(
+    config: PolicyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed before its first save, and its folder is used for the same from scratch."""
+    from_scratch = replace(shaped_like_its_beginning(config, None), init="")
+    whole = read_checkpoint(train(from_scratch, tmp_path / "whole"))
+    run = RunDirectory(root=tmp_path / "run")
+    run.root.mkdir()
+    shaped = shaped_like_its_beginning(config, None)
+    with run.claimed(shaped), open_stage(shaped, run)():
+        assert run.normalization.exists()
+    train_until(from_scratch, run.root, monkeypatch, 2)
+    after = read_checkpoint(train(from_scratch, run.root))
+    assert after.transform.to_json() == whole.transform.to_json()
+    assert_same_weights(after.weights, whole.weights)
 
 
 def test_it_is_told_on_the_command_line(

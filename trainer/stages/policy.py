@@ -41,7 +41,7 @@ from trainer.policy_flops import training_flops_per_window
 from trainer.policy_learner import ChunkLearner, PolicyLearner, VisionLanguageActionLearner
 from trainer.provenance import describe_data
 from trainer.run_directory import RunDirectory
-from trainer.stages.policy_beginnings import policy_beginning
+from trainer.stages.policy_beginnings import kept_scales, policy_beginning
 from trainer.stages.stage import Measurement, Stage, StepReport
 from trainer.validation import Validator
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
@@ -61,10 +61,11 @@ def open_policy_stage(config: TrainConfig, run: RunDirectory) -> Callable[[], Po
     begun = policy_beginning(config, run, recordings.contract)
 
     def make() -> PolicyStage:
-        if begun is None:
-            return PolicyStage(config, recordings)
         return PolicyStage(
-            config, recordings, begin=begun.give_weights, transform=begun.keep_scales(run)
+            config,
+            recordings,
+            begin=None if begun is None else begun.give_weights,
+            transform=kept_scales(begun, run),
         )
 
     return make

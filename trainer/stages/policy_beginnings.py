@@ -140,6 +140,18 @@ def policy_beginning(
     return PolicyBeginning(config=config, checkpoint=checkpoint, transform=transform)
 
 
+def kept_scales(begun: PolicyBeginning | None, run: RunDirectory) -> RobotTransform | None:
+    """Those of what the run began with; None for scales of the data."""
+    if begun is not None:
+        return begun.keep_scales(run)
+    if not run.has_state() and run.normalization.exists():
+        # Of a run in this folder that was killed before it had learnt anything, and began with a
+        # policy, as this one does not. The scales last: they tell that there is something to do.
+        run.action_tokenizer.unlink(missing_ok=True)
+        run.normalization.unlink()
+    return None
+
+
 def _handed_on(config: PolicyConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in _HANDED_ON if hasattr(config, name)}
 

@@ -35,7 +35,7 @@ from trainer.stages.beginnings import (
 )
 from trainer.stages.co_training import AlsoOpening, CoTrainedPolicyStage
 from trainer.stages.policy import PolicyStage
-from trainer.stages.policy_beginnings import policy_beginning
+from trainer.stages.policy_beginnings import kept_scales, policy_beginning
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 
@@ -72,7 +72,7 @@ def open_vision_language_action_stage(
 
     def make() -> PolicyStage:
         tokenizer = _tokenizer(config, run, recordings, asked, openings)
-        transform = None if begun is None else begun.keep_scales(run)
+        transform = kept_scales(begun, run)
         if openings:
             return CoTrainedPolicyStage(
                 config,
