@@ -4,7 +4,8 @@ A language model learns from the project's own text, goes on to answer about pic
 scenes, and becomes a policy that is told what to do; the policy is served and evaluated closed
 loop. With `--compare` the last stage is trained from scratch too, on the same data and for as many
 steps, and a report says whether the stages before it helped. `--size small --tasks all` makes one
-policy for all of the simulation's tasks, which takes hours. Each step reuses what is there, so a
+policy for all of the simulation's tasks, which takes hours; `--begin-with POLICY` leaves out the
+stages before action and goes on from a policy. Each step reuses what is there, so a
 second run, or one after Ctrl-C, goes on; `--only-evaluate` takes the policy in RUNS/vla however it
 was trained. `python examples/results.py collect all_tasks RUNS` keeps what came out.
 """
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import PROJECT, Stages, call, final, run_in_project, served, shown, timed
+from stages import PROJECT, Stages, call, final, run_in_project, served, shown, timed, train
 from task_names import task_names
 
 # Cameras of the policies, by the size of the recipes.
@@ -35,14 +36,17 @@ class Chain:
     """What to run and where; the defaults are those of docs/training.md.
 
     tasks: what the policy learns. size: of the recipes, the first part of their names.
-    action_steps: of the last stage, the recipe's where it is None. first_episode: of the
+    begin_with: a policy, in place of the stages before action. action_steps: of the last stage, the
+    recipe's where it is None. num_processes: of a training. first_episode: of the
     evaluation. num_in_unseen_words: episodes a task that are told, once more, in phrasings that no
     demonstration has. only_evaluate: the policy is there.
     """
 
     tasks: Sequence[str]
     size: str
+    begin_with: Path | None
     action_steps: int | None
+    num_processes: int
     first_episode: int
     num_scenes: int
     num_demonstrations: int
@@ -56,7 +60,7 @@ class Chain:
 
     def run(self) -> None:
         num_evaluations = 1 + (self.num_in_unseen_words > 0)
-        num_taught = 0 if self.only_evaluate else 5
+        num_taught = 0 if self.only_evaluate else 5 if self.begin_with is None else 2
         num_compared = 2 + num_evaluations if self.compare else 0
         stages = Stages(num=num_taught + num_evaluations + num_compared)
         if not self.only_evaluate:
@@ -71,6 +75,18 @@ class Chain:
             call("step-analysis", "report", self.runs / ROLLOUTS, "--output", self.runs / "report")
 
     def _teach(self, stages: Stages) -> None:
+        beginning = self.begin_with
+        if beginning is None:
+            beginning = self._teach_to_read_and_see(stages)
+        told = self.tasks[0] if len(self.tasks) == 1 else f"each of {len(self.tasks)} tasks"
+        with stages.stage(f"{self.num_demonstrations} demonstrations of {told} by its expert"):
+            for task in self.tasks:
+                self._demonstrate(task)
+        with stages.stage("teaching it to act"):
+            self._train_policy(self.runs / "vla", init=beginning)
+
+    def _teach_to_read_and_see(self, stages: Stages) -> Path:
+        """The checkpoint of what came out."""
         runs, cameras = self.runs, CAMERAS[self.size]
         texts, scenes = runs / "texts", runs / "scenes"
         with stages.stage("a language model, of the project's documentation and source"):
@@ -85,23 +101,21 @@ class Chain:
                 )
         with stages.stage("teaching it to see"):
             self._train("vlm", [scenes], runs / "vlm", init=final(runs / "lm"))
-        told = self.tasks[0] if len(self.tasks) == 1 else f"each of {len(self.tasks)} tasks"
-        with stages.stage(f"{self.num_demonstrations} demonstrations of {told} by its expert"):
-            for task in self.tasks:
-                call(
-                    *("sim-client", "demos", "--task", task, "--num", self.num_demonstrations),
-                    *("--cameras", cameras),
-                    *("--workers", self.workers, "--output", self._demonstrations(task)),
-                )
-                if len(self.tasks) > 1:
-                    # Of several tasks not all that is drawn fits into memory, and a window of a
-                    # compressed array costs the inflation of all before it.
-                    call(
-                        *("trainer", "data", "convert", self._demonstrations(task)),
-                        self._data(task),
-                    )
-        with stages.stage("teaching it to act"):
-            self._train_policy(runs / "vla", init=final(runs / "vlm"))
+        return final(runs / "vlm")
+
+    def _demonstrate(self, task: str) -> None:
+        call(
+            *("sim-client", "demos", "--task", task, "--num", self.num_demonstrations),
+            *("--cameras", CAMERAS[self.size]),
+            *("--workers", self.workers, "--output", self._demonstrations(task)),
+        )
+        if len(self.tasks) > 1:
+            # Of several tasks not all that is drawn fits into memory, and a window of a compressed
+            # array costs the inflation of all before it.
+            call(
+                *("trainer", "data", "convert", self._demonstrations(task)),
+                self._data(task),
+            )
 
     def _demonstrations(self, task: str) -> Path:
         return self.runs / "demos" if len(self.tasks) == 1 else self.runs / "demos" / task
@@ -121,12 +135,13 @@ class Chain:
         first, *others = data
         # As many windows of each task, however long it takes.
         shares = [f"{shown(path)}=1" for path in others]
-        call(
-            *("trainer", "train", f"{self.size}_{stage}", "--data", first),
+        train(
+            *(f"{self.size}_{stage}", "--data", first),
             *(("--more-data", *shares) if shares else ()),
             *(() if init is None else ("--init", init)),
             *more,
             *("--seed", self.seed, "--output", run),
+            num_processes=self.num_processes,
         )
 
     def _evaluate(self, stages: Stages, name: str, run: Path) -> None:
@@ -177,7 +192,14 @@ def main() -> int:
         help="names or sets, separated by commas: `sim-client tasks`",
     )
     parser.add_argument("--size", choices=sorted(CAMERAS), default="tiny", help="of the recipes")
+    parser.add_argument(
+        "--begin-with",
+        type=Path,
+        metavar="POLICY",
+        help="a checkpoint of a policy of this size, in place of the stages before action",
+    )
     parser.add_argument("--action-steps", type=int, help="optimizer steps of the last stage")
+    parser.add_argument("--processes", type=int, default=1, help="of a training")
     parser.add_argument("--scenes", type=int, default=600)
     parser.add_argument("--demonstrations", type=int, default=100)
     parser.add_argument("--episodes", type=int, default=50, help="a task")
@@ -201,11 +223,18 @@ def main() -> int:
     options = parser.parse_args()
     if options.only_evaluate and options.compare:
         parser.error("--only-evaluate: not with --compare, which trains")
+    if options.begin_with is not None and (options.only_evaluate or options.compare):
+        parser.error("--begin-with: not with --only-evaluate or --compare")
+    if options.begin_with is not None and not (PROJECT / options.begin_with).is_dir():
+        # Sooner than after the demonstrations.
+        parser.error(f"--begin-with: no folder {options.begin_with}")
     tasks = task_names(parser, options.tasks)
     chain = Chain(
         tasks=tasks,
         size=options.size,
+        begin_with=options.begin_with,
         action_steps=options.action_steps,
+        num_processes=options.processes,
         first_episode=options.first_episode,
         num_scenes=options.scenes,
         num_demonstrations=options.demonstrations,

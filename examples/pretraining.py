@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import PROGRAMS, Stages, call, final, run_in_project, shown
+from stages import Stages, call, final, run_in_project, shown, train
 from task_names import task_names
 
 from sim_client.station.shift import Shift, ShiftError
@@ -56,11 +56,12 @@ class PretrainingStudy:
         if SMOLLM2 in names:
             with stages.stage("SmolLM2 learns to see"):
                 folder, file = smollm2_weights()
-                self._train(
+                train(
                     *("smollm2_vlm", "--data", self.chain / "scenes"),
                     *("--model.language.path", folder, "--model.language.gguf-file", file),
                     *("--num-steps", self.num_smollm2_steps),
-                    output=self.runs / "smollm2_vlm",
+                    *("--output", self.runs / "smollm2_vlm"),
+                    num_processes=self.num_processes,
                 )
         for seed in self.seeds:
             for name in names:
@@ -78,25 +79,15 @@ class PretrainingStudy:
             SMOLLM2: ("--init", final(self.runs / "smollm2_vlm")),
         }
         is_smollm2 = name == SMOLLM2
-        self._train(
+        train(
             *("smollm2_vla" if is_smollm2 else f"{self.size}_vla", "--data", first),
             # As many windows of each task, however long it takes.
             *(("--more-data", *(f"{path}=1" for path in others)) if others else ()),
             *begins[name],
             *("--num-steps", self.num_smollm2_steps if is_smollm2 else self.num_steps),
             *("--batch-size", self.batch_size, "--seed", seed),
-            output=self._folder(seed) / name,
-        )
-
-    def _train(self, *arguments: object, output: Path) -> None:
-        arguments = ("train", *arguments, "--output", output)
-        if self.num_processes == 1:
-            call("trainer", *arguments)
-            return
-        # On a CPU two processes of one thread learn faster than two threads.
-        call(
-            *("torchrun", "--nproc-per-node", self.num_processes, "--no-python"),
-            *(PROGRAMS / "trainer", *arguments, "--num-threads", 1),
+            *("--output", self._folder(seed) / name),
+            num_processes=self.num_processes,
         )
 
     def _compare(self, names: Sequence[str], seed: int, shift: str) -> None:

@@ -112,6 +112,18 @@ def call(program: str, *arguments: object) -> None:
         raise StageFailedError(exit_code)
 
 
+def train(*arguments: object, num_processes: int) -> None:
+    """`trainer train`, in so many processes. On a CPU two of one thread learn faster than two
+    threads."""
+    if num_processes == 1:
+        call("trainer", "train", *arguments)
+        return
+    call(
+        *("torchrun", "--nproc-per-node", num_processes, "--no-python"),
+        *(PROGRAMS / "trainer", "train", *arguments, "--num-threads", 1),
+    )
+
+
 @contextmanager
 def served(checkpoint: Path, *options: object, log: Path) -> Iterator[str]:
     """A policy server on a free port of the loopback interface, for as long as it is needed."""
