@@ -180,6 +180,32 @@ def test_a_policy_on_it_is_trained_stored_and_serves(
     require_that_padding_is_not_read(policy)
 
 
+@pytest.mark.parametrize("kind", ["lora", "frozen"])
+def test_a_policy_begins_with_one_and_needs_no_folder(
+    kind: AdaptationKind, demonstration_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folders.write_vision_language_folder("smolvlm", folder)
+    first = train(acting(shape_on(folder, kind), demonstration_folder), tmp_path / "first")
+    shutil.rmtree(folder)
+    # The recipe's own shape is the kind's default.
+    fresh = VisionLanguageActionTrainConfig(
+        data=str(demonstration_folder), init=str(first), **{**_RUN, "num_steps": 1}
+    )
+    again = train(fresh, tmp_path / "again")
+    before, after = read_checkpoint(first), read_checkpoint(again)
+    assert after.config.model == before.config.model
+    assert after.weights.keys() == before.weights.keys()
+    for name, tensor in after.weights.items():
+        # Of the backbone only its updates learn, as they did before.
+        is_fixed = name.startswith("model.backbone.model.") and "lora_" not in name
+        assert torch.equal(tensor, before.weights[name]) or not is_fixed, name
+        # One step on the way, not a beginning at random.
+        assert (tensor - before.weights[name]).abs().max() < 0.05, name
+    shutil.rmtree(first.parent.parent)
+    assert train(fresh, tmp_path / "again") == again
+
+
 def require_that_padding_is_not_read(policy: Policy) -> None:
     network, prompts = policy.network, policy.prompts
     assert isinstance(network, VisionLanguagePolicy)
