@@ -113,15 +113,9 @@ def call(program: str, *arguments: object) -> None:
 
 
 def train(*arguments: object, num_processes: int) -> None:
-    """`trainer train`, in so many processes. On a CPU two of one thread learn faster than two
-    threads."""
-    if num_processes == 1:
-        call("trainer", "train", *arguments)
-        return
-    call(
-        *("torchrun", "--nproc-per-node", num_processes, "--no-python"),
-        *(PROGRAMS / "trainer", "train", *arguments, "--num-threads", 1),
-    )
+    """`trainer train`, in so many processes."""
+    shared = () if num_processes == 1 else ("--num-processes", num_processes)
+    call("trainer", "train", *arguments, *shared)
 
 
 @contextmanager

@@ -53,7 +53,8 @@ class RanksDifferError(RankLostError):
 
 
 class World:
-    """All ranks call the same methods in the same order. rank: this process's, of `size`.
+    """All ranks call the same methods in the same order. rank: this process's, of `size`, of which
+    `num_local` are on this machine.
 
     mesh: all ranks in a row; None where there is but one. saving: a group for another thread.
     What needs the others raises RankLostError where one of them is dead or late.
@@ -66,12 +67,13 @@ class World:
         rank: int = 0,
         size: int = 1,
         *,
+        num_local: int = 1,
         store: Store | None = None,
         waiting: dist.ProcessGroup | int | None = None,
         saving: Any = None,
         mesh: DeviceMesh | None = None,
     ) -> None:
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.num_local = rank, size, num_local
         self.saving, self.mesh = saving, mesh
         self._store, self._waiting = store, waiting
         self._num_meetings = 0
@@ -291,6 +293,7 @@ def joined_world(device: str) -> Iterator[World]:
     _current = World(
         rank,
         size,
+        num_local=max(1, _number("LOCAL_WORLD_SIZE", 1)),
         store=PrefixStore("meetings", store),
         waiting=waiting,
         saving=saving,

@@ -76,7 +76,9 @@ def ema_decay_at(step: int, config: EmaConfig) -> float:
 
 
 def num_threads_of(config: RunFields) -> int:
-    return config.num_threads or min(available_cores(), _MAX_DEFAULT_THREADS)
+    """Of this rank, which shares the machine's cores with the others on it."""
+    cores = available_cores() // current_world().num_local
+    return config.num_threads or max(1, min(cores, _MAX_DEFAULT_THREADS))
 
 
 class Learner(ABC, Generic[_Network, _Batch]):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -15,10 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.trainer import ranks
 from tests.trainer.steps import losses_alone
 from trainer.co_training_configuration import AlsoConfig
+from trainer.configuration_json import config_to_json
 from trainer.distributed import joined_world
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.policy_configuration import TrainConfig
 from trainer.requirements import ConfigurationError
+from trainer.run_configuration import RunConfig
 from trainer.training_configuration import EmaConfig, OptimizerConfig, ShardingConfig
 from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 from trainer.vision_language_configuration import VisionLanguageTrainConfig
@@ -293,6 +298,69 @@ def test_torchrun_that_is_told_to_end_has_its_ranks_save(
         assert [each["exit_code"] for each in (stopped, resumed, whole)] == [130, 0, 0]
         assert stopped["losses"] + resumed["losses"] == whole["losses"]
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
+
+
+def begin_two(config: RunConfig, output: Path) -> subprocess.Popen[str]:
+    """`trainer train --num-processes 2`, whose progress is read from its stderr."""
+    file = output.with_suffix(".json")
+    file.write_text(config_to_json(config))
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "trainer.command_line", "train", str(file)),
+            *("--output", str(output), "--num-processes", "2"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_until(stream: IO[str], words: str) -> None:
+    assert any(words in line for line in stream), f"it ended without {words!r}"
+
+
+@pytest.mark.slow
+def test_processes_that_the_trainer_begins_learn_what_torchruns_do(
+    together: Together, language: LanguageTrainConfig, tmp_path: Path
+) -> None:
+    with begin_two(language, tmp_path / "run") as process:
+        _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "2 ranks, 1 threads" in said
+    assert weights(tmp_path / "run") == weights(together.folder / "language")
+
+
+@pytest.fixture
+def endless(language: LanguageTrainConfig) -> LanguageTrainConfig:
+    """With a line to be read at each step."""
+    return replace(language, num_steps=1_000_000, validation_every=1)
+
+
+@pytest.mark.slow
+def test_processes_that_are_interrupted_save(endless: LanguageTrainConfig, tmp_path: Path) -> None:
+    with begin_two(endless, tmp_path / "run") as process:
+        assert process.stderr is not None
+        read_until(process.stderr, "step 3/1000000")
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert rest.count("trainer: ") == 1
+    (state,) = (tmp_path / "run" / "training_state").iterdir()
+    (step,) = re.findall(r"stopped after optimizer step (\d+) of", rest)
+    assert state.name == f"step_{int(step):06d}"
+
+
+@pytest.mark.slow
+def test_ranks_end_with_the_trainer_that_began_them(
+    endless: LanguageTrainConfig, tmp_path: Path
+) -> None:
+    with begin_two(endless, tmp_path / "run") as process:
+        assert process.stderr is not None
+        read_until(process.stderr, "step 3/1000000")
+        process.kill()
+        # Its end comes when both ranks, who write to it too, have ended.
+        rest = process.stderr.read()
+    assert "trainer: rank " in rest
 
 
 @pytest.mark.slow

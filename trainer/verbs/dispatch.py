@@ -9,6 +9,7 @@ from policy_interface.usage import UsageError
 from trainer.checkpoint_files import CheckpointError
 from trainer.data.errors import DataError
 from trainer.distributed import RankLostError, is_told_by_first_rank
+from trainer.launching import RanksEndedError
 from trainer.learner import TrainingDivergedError
 from trainer.out_of_memory import TrainingOutOfMemoryError
 from trainer.requirements import ConfigurationError
@@ -42,6 +43,8 @@ def run_verb(verb: str, arguments: Sequence[str]) -> None:
         raise VerbError.of(error, 2) from error
     except TrainingInterruptedError as error:
         raise VerbError.of(error, 130) from error
+    except RanksEndedError as error:
+        raise VerbError(str(error), error.exit_code, is_told=error.is_told) from error
     except (
         TrainingDivergedError,
         TrainingOutOfMemoryError,

@@ -26,11 +26,14 @@ class TrainArguments(Generic[_Config]):
     Attributes:
         output: The run's folder. One that holds this very run already is resumed.
         tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
+        num_processes: That share the training on this machine, each on a GPU of its own or on its
+            part of the cores; on a CPU two of one thread are faster than one of two.
         config: Every field of the recipe may be changed.
     """
 
     output: Path
     tracker: TrackerName = "none"
+    num_processes: int = 1
     config: Annotated[_Config, tyro.conf.arg(name="")]
 
 
