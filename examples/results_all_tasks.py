@@ -26,6 +26,12 @@ UNSEEN_WORDS = "phrasing=high"
 """As a design keeps the shift `unseen-words`."""
 
 _GOAL, _GOAL_POINTS = 0.85, 5.0
+# Trainings that a policy's weights come from, by their kind.
+_BEFORE = {
+    "language": "language",
+    "vision_language": "vision and language",
+    "vision_language_action": "action of the policy that it began with",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +119,12 @@ def _difference_cells(pair: _Pair | None, *, alpha: float) -> tuple[str, str]:
 
 
 def _training(name: str, training: Training) -> str:
-    before = [kind for kind in ("language", "vision_language") if kind in training.seconds]
+    before = [kind for kind in _BEFORE if kind in training.seconds]
     after = [stage for stage in training.seconds if stage not in before]
     wall_s = {stage: spent["wall_s"] for stage, spent in training.seconds.items()}
     wall_s["action"] = training.training_s
     hours = (
-        f"{stage.replace('_', ' and ')} {wall_s[stage] / 3600:.1f}"
+        f"{_BEFORE.get(stage, stage)} {wall_s[stage] / 3600:.1f}"
         for stage in (*before, "action", *after)
     )
     return (

@@ -124,4 +124,7 @@ def _seconds_before(folder: Path) -> dict[str, dict[str, float]]:
         return {}
     kind = json.loads((before / "config.json").read_text())["kind"]
     told = json.loads((before / "provenance.json").read_text())
-    return {**_seconds_before(before), kind: {"wall_s": told["training_s"]}}
+    earlier = _seconds_before(before)
+    # A policy may have begun with one that had begun with one.
+    wall_s = told["training_s"] + earlier.get(kind, {"wall_s": 0.0})["wall_s"]
+    return {**earlier, kind: {"wall_s": wall_s}}

@@ -177,6 +177,7 @@ TRAINING = {
     "seconds": {
         "language": {"wall_s": 900.0},
         "vision_language": {"wall_s": 685.4},
+        "vision_language_action": {"wall_s": 3960.0},
         "evaluation of pretrained": {"wall_s": 7200.0, "cpu_s": 3600.0},
     },
     "git_sha": "",
@@ -222,6 +223,10 @@ def test_a_policy_for_all_tasks_beside_each_tasks_own(example: Any, tmp_path: Pa
         },
     )
     own = "its own policy"
+    assert (
+        "Hours: language 0.2, vision and language 0.2, action of the policy that it began with "
+        "1.1, action 4.5, evaluation of pretrained 2.0."
+    ) in page
     assert (
         f"| task | successes | 95 % | {own} | points |  | median success | in unseen words |"
         in page
@@ -282,9 +287,11 @@ def test_collecting_a_policy_for_several_tasks(example: Any, tmp_path: Path):
     run = tmp_path / "small"
     language = _stage(tmp_path / "lm", "language", "", 60.0)
     sight = _stage(tmp_path / "vlm", "vision_language", str(language), 30.5)
+    first = _stage(tmp_path / "first", "vision_language_action", str(sight), 700.0)
+    again = _stage(tmp_path / "again", "vision_language_action", str(first), 1100.0)
     digest = _training(
         run / "vla",
-        init=sight,
+        init=again,
         tasks=["PickAndPlaceBox", "PutMugOnSaucer"],
         num_episodes=400,
         num_frames=9000,
@@ -307,6 +314,7 @@ def test_collecting_a_policy_for_several_tasks(example: Any, tmp_path: Path):
     assert training.seconds == {
         "language": {"wall_s": 60.0},
         "vision_language": {"wall_s": 30.5},
+        "vision_language_action": {"wall_s": 1800.0},
         "evaluation of pretrained": {"wall_s": 9, "cpu_s": 8},
     }
 
