@@ -1,9 +1,10 @@
 """The main job from end to end, on this machine: `make demo`.
 
 Records scripted demonstrations in the Drake simulation, trains an image-conditioned policy on
-them, serves it over gRPC, evaluates it and an early checkpoint of the same run closed loop on
-held-out seeds, and reports which is better. Every step is one of the project's own verbs, printed
-as you would type it. Each reuses what is there, so a second run, or one after Ctrl-C, goes on.
+them, serves it over gRPC, evaluates it, an early checkpoint of the same run and the policy for all
+tasks that ships closed loop on held-out seeds, and reports which are better. Every step is one of
+the project's own verbs, printed as you would type it. Each reuses what is there, so a second run,
+or one after Ctrl-C, goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import Stages, call, run_in_project, served
+from stages import PROJECT, Stages, call, run_in_project, served
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Demo:
     cameras: Sequence[str]
 
     def run(self) -> None:
-        stages = Stages(num=5)
+        stages = Stages(num=6)
         demonstrations = self.runs / "demonstrations"
         training = self.runs / "training"
         rollouts = self.runs / "rollouts"
@@ -54,6 +55,8 @@ class Demo:
         policies = {
             "early": checkpoints / f"step_{self.early_step:06d}",
             "trained": checkpoints / "final",
+            # It has seen no more of this task than of fifteen others, and is told which it is.
+            "all_tasks": PROJECT / "docker" / "all-tasks-checkpoint",
         }
         for name, checkpoint in policies.items():
             with (
