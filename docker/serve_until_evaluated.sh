@@ -14,7 +14,7 @@ if [ -n "${CHECKPOINT:-}" ]; then
     path=/mounted
 else
     name=
-    for candidate in checkpoint runs/demo/checkpoint docker/quickstart-checkpoint; do
+    for candidate in checkpoint runs/demo/checkpoint docker/all-tasks-checkpoint; do
         if [ -L "/mounted/$candidate" ] && [ ! -e "/mounted/$candidate" ]; then
             echo "./$candidate is a link that leads nowhere in the container: name the folder that it" \
                 "leads to as CHECKPOINT=..." >&2
@@ -28,7 +28,7 @@ else
     done
     if [ -z "$name" ]; then
         echo "no checkpoint to serve: expected one at ./checkpoint, ./runs/demo/checkpoint or" \
-            "./docker/quickstart-checkpoint, or its path as CHECKPOINT=..." >&2
+            "./docker/all-tasks-checkpoint, or its path as CHECKPOINT=..." >&2
         exit 2
     fi
 fi

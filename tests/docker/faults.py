@@ -215,8 +215,8 @@ def full_disk(scratch: Path, episodes: int, expected: dict) -> None:
 
 
 def another_policy(folder: Path) -> Path:
-    """The quickstart's checkpoint by another digest, under the same name."""
-    shutil.copytree(ROOT / "docker" / "quickstart-checkpoint", folder)
+    """The checkpoint that ships by another digest, under the same name."""
+    shutil.copytree(ROOT / "docker" / "all-tasks-checkpoint", folder)
     origin, manifest_path = folder / "provenance.json", folder / "MANIFEST.json"
     origin.write_bytes(origin.read_bytes() + b"\n")
     manifest = json.loads(manifest_path.read_bytes())

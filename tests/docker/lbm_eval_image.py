@@ -89,8 +89,8 @@ def _digest(content: bytes) -> str:
 
 
 def override() -> str:
-    """The stand-in's own variables, and a policy without weights: the quickstart's sees too little
-    for a station of LBM Eval."""
+    """The stand-in's own variables, and a policy without weights: the one that ships sees too
+    little for a station of LBM Eval."""
     skills = json.dumps([skill.snake_case_name for skill in SKILLS.values()])
     script = (
         "sed 's/serve \"$$path\"/serve hold/' /opt/assay/bin/serve_until_evaluated.sh >/tmp/serve"

@@ -103,8 +103,9 @@ def test_demonstrations_become_a_verdict(tmp_path: Path) -> None:
     [
         # It succeeds in more than nine of ten: fewer than two of four would come once in 270 runs.
         ("quickstart-checkpoint", "PickAndPlaceBox", "0:4", 2),
-        # Words alone tell which of the two: no picture does, nor what it did before.
-        ("all-tasks-checkpoint", "PickAndPlaceBox,PlaceCupByCoaster", "0:3", 3),
+        # Of the same scene one is about the mug and the other about the coaster, and words alone
+        # tell which. It succeeds in some 17 of 20 of each: fewer than three of six, 1 in 170 runs.
+        ("all-tasks-checkpoint", "PutMugInCenterOfTable,PushCoasterToCenterOfTable", "0:3", 3),
     ],
 )
 def test_the_shipped_checkpoints_work(
