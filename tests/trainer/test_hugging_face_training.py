@@ -180,7 +180,7 @@ def test_a_policy_on_it_is_trained_stored_and_serves(
     require_that_padding_is_not_read(policy)
 
 
-@pytest.mark.parametrize("kind", ["lora", "frozen"])
+@pytest.mark.parametrize("kind", ["lora", pytest.param("frozen", marks=pytest.mark.slow)])
 def test_a_policy_begins_with_one_and_needs_no_folder(
     kind: AdaptationKind, demonstration_folder: Path, tmp_path: Path
 ) -> None:
