@@ -41,6 +41,12 @@ def world_size_around() -> int | None:
     return int(size) if size is not None and size.isdecimal() else None
 
 
+def rank_around() -> int:
+    """Of this process; 0 where no launcher began it."""
+    rank = os.environ.get("RANK", "0")
+    return int(rank) if rank.isdecimal() else 0
+
+
 def run_ranks(command: Sequence[str], num_ranks: int) -> None:
     """Begin a command so many times, as ranks that `joined_world` joins, and wait for all of them.
 

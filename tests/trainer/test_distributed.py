@@ -309,6 +309,7 @@ def begin_two(config: RunConfig, output: Path) -> subprocess.Popen[str]:
             *(sys.executable, "-m", "trainer.command_line", "train", str(file)),
             *("--output", str(output), "--num-processes", "2"),
         ],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -323,8 +324,9 @@ def test_processes_that_the_trainer_begins_learn_what_torchruns_do(
     together: Together, language: LanguageTrainConfig, tmp_path: Path
 ) -> None:
     with begin_two(language, tmp_path / "run") as process:
-        _, said = process.communicate()
+        told, said = process.communicate()
     assert process.returncode == 0, said
+    assert told.splitlines() == [str(tmp_path / "run" / "checkpoints" / "final")]
     assert "2 ranks, 1 threads" in said
     assert weights(tmp_path / "run") == weights(together.folder / "language")
 
