@@ -27,7 +27,7 @@ class TrainArguments(Generic[_Config]):
         output: The run's folder. One that holds this very run already is resumed.
         tracker: Whom else to tell the numbers: wandb or trackio, each an extra.
         num_processes: That share the training on this machine, each on a GPU of its own or on its
-            part of the cores; on a CPU two of one thread are faster than one of two.
+            part of the cores.
         config: Every field of the recipe may be changed.
     """
 
