@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread, current_thread, main_thread
 from types import FrameType
 
+# torch documents it there, and leaves it out of the names that it says to export.
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 # For the others to notice that a rank has ended: in an exchange at once, but not while they begin.
@@ -41,10 +42,9 @@ def world_size_around() -> int | None:
     return int(size) if size is not None and size.isdecimal() else None
 
 
-def rank_around() -> int:
-    """Of this process; 0 where no launcher began it."""
-    rank = os.environ.get("RANK", "0")
-    return int(rank) if rank.isdecimal() else 0
+def is_first_around() -> bool:
+    """Whether this process is alone, or the first of the ranks that it is one of."""
+    return world_size_around() in (None, 1) or os.environ.get("RANK", "0") == "0"
 
 
 def run_ranks(command: Sequence[str], num_ranks: int) -> None:
@@ -65,16 +65,18 @@ def run_ranks(command: Sequence[str], num_ranks: int) -> None:
     )
     ranks: list[subprocess.Popen[bytes]] = []
     try:
-        with _passing_signals_on(ranks):
+        with _passing_signals_on(ranks) as passed:
             for rank in range(num_ranks):
                 # In a session of its own: a terminal's Ctrl-C is passed on, once, by us.
-                ranks.append(
-                    subprocess.Popen(
-                        command,
-                        env={**os.environ, **_environment(rank, num_ranks, port)},
-                        start_new_session=True,
-                    )
+                process = subprocess.Popen(
+                    command,
+                    env={**os.environ, **_environment(rank, num_ranks, port)},
+                    start_new_session=True,
                 )
+                ranks.append(process)
+                # It would wait for the others, who have been told before it was there.
+                for number in passed:
+                    process.send_signal(number)
             _wait(ranks)
     finally:
         for process in ranks:
@@ -140,18 +142,21 @@ def _failure(rank: int, returncode: int, num_ranks: int) -> RanksEndedError:
 
 
 @contextmanager
-def _passing_signals_on(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _passing_signals_on(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[Sequence[int]]:
+    """To those that are there by then; gives what has been passed on so far."""
+    passed: list[int] = []
     if current_thread() is not main_thread():
-        yield
+        yield passed
         return
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        passed.append(number)
         for process in ranks:
             process.send_signal(number)
 
     before = {each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield passed
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,15 +6,17 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trainer import launching
 from trainer.command_line import main
-from trainer.launching import RanksEndedError, run_ranks
+from trainer.launching import RanksEndedError, is_first_around, run_ranks
 
 
 def program(text: str) -> list[str]:
@@ -122,6 +124,37 @@ sys.exit(130)
     assert (told.value.exit_code, told.value.is_told) == (130, True)
     assert [(tmp_path / rank).read_text() for rank in "01"] == [str(int(number))] * 2
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_while_they_are_begun_reaches_those_that_come_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin = subprocess.Popen
+
+    def begin_and_be_told(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = begin(*arguments, **options)
+        if options["env"]["RANK"] == "0":
+            # Nobody is in the list by now.
+            signal.raise_signal(signal.SIGTERM)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", begin_and_be_told)
+    with pytest.raises(RanksEndedError, match=r"^rank \d of 2 was ended by SIGTERM; "):
+        run_ranks(program("signal.pause()"), 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "rank", "is_first"),
+    [(None, None, True), (None, "1", True), ("1", "1", True), ("2", "0", True), ("2", "1", False)],
+)
+def test_a_rank_that_no_world_belongs_to_is_alone(
+    size: str | None, rank: str | None, is_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("WORLD_SIZE", size), ("RANK", rank)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert is_first_around() is is_first
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import tyro
 
 from policy_interface.allocator import keep_freed_memory
 from policy_interface.usage import UsageError
-from trainer.launching import rank_around, run_ranks, world_size_around
+from trainer.launching import is_first_around, run_ranks, world_size_around
 from trainer.policy_configuration import PolicyConfig
 from trainer.training_loop import train
 from trainer.verbs.recipe_arguments import named_fields, parse_run, recipe_of
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
             f"{parsed.output}: {os.strerror(error.errno)}; what was saved before is whole: make "
             "room, and the same command goes on from there"
         ) from error
-    if rank_around() == 0:
+    if is_first_around():
         print(checkpoint)
 
 
