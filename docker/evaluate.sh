@@ -40,8 +40,9 @@ sim-client evaluate --tasks "$TASKS" --episodes "$EPISODES" --workers "$WORKERS"
 evaluation=$!
 trap 'server_has_ended=yes; stop' USR1
 # The server holds this lock for as long as it lives. Nobody starts it again, and whoever asks its
-# address waits: the machine that had it is gone, and refuses nothing.
-flock --shared "$signals/serving" sh -c "kill -USR1 $$" 3>&- 4>&- &
+# address waits: the machine that had it is gone, and refuses nothing. An evaluation that has seen
+# its last verdict needs no server, and has a second to say so.
+flock --shared "$signals/serving" sh -c "sleep 1; kill -USR1 $$" 3>&- 4>&- &
 watch=$!
 # A trapped signal ends a wait at once, and the evaluation's own end is waited for all the same.
 num_told_before=

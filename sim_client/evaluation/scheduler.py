@@ -37,8 +37,8 @@ def run_episodes(
     waited for, so that it is run here if that process dies. Attempts of all since we began count.
 
     Each attempt is on the disk before the next one of its episode begins. Raises
-    KeyboardInterrupt when interrupted, between two records, and EvaluationStoppedError where
-    going on would only make more errors.
+    KeyboardInterrupt when interrupted with episodes left, between two records, and
+    EvaluationStoppedError where going on would only make more errors.
     """
     waiting = deque(requests)
     attempts: Counter[RolloutKey] = Counter()
@@ -54,10 +54,13 @@ def run_episodes(
             if not folder.is_finished(folder.key(request))
             and attempts[folder.key(request)] < max_attempts
         )
+        if not waiting and not executor.is_busy:
+            # Also where we are interrupted: there was nothing left to cut off.
+            return
+        if interruption.requested:
+            raise KeyboardInterrupt
         _begin(waiting, executor, folder)
         if not executor.is_busy:
-            if not waiting:
-                return
             if not is_told_of_others:
                 progress.say(f"waiting for {len(waiting)} episodes that other processes run")
                 is_told_of_others = True
@@ -71,8 +74,6 @@ def run_episodes(
                 waiting.append(request)
             progress.note(record, will_retry=retry)
             errors_in_a_row = [] if record.outcome.counts else [*errors_in_a_row, record]
-        if interruption.requested:
-            raise KeyboardInterrupt
         if len(errors_in_a_row) >= MAX_CONSECUTIVE_ERRORS:
             latest = errors_in_a_row[-1]
             raise EvaluationStoppedError(

@@ -177,7 +177,9 @@ def harmed(scratch: Path, episodes: int, expected: dict) -> None:
     assert_all_end()
     num_done = len(outcomes(results))
     say(f"after {took_s:.0f} s exit status {code} with {num_done} of {episodes} decided")
-    assert (code == 0) == (num_done == episodes), run.said()
+    # With the last verdict just in, a simulator that is cut off may not have seen it yet.
+    assert code != 0 or num_done == episodes, run.said()
+    assert code in {0, 1}, run.said()
     again = Evaluation(results, episodes, "--scale", "simulator=2")
     assert again.code() == 0, again.said()
     assert outcomes(results) == expected

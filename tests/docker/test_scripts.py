@@ -136,6 +136,25 @@ def test_an_evaluation_ends_with_its_server(
     assert (evaluation.returncode, _status(signals)) == (1, "1")
 
 
+def test_an_evaluation_that_is_over_outlives_its_server(
+    evaluate: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    signals = tmp_path / "signals"
+    # As a program is on its way out: it has had its last verdict, and any signal would end it.
+    on_its_way_out = f"""#!{sys.executable} -I
+import fcntl, threading
+print("over", flush=True)
+fcntl.flock(open({str(signals / "serving")!r}), fcntl.LOCK_SH)
+threading.Event().wait(0.2)
+"""
+    with served(signals):
+        evaluation = evaluate(on_its_way_out)
+        assert evaluation.stdout is not None
+        assert evaluation.stdout.readline() == "over\n"
+    _, said = evaluation.communicate(timeout=60)
+    assert (evaluation.returncode, _status(signals), said) == (0, "0", "")
+
+
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[[Path], subprocess.Popen[str]]:
     """Start a script, train.sh or a changed one, with a stand-in of a trainer."""
