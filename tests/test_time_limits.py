@@ -72,6 +72,7 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_a_failed_test_whose_end_hangs_is_ended(run: Run, tmp_path: Path) -> None:
     process = run(FAILS_AND_THEN_HANGS)
     assert process.returncode == 1

@@ -20,6 +20,7 @@ def _pair(root, **options):
     return pair
 
 
+@pytest.mark.slow
 def test_released_rollouts_give_the_letters_and_decisions_of_the_reference(
     reference, make_evaluation
 ):

@@ -42,6 +42,7 @@ def trainer(tmp_path: Path) -> Iterator[Trainer]:
         )
 
 
+@pytest.mark.slow
 def test_a_model_is_imported_as_from_its_folder(trainer: Trainer, tmp_path: Path) -> None:
     folder, there, here = tmp_path / "hub/models/lab/policy", tmp_path / "there", tmp_path / "here"
     done = trainer("import", "foundry", "hf://lab/policy", "--output", there)
@@ -62,6 +63,7 @@ def test_a_data_set_is_read_as_from_its_folder(trainer: Trainer) -> None:
     assert there.stdout.replace("hf://datasets/lab/box", str(LEROBOT)) == here.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

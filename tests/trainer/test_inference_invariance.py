@@ -85,6 +85,7 @@ def test_mates_order_and_batch_size_change_no_bit(
         assert (guided_alone[i] == alone[i]) == (told is None)
 
 
+@pytest.mark.slow
 def test_several_threads_change_no_bit_either(
     policy: Policy, histories: list[list[Observation]]
 ) -> None:

@@ -182,6 +182,7 @@ def test_numbers_that_cannot_be_are_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_what_all_ranks_refuse_is_told_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

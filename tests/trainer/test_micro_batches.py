@@ -127,7 +127,7 @@ def test_parts_give_the_gradients_of_the_whole(
             )
 
 
-@pytest.mark.parametrize("kind", ["policy", "co_trained"])
+@pytest.mark.parametrize("kind", ["policy", pytest.param("co_trained", marks=pytest.mark.slow)])
 def test_a_resume_gives_the_same_bits_and_other_parts_almost(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

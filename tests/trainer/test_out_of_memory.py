@@ -52,6 +52,7 @@ def words(tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_step_without_memory_says_what_needs_less_and_the_run_goes_on_from_its_save(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

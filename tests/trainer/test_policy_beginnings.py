@@ -43,7 +43,9 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["policy", "flow", "action_tokens"])
+@pytest.fixture(
+    scope="module", params=["policy", "flow", pytest.param("action_tokens", marks=pytest.mark.slow)]
+)
 def first(request: pytest.FixtureRequest, tiny_config: TrainConfig) -> PolicyConfig:
     if request.param == "policy":
         return replace(tiny_config, num_steps=60, checkpoint_steps=())

@@ -100,6 +100,7 @@ def test_a_worker_that_breaks_is_an_error_and_its_episode_runs_again(
     assert [record.outcome for record in results.records] == ["success"] * 3
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(
     served: Any, evaluate: Any, script: Script, rollouts: Path
 ) -> None:
@@ -275,7 +276,9 @@ def test_a_killed_evaluation_leaves_no_process_and_resumes(
     assert len(read_results_tree(rollouts)) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_leaves_everything_consistent(
     served: Any, start_evaluation: Any, make_gate: Any, rollouts: Path, number: signal.Signals
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_scene_solved_at_the_start_is_no_failure(
     assert record.message == ("scenario: the scene is solved at t = 0, before the policy has acted")
 
 
+@pytest.mark.slow
 def test_a_simulation_that_hangs_is_killed_and_runs_again(
     evaluate: Any, script: Script, ledger: LedgerOf
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_worker_that_is_killed_takes_lbm_eval_with_it(
     assert not alive
 
 
+@pytest.mark.slow
 def test_a_policy_that_never_answers_is_given_up(
     policy: Any, evaluate: Any, ledger: LedgerOf, event: threading.Event
 ) -> None:
