@@ -120,8 +120,7 @@ def _single(comparison: Comparison, confidence: float) -> str:
 def _several(panel: Panel, alpha: float) -> str:
     best = panel.counts[0]
     beaten = [panel.count(p.loser) for p in panel.pairs if p.winner == best.policy and p.loser]
-    others = [count for count in panel.counts if count.policy != best.policy]
-    alike = [count for count in others if count not in beaten]
+    alike = [count for count in panel.counts if count != best and count not in beaten]
     names = sorted({pair.test.name for pair in panel.pairs})
     over = f" over {len(panel.tasks)} tasks" if len(panel.tasks) > 1 else ""
     level = f"{' and '.join(names)}{over}, alpha {alpha:g} over {len(panel.pairs)} pairs."
@@ -130,10 +129,19 @@ def _several(panel: Panel, alpha: float) -> str:
         return f"{score(best)} is better than each of {_listed(beaten)}: {level}"
     if decided == 0:
         return f"no difference shown between {_listed(panel.counts)}: {level}"
-    return (
-        f"no single best: {score(best)} leads but is not shown to differ from {_listed(alike)}; "
-        f"{decided} of {len(panel.pairs)} pairs are decided: {level}"
-    )
+    # A rate that two have gives no reason to name one of them before the other.
+    leaders = [best, *(count for count in alike if count.rate == best.rate)]
+    others = [count for count in alike if count not in leaders]
+    if len(leaders) == 1:
+        leading = f"{score(best)} leads but is not shown to differ from {_listed(others)}"
+    elif others:
+        leading = (
+            f"{_listed(leaders)} lead alike; {best.policy} is not shown to differ from "
+            f"{_listed(others)}"
+        )
+    else:
+        leading = f"{_listed(leaders)} lead alike"
+    return f"no single best: {leading}; {decided} of {len(panel.pairs)} pairs are decided: {level}"
 
 
 def _listed(counts: Sequence[Count], most: int = 3) -> str:

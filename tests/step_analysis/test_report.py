@@ -145,6 +145,21 @@ def test_several_policies_have_a_best_only_if_it_beats_each(make_evaluation, tmp
     assert _content(tmp_path / "same").headline.startswith("no difference shown between a (20/40")
 
 
+def test_of_equal_rates_none_leads(make_evaluation, tmp_path):
+    for policy, outcomes in (("a", "1" * 40), ("b", "1" * 40), ("c", "0" * 40)):
+        make_evaluation(policy, outcomes, root=tmp_path / "two")
+        make_evaluation(policy, outcomes, root=tmp_path / "three")
+    make_evaluation("d", "1" * 39 + "0", root=tmp_path / "three")
+    two = _content(tmp_path / "two").headline
+    assert two.startswith(
+        "no single best: a (40/40, 100 %) and b (40/40, 100 %) lead alike; 2 of 3 pairs are decided"
+    )
+    assert _content(tmp_path / "three").headline.startswith(
+        "no single best: a (40/40, 100 %) and b (40/40, 100 %) lead alike; a is not shown to "
+        "differ from d (39/40, 98 %); 3 of 6 pairs are decided"
+    )
+
+
 def test_policies_without_a_common_task_are_not_compared(make_evaluation, tmp_path):
     make_evaluation("a", {"TaskA": "11"})
     root = make_evaluation("b", {"TaskB": "11"})
