@@ -2,7 +2,7 @@
 # make chain     language, then vision and language, then action, on this machine, and evaluated
 # make policies  a policy for each of the simulation's tasks, trained and evaluated: hours
 # make results   docs/results.md anew from the ledgers in docs/results
-# make test      every test, TEST_WORKERS=2 at once
+# make test      the tests that don't take minutes, TEST_WORKERS=2 at once
 # make check     what .ci/run checks besides the tests: lint, format, types, imports, stubs
 # make stubs     the gRPC stubs anew from proto/
 # make clean     what the demo and the tests wrote; not .venv
