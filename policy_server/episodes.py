@@ -28,7 +28,7 @@ from policy_interface.types import Observation
 from policy_server.batching import Plan, PlanRequest
 from policy_server.deployments import Deployment
 from policy_server.metrics import EndReason, ServerMetrics
-from policy_server.observation_messages import check_images, message_violations
+from policy_server.observation_messages import check_images, message_violations, require_room
 from policy_server.refusals import StationMismatchError
 from policy_server.sessions import (
     ControlStepError,
@@ -253,6 +253,7 @@ class Episodes:
             return None
         compressed = list(compressed_images(message))
         if compressed:
+            require_room(compressed)
             pixels = {**pixels, **await self._decompressed(episode, compressed)}
         observation = decode_observation(message, pixels)
         _require_none(violations(contract, observation))
