@@ -84,9 +84,10 @@ class Batcher:
         max_wait_s: float,
         max_waiting: int,
         on_batch: Callable[[int, float], None],
+        on_idle: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """on_batch: told each batch's size and seconds.
+        """on_batch: told each batch's size and seconds. on_idle: told when `is_idle` holds (again).
 
         min_actions: how many actions of a chunk may be executed; a shorter one is an error.
         """
@@ -103,6 +104,7 @@ class Batcher:
         self._max_wait_s = max_wait_s
         self._instant = replicas[0].policy if plans_instantly(replicas[0].policy) else None
         self._on_batch = on_batch
+        self._on_idle = on_idle
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -113,6 +115,11 @@ class Batcher:
     def num_waiting(self) -> int:
         """Requests that no forward pass has taken yet."""
         return len(self._queue)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no forward pass runs and none waits."""
+        return self._idle.is_set()
 
     async def wait_until_idle(self) -> None:
         """Return when no forward pass runs and none waits."""
@@ -190,6 +197,7 @@ class Batcher:
             if due_s is None:
                 if len(self._free) == self._num_replicas:
                     self._idle.set()
+                    self._on_idle()
                 return
             if due_s > now_s:
                 self._timer = self._loop.call_later(due_s - now_s, self._dispatch)

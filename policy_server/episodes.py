@@ -290,6 +290,8 @@ class Episodes:
         """See to it that the session has an action for this step. The plan that it waited for."""
         session = episode.session
         plan: Plan | None = None
+        # It may have ended while its images were decoded, and its policy with it.
+        self._require_current(episode)
         if session.must_wait(for_chunk=wants_chunk):
             plan = await self._late_plan(session, timeout_s)
             self._require_current(episode)
@@ -319,7 +321,7 @@ class Episodes:
 
     def _require_current(self, episode: Episode) -> None:
         if not self._table.is_current(episode.identifier, episode):
-            raise SessionBusyError("the episode ended while this step was being planned")
+            raise SessionBusyError("the episode ended while this step was being answered")
 
     def _ended(self, identifier: uuid.UUID, episode: Episode, reason: EndReason) -> None:
         self._metrics.episode_ended(reason)
