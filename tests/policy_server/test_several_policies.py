@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import grpc
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
 from policy_interface.images import decode_image
 from policy_server import episodes
+from policy_server.policy import Policy
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import GatedPolicy, NoisePolicy
 from tests.policy_server.caller import PATIENCE_S, Caller, numbers, refusal, served
@@ -63,6 +65,27 @@ class TestSeveralPolicies:
                 server.reload(broken).result(PATIENCE_S)
             caller.reset(seed=0)
             assert caller.step(make_observation()).success
+
+    def test_a_reload_replaces_all_or_none(self, make_observation) -> None:
+        def broken() -> HoldPolicy:
+            raise OSError("the disk is gone")
+
+        old = {"one": NoisePolicy(chunk_length=1), "two": NoisePolicy(chunk_length=1)}
+        with served(old) as (server, caller):
+            builds: dict[str, Callable[[], Policy]] = {
+                "one": lambda: NoisePolicy(chunk_length=2),
+                "two": broken,
+            }
+            with pytest.raises(OSError, match="disk"):
+                server.reload(builds).result(PATIENCE_S)
+            caller.reset(seed=0, policy="one")
+            assert len(caller.step(make_observation(), wants_chunk=True).chunk.actions) == 1
+            builds["two"] = lambda: NoisePolicy(chunk_length=3)
+            server.reload(builds).result(PATIENCE_S)
+            for name, num_actions in (("one", 2), ("two", 3)):
+                caller.reset(seed=0, policy=name)
+                chunk = caller.step(make_observation(), wants_chunk=True).chunk
+                assert len(chunk.actions) == num_actions
 
     def test_a_replaced_policy_answers_those_whose_episodes_ended_meanwhile(
         self, make_observation
