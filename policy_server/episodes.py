@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 # How a client's longest time to think between an answer and its next step is forgotten.
 _THINK_FORGETTING = 0.8
 
+# Seven years at 10 Hz. What the wire tells of a step and of those after it has 32 bits.
+_MAX_CONTROL_STEP = 2**31
+
 # From so many on, the images of one observation are decoded by several threads.
 _MANY_PIXELS = 150_000
 _MAX_THREADS = 4
@@ -230,6 +233,10 @@ class Episodes:
         session = episode.session
         if episode.last_answer is not None and control_step == episode.last_answer[0]:
             return episode.last_answer[1]
+        if control_step > _MAX_CONTROL_STEP:
+            raise ControlStepError(
+                f"control_step: expected at most {_MAX_CONTROL_STEP}, got {control_step}"
+            )
         if wants_chunk and control_step > session.control_step:
             session.skip_to(control_step)
             return None

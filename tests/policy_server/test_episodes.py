@@ -57,6 +57,25 @@ def test_a_robot_that_executes_chunks_itself_goes_on_where_it_is(make_observatio
     assert (detail.session, detail.control_step) == (caller.identifier, 7)
 
 
+def test_a_control_step_beyond_any_episode_is_refused_and_changes_nothing(make_observation) -> None:
+    """The numbers after it would not fit into the wire's 32 bits."""
+    with served(NoisePolicy(chunk_length=4)) as (server, caller):
+        caller.reset(seed=1)
+        for control_step in (2**31 + 1, 2**32 - 1):
+            code, text, detail = refusal(
+                lambda step=control_step: caller.step(
+                    make_observation(), wants_chunk=True, control_step=step
+                )
+            )
+            assert code == grpc.StatusCode.FAILED_PRECONDITION
+            assert f"at most 2147483648, got {control_step}" in text
+            assert (detail.reason, detail.control_step) == ("control_step", 0)
+        assert server.server.metrics.num_refusals == 2
+        assert caller.step(make_observation(), control_step=0).success
+        last = caller.step(make_observation(), wants_chunk=True, control_step=2**31).chunk
+        assert last.first_control_step == 2**31
+
+
 def test_a_repeated_step_gets_the_same_answer_and_advances_nothing(make_observation) -> None:
     policy = NoisePolicy(chunk_length=1)
     with served(policy) as (server, caller):
