@@ -300,9 +300,7 @@ class Episodes:
         # It may have ended while its images were decoded, and its policy with it.
         self._require_current(episode)
         if session.must_wait(for_chunk=wants_chunk):
-            plan = await self._late_plan(session, timeout_s)
-            self._require_current(episode)
-            session.commit_plan(plan)
+            plan = await self._commit_earlier_plan(episode, timeout_s)
         if session.is_plan_due:
             assert observation is not None
             pending = session.begin_plan(observation, episode.make_plan)
@@ -318,13 +316,17 @@ class Episodes:
             session.commit_plan(plan)
         return plan
 
-    async def _late_plan(self, session: Session, timeout_s: float | None) -> Plan:
-        """The plan that was begun at an earlier step and is needed now."""
-        pending = session.pending
+    async def _commit_earlier_plan(self, episode: Episode, timeout_s: float | None) -> Plan | None:
+        """The plan that was begun at an earlier step takes effect. It, where this step waited."""
+        pending = episode.session.pending
         assert pending is not None
-        if not pending.is_made:
+        is_late = not pending.is_made
+        if is_late:
             self._metrics.plan_was_late()
-        return await pending.result(timeout_s)
+        plan = await pending.result(timeout_s)
+        self._require_current(episode)
+        episode.session.commit_plan(plan)
+        return plan if is_late else None
 
     def _require_current(self, episode: Episode) -> None:
         if not self._table.is_current(episode.identifier, episode):
