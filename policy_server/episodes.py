@@ -19,6 +19,7 @@ from policy_interface.codec import (
     decode_observation,
     encode_action,
     fill_action,
+    require_few_cameras,
 )
 from policy_interface.contract import Contract, ContractError, differences, violations
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
@@ -258,6 +259,7 @@ class Episodes:
             check_images(message, pixels)
             _require_none(message_violations(contract, message))
             return None
+        require_few_cameras(message)
         compressed = list(compressed_images(message))
         if compressed:
             require_room(compressed)

@@ -329,6 +329,15 @@ def test_no_station_has_a_hundred_cameras(client, make_observation, good, inside
     assert "at most 64 cameras, got 100" in call.details()
 
 
+def test_a_hundred_cameras_are_refused_undecoded(client, make_observation, monkeypatch) -> None:
+    cameras = {str(index): ImageSize(height=1, width=1) for index in range(100)}
+    message = encode_observation(make_observation(0, cameras=cameras), encoding="png")
+    monkeypatch.setattr(episodes, "decode_image", _never_decoded)
+    call = client.begin_step(message)
+    assert call.code() == _INVALID
+    assert "at most 64 cameras, got 100" in call.details()
+
+
 @pytest.mark.parametrize("encoding", ["jpeg", "png"])
 def test_a_corrupt_header_is_refused_inside_a_chunk_too(client, good, encoding) -> None:
     client.begin_step(good).result()
