@@ -85,7 +85,11 @@ class BatchQueue(Generic[_Item]):
         self, item: _Item, *, client: Hashable, now_s: float, deadline_s: float = float("inf")
     ) -> None:
         """Raises QueueFullError, and DeadlineError where a forward pass would end too late."""
-        self._require_time(now_s, deadline_s)
+        try:
+            self._require_time(now_s, deadline_s)
+        except DeadlineError:
+            self._doubt_estimate()
+            raise
         if self._num_waiting >= self._max_waiting:
             passes = -(-self._num_waiting // self._max_batch_size)
             raise QueueFullError(
@@ -102,6 +106,13 @@ class BatchQueue(Generic[_Item]):
                 f"the deadline is {max(deadline_s - now_s, 0) * 1e3:.0f} ms away and a plan takes "
                 f"about {self.expected_pass_s * 1e3:.0f} ms: not begun"
             )
+
+    def _doubt_estimate(self) -> None:
+        """All are refused by the estimate. While nothing runs, no pass corrects it: after one that
+        was slow as no other (a first one, a machine that swapped), nobody would ever get in again.
+        """
+        if self._pass_s is not None and not self._num_running:
+            self._pass_s *= 1 - _SMOOTHING
 
     def remove(self, item: _Item) -> None:
         """Nobody waits for it any more; nothing happens where it was taken already."""
@@ -157,6 +168,8 @@ class BatchQueue(Generic[_Item]):
                 late.append((waiting.item, error))
             else:
                 batch.append((waiting.item, waiting.asked_s))
+        if late and not batch:
+            self._doubt_estimate()
         for session in [s for s, until_s in self._expected_until_s.items() if until_s <= now_s]:
             del self._expected_until_s[session]
         self._num_running += len(batch)

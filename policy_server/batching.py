@@ -84,9 +84,10 @@ class Batcher:
         max_wait_s: float,
         max_waiting: int,
         on_batch: Callable[[int, float], None],
+        on_idle: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """on_batch: told each batch's size and seconds.
+        """on_batch: told each batch's size and seconds. on_idle: told when `is_idle` holds (again).
 
         min_actions: how many actions of a chunk may be executed; a shorter one is an error.
         """
@@ -103,6 +104,7 @@ class Batcher:
         self._max_wait_s = max_wait_s
         self._instant = replicas[0].policy if plans_instantly(replicas[0].policy) else None
         self._on_batch = on_batch
+        self._on_idle = on_idle
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -113,6 +115,11 @@ class Batcher:
     def num_waiting(self) -> int:
         """Requests that no forward pass has taken yet."""
         return len(self._queue)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no forward pass runs and none waits."""
+        return self._idle.is_set()
 
     async def wait_until_idle(self) -> None:
         """Return when no forward pass runs and none waits."""
@@ -173,9 +180,7 @@ class Batcher:
 
     def _planned_here(self, policy: Policy, request: PlanRequest) -> Plan:
         """A plan made at once, on the event loop. Raises PolicyFailedError."""
-        started_s = time.perf_counter()
-        (outcome,) = self._outcomes(policy, [request])
-        duration_s = time.perf_counter() - started_s
+        (outcome,), duration_s = self._outcomes(policy, [request])
         self._on_batch(1, duration_s)
         if isinstance(outcome, PolicyFailedError):
             raise outcome
@@ -192,6 +197,7 @@ class Batcher:
             if due_s is None:
                 if len(self._free) == self._num_replicas:
                     self._idle.set()
+                    self._on_idle()
                 return
             if due_s > now_s:
                 self._timer = self._loop.call_later(due_s - now_s, self._dispatch)
@@ -213,11 +219,11 @@ class Batcher:
     def _work(self, replica: Replica, jobs: Sequence[_Job], queued_s: Sequence[float]) -> None:
         """In the replica's thread."""
         started_s = time.perf_counter()
-        outcomes = self._outcomes(replica.policy, [job.request for job in jobs])
+        outcomes, pass_s = self._outcomes(replica.policy, [job.request for job in jobs])
         duration_s = time.perf_counter() - started_s
         try:
             self._loop.call_soon_threadsafe(
-                self._finish, replica, jobs, queued_s, outcomes, duration_s
+                self._finish, replica, jobs, queued_s, outcomes, duration_s, pass_s
             )
         except RuntimeError:
             logger.debug("the server stopped while %d plans were being made", len(jobs))
@@ -229,9 +235,10 @@ class Batcher:
         queued_s: Sequence[float],
         outcomes: Sequence[Sequence[Action] | PolicyFailedError],
         duration_s: float,
+        pass_s: float,
     ) -> None:
         self._free.append(replica)
-        self._queue.note_pass(duration_s, now_s=self._clock(), size=len(jobs))
+        self._queue.note_pass(pass_s, now_s=self._clock(), size=len(jobs))
         self._on_batch(len(jobs), duration_s)
         if len(self._queue) >= self._max_batch_size:
             self._dispatch()
@@ -247,31 +254,39 @@ class Batcher:
 
     def _outcomes(
         self, policy: Policy, requests: Sequence[PlanRequest]
-    ) -> list[Sequence[Action] | PolicyFailedError]:
-        """One for each request. Runs in the replica's thread and raises nothing."""
+    ) -> tuple[list[Sequence[Action] | PolicyFailedError], float]:
+        """One for each request, and the seconds of a forward pass; of the longest, where a batch
+        failed and each is planned for alone. Runs in the replica's thread and raises nothing.
+        """
+        started_s = time.perf_counter()
         try:
             chunks = _chunks(policy, requests)
             if len(chunks) != len(requests):
                 raise PolicyFailedError(
                     f"expected a chunk for each of {len(requests)} episodes, got {len(chunks)}"
                 )
-            return [self._outcome(policy, chunk) for chunk in chunks]
+            outcomes = [self._outcome(policy, chunk) for chunk in chunks]
+            return outcomes, time.perf_counter() - started_s
         # The edge of somebody else's code, sys.exit() included: record, fail the one, go on.
         except BaseException as error:
+            pass_s = time.perf_counter() - started_s
             if len(requests) == 1:
                 logger.error("the policy failed", exc_info=error)
                 # NaN, or a rotation that is none: what it computed could not become an action.
                 is_invalid = isinstance(error, InvalidValueError)
                 kind = InvalidPlanError if is_invalid else PolicyFailedError
-                return [kind(f"the policy failed: {_one_line(error)}")]
+                return [kind(f"the policy failed: {_one_line(error)}")], pass_s
             logger.warning(
                 "a batch of %d failed (%s); planning for each episode alone",
                 len(requests),
                 _one_line(error),
             )
-            return [
-                outcome for request in requests for outcome in self._outcomes(policy, [request])
-            ]
+            outcomes = []
+            for request in requests:
+                (outcome,), alone_s = self._outcomes(policy, [request])
+                outcomes.append(outcome)
+                pass_s = max(pass_s, alone_s)
+            return outcomes, pass_s
 
     def _outcome(
         self, policy: Policy, chunk: Sequence[Action]

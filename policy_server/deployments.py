@@ -1,7 +1,8 @@
 """The policies that a server has loaded: several under one address, each replaceable while it runs.
 
 A deployment is one policy as it was loaded once. A reload puts a new one in its place for the
-episodes to come; the old one stays until its last episode has ended, and then goes with its thread.
+episodes to come; the old one stays until its last episode and its last forward pass have ended, and
+then goes with its thread.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ class Deployment:
         )
         self.num_observations = policy.num_observations
         self.metadata = _stated(policy, name, self.execution, options, len(replicas))
+        self._replicas = replicas
+        self._num_episodes = 0
+        self._is_retired = False
+        self._is_over = False
         self.batcher = Batcher(
             replicas,
             min_actions=self.execution.num_execute_steps + self.execution.planned_latency_steps,
@@ -66,10 +71,8 @@ class Deployment:
             max_wait_s=options.max_wait_s,
             max_waiting=options.max_waiting,
             on_batch=on_batch,
+            on_idle=self._end_if_unused,
         )
-        self._replicas = replicas
-        self._num_episodes = 0
-        self._is_retired = False
 
     @property
     def name(self) -> str:
@@ -77,8 +80,8 @@ class Deployment:
 
     @property
     def is_over(self) -> bool:
-        """Whether it was replaced and its last episode has ended."""
-        return self._is_retired and self._num_episodes == 0
+        """Whether it was replaced, its last episode has ended and its threads are let go."""
+        return self._is_over
 
     def acquire(self) -> None:
         """An episode begins."""
@@ -100,7 +103,11 @@ class Deployment:
             replica.worker.shutdown(wait=wait, cancel_futures=True)
 
     def _end_if_unused(self) -> None:
-        if self.is_over:
+        """A forward pass may outlast the episode that it is for: until it ends, others that wait
+        for their answers need the thread, and who stops the server must know of it."""
+        is_unused = self._is_retired and self._num_episodes == 0 and self.batcher.is_idle
+        if is_unused and not self._is_over:
+            self._is_over = True
             logger.info("the former %s is let go: its last episode has ended", self.name)
             self.shutdown(wait=False)
 
@@ -151,7 +158,7 @@ class Deployments:
 
     @property
     def all(self) -> list[Deployment]:
-        """These, and those with episodes that began before a reload."""
+        """These, and those that still serve what began before a reload."""
         self._former = [deployment for deployment in self._former if not deployment.is_over]
         return [*self._current.values(), *self._former]
 

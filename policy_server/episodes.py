@@ -19,6 +19,7 @@ from policy_interface.codec import (
     decode_observation,
     encode_action,
     fill_action,
+    require_few_cameras,
 )
 from policy_interface.contract import Contract, ContractError, differences, violations
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
@@ -28,7 +29,7 @@ from policy_interface.types import Observation
 from policy_server.batching import Plan, PlanRequest
 from policy_server.deployments import Deployment
 from policy_server.metrics import EndReason, ServerMetrics
-from policy_server.observation_messages import check_images, message_violations
+from policy_server.observation_messages import check_images, message_violations, require_room
 from policy_server.refusals import StationMismatchError
 from policy_server.sessions import (
     ControlStepError,
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 # How a client's longest time to think between an answer and its next step is forgotten.
 _THINK_FORGETTING = 0.8
+
+# Seven years at 10 Hz. What the wire tells of a step and of those after it has 32 bits.
+_MAX_CONTROL_STEP = 2**31
 
 # From so many on, the images of one observation are decoded by several threads.
 _MANY_PIXELS = 150_000
@@ -230,6 +234,10 @@ class Episodes:
         session = episode.session
         if episode.last_answer is not None and control_step == episode.last_answer[0]:
             return episode.last_answer[1]
+        if control_step > _MAX_CONTROL_STEP:
+            raise ControlStepError(
+                f"control_step: expected at most {_MAX_CONTROL_STEP}, got {control_step}"
+            )
         if wants_chunk and control_step > session.control_step:
             session.skip_to(control_step)
             return None
@@ -251,8 +259,10 @@ class Episodes:
             check_images(message, pixels)
             _require_none(message_violations(contract, message))
             return None
+        require_few_cameras(message)
         compressed = list(compressed_images(message))
         if compressed:
+            require_room(compressed)
             pixels = {**pixels, **await self._decompressed(episode, compressed)}
         observation = decode_observation(message, pixels)
         _require_none(violations(contract, observation))
@@ -289,10 +299,10 @@ class Episodes:
         """See to it that the session has an action for this step. The plan that it waited for."""
         session = episode.session
         plan: Plan | None = None
+        # It may have ended while its images were decoded, and its policy with it.
+        self._require_current(episode)
         if session.must_wait(for_chunk=wants_chunk):
-            plan = await self._late_plan(session, timeout_s)
-            self._require_current(episode)
-            session.commit_plan(plan)
+            plan = await self._commit_earlier_plan(episode, timeout_s)
         if session.is_plan_due:
             assert observation is not None
             pending = session.begin_plan(observation, episode.make_plan)
@@ -308,17 +318,21 @@ class Episodes:
             session.commit_plan(plan)
         return plan
 
-    async def _late_plan(self, session: Session, timeout_s: float | None) -> Plan:
-        """The plan that was begun at an earlier step and is needed now."""
-        pending = session.pending
+    async def _commit_earlier_plan(self, episode: Episode, timeout_s: float | None) -> Plan | None:
+        """The plan that was begun at an earlier step takes effect. It, where this step waited."""
+        pending = episode.session.pending
         assert pending is not None
-        if not pending.is_made:
+        is_late = not pending.is_made
+        if is_late:
             self._metrics.plan_was_late()
-        return await pending.result(timeout_s)
+        plan = await pending.result(timeout_s)
+        self._require_current(episode)
+        episode.session.commit_plan(plan)
+        return plan if is_late else None
 
     def _require_current(self, episode: Episode) -> None:
         if not self._table.is_current(episode.identifier, episode):
-            raise SessionBusyError("the episode ended while this step was being planned")
+            raise SessionBusyError("the episode ended while this step was being answered")
 
     def _ended(self, identifier: uuid.UUID, episode: Episode, reason: EndReason) -> None:
         self._metrics.episode_ended(reason)

@@ -1,4 +1,4 @@
-"""Whether an observation that nobody decodes keeps a policy's contract.
+"""What can be said of an observation undecoded: whether it keeps a contract, and how large it is.
 
 While a chunk is executed, no plan looks at the observation, and decoding four images to look
 at none would cost more than the rest of the step. What it costs to notice a camera or an arm that
@@ -11,10 +11,31 @@ import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from policy_interface.codec import ImageKey, images_of, require_few_cameras
+from policy_interface.codec import (
+    MAX_MESSAGE_BYTES,
+    ImageKey,
+    images_of,
+    require_few_cameras,
+)
 from policy_interface.contract import Contract
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
-from policy_interface.images import check_header
+from policy_interface.images import check_header, num_decoded_bytes
+from policy_interface.types import InvalidValueError
+
+# Raw images take no more than their message, but PNG shrinks a single colour to a thousandth. Room
+# for four cameras of 2048 x 2048 with depth and labels, or for one of the largest that are allowed.
+MAX_DECODED_BYTES = 4 * MAX_MESSAGE_BYTES
+
+
+def require_room(compressed: Iterable[tuple[ImageKey, PolicyStep_pb2.Image]]) -> None:
+    """Raises InvalidValueError where the images of one message would take too much memory decoded,
+    or one of them can't be one."""
+    num_bytes = sum(num_decoded_bytes(image, key) for key, image in compressed)
+    if num_bytes > MAX_DECODED_BYTES:
+        raise InvalidValueError(
+            f"observation: its compressed images take {num_bytes} bytes decoded, more than the "
+            f"{MAX_DECODED_BYTES} allowed in one message; send fewer or smaller ones"
+        )
 
 
 def check_images(message: PolicyStep_pb2.MultiarmObservation, checked: Container[ImageKey]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import grpc
 
@@ -20,9 +22,11 @@ from policy_server.sessions import (
     UnknownSessionError,
 )
 
-# A status travels in HTTP/2 trailers, of which gRPC lets 8 KiB through; the text is there twice,
-# once of them in base64.
+# A status travels in HTTP/2 trailers, of which gRPC lets 8 KiB through. The text is there twice: as
+# the status's, where a byte that is no printable ASCII takes three, and in the detail, in base64.
 _MAX_TEXT_CHARACTERS = 2000
+_MAX_SENT_BYTES = 6 * 1024
+_SENT_AS_THEY_ARE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 _NO_RETRY_MS = -1
 
@@ -135,4 +139,15 @@ def _field(error: Exception) -> str:
 
 
 def _shortened(text: str, most: int = _MAX_TEXT_CHARACTERS) -> str:
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters in all)"
+    kept = text[:most]
+    if _num_sent_bytes(kept) > _MAX_SENT_BYTES:
+        lengths = range(len(kept))
+        too_long = bisect_right(
+            lengths, _MAX_SENT_BYTES, key=lambda length: _num_sent_bytes(kept[:length])
+        )
+        kept = kept[: too_long - 1]
+    return text if kept == text else f"{kept}... ({len(text)} characters in all)"
+
+
+def _num_sent_bytes(text: str) -> int:
+    return len(quote(text, safe=_SENT_AS_THEY_ARE)) + len(text.encode()) * 4 // 3

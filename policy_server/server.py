@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -236,7 +236,7 @@ class PolicyServer:
         none, and whatever `build` raises.
         """
         builds = build if isinstance(build, Mapping) else {self.options.name: build}
-        made = [await self._made(name, each) for name, each in builds.items()]
+        made = await self._all_made(builds.items())
         names = [deployment.name for deployment in made]
         if len(set(names)) < len(names):
             raise InvalidPolicyError(f"policies of one server need different names, got {names}")
@@ -245,21 +245,34 @@ class PolicyServer:
         self._services.open()
         self._health.set_serving()
 
-    async def reload(self, build: Build, *, name: str | None = None) -> None:
-        """Replace a policy for the episodes to come; those under way end with the old one.
+    async def reload(self, build: Build | Mapping[str, Build]) -> None:
+        """Replace policies for the episodes to come; those under way end with the old ones.
 
-        name: of the policy; None for the default one. Raises as `load`, and the old one stays;
-        health says NOT_SERVING meanwhile.
+        build: the default policy, or several by name. Raises as `load`, and then all of the old
+        ones stay; health says NOT_SERVING meanwhile. Old and new ones are in memory at once.
         """
-        name = name or self._deployments.find("").name
+        builds = build if isinstance(build, Mapping) else {self._deployments.find("").name: build}
         self._health.set_not_serving()
         try:
-            self._deployments.put(await self._made(name, build))
-            self.metrics.policy_reloaded(name)
-            logger.info("reloaded %s", name)
+            for deployment in await self._all_made(builds.items()):
+                self._deployments.put(deployment)
+                self.metrics.policy_reloaded(deployment.name)
+                logger.info("reloaded %s", deployment.name)
         finally:
             if not self._num_loading and not self._is_draining:
                 self._health.set_serving()
+
+    async def _all_made(self, builds: Iterable[tuple[str | None, Build]]) -> list[Deployment]:
+        """All of them, or what making one of them raised, and none."""
+        made: list[Deployment] = []
+        try:
+            for name, build in builds:
+                made.append(await self._made(name, build))
+        except BaseException:
+            for deployment in made:
+                deployment.shutdown(wait=False)
+            raise
+        return made
 
     async def _made(self, name: str | None, build: Build) -> Deployment:
         # A thread a copy: policies need not be thread-safe, and loading in the thread that plans

@@ -118,12 +118,16 @@ class PolicyServices:
     ) -> Callable[[bytes, _Context], Awaitable[bytes]]:
         async def answer(data: bytes, context: _Context) -> bytes:
             self._begin_call()
+            is_admitted = False
             try:
                 self._admit(context)
+                is_admitted = True
                 return await behaviour(data, context)
             # The edge of the process: a bug of ours fails one call, not every robot's.
             except Exception as error:  # noqa: BLE001
-                refused = self._refused(method, error, context, self._concerned(method, data))
+                # What was not let in stays unread: reading it is what it would cost.
+                episode = self._concerned(method, data) if is_admitted else None
+                refused = self._refused(method, error, context, episode)
             finally:
                 self._end_call()
             await context.abort(refused.status, refused.text, refused.metadata)

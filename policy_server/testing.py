@@ -155,8 +155,10 @@ class RunningServer:
     ) -> Future[None]:
         return self._begin(self._server.load(build))
 
-    def reload(self, build: Callable[[], Policy], *, name: str | None = None) -> Future[None]:
-        return self._begin(self._server.reload(build, name=name))
+    def reload(
+        self, build: Callable[[], Policy] | Mapping[str, Callable[[], Policy]]
+    ) -> Future[None]:
+        return self._begin(self._server.reload(build))
 
     def drain(self, *, grace_s: float = _PATIENCE_S) -> Future[bool]:
         return self._begin(self._server.drain(grace_s=grace_s))

@@ -269,10 +269,9 @@ class _Reloader:
                 try:
                     if tokens is not None:
                         tokens.reload()
-                    builds = list(self._verb.builds().values())
                     names = [policy.name for policy in self._server.policies]
-                    for name, build in zip(names, builds, strict=True):
-                        await self._server.reload(build, name=name)
+                    builds = self._verb.builds().values()
+                    await self._server.reload(dict(zip(names, builds, strict=True)))
                 # The edge of a reload: what is served now goes on being served.
                 except Exception as error:
                     logger.error("reloading failed, the former policies stay", exc_info=error)

@@ -26,6 +26,10 @@ CONTRACT_KEY = "assay.contract"
 CHECKPOINT_DIGEST_KEY = "assay.checkpoint_sha256"
 HOST_KEY = "assay.host"
 
+# A contract of sixty cameras takes less than 10 KB as JSON. A peer may send megabytes, and looking
+# for the camera that it meant among all of its names takes seconds.
+MAX_CONTRACT_CHARACTERS = 64 * 1024
+
 TABLE_FRAME = "manipuland_table::table_top_center"
 END_EFFECTOR_FRAME = "panda_link8"
 RIGHT_ARM, LEFT_ARM = "right::panda", "left::panda"
@@ -103,6 +107,10 @@ class Contract:
     @staticmethod
     def from_json(text: str) -> Contract:
         """Raises ContractError for anything but a contract of this version."""
+        if len(text) > MAX_CONTRACT_CHARACTERS:
+            raise ContractError(
+                f"contract: expected at most {MAX_CONTRACT_CHARACTERS} characters, got {len(text)}"
+            )
         try:
             fields = json.loads(text)
         # Brackets within brackets, deeper than Python's stack.

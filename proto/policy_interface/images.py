@@ -158,6 +158,16 @@ def check_image(message: PolicyStep_pb2.Image, num_bytes: int, name: object) -> 
         raise InvalidValueError(f"{name}: unknown compression {compression}, expected 0 to 2")
 
 
+def num_decoded_bytes(message: PolicyStep_pb2.Image, name: object) -> int:
+    """What a compressed image takes when it is decoded, by the size that the message says it has:
+    `decode_image` decodes none of another. Raises InvalidValueError, as `check_image`.
+    """
+    # Of what is compressed, the number of bytes says nothing.
+    check_image(message, 0, name)
+    itemsize = _DTYPES[message.dtype].itemsize
+    return message.height * message.width * message.channels * itemsize
+
+
 def check_header(message: PolicyStep_pb2.Image, name: str) -> None:
     """As `check_image`, and that what is compressed begins as an image of this size does.
 

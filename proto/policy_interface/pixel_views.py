@@ -6,7 +6,7 @@ from field to field, to where the pixels are, and protobuf parses what is left w
 
 The bytes are hostile. Only the path to the pixels is read here; whatever else there is, broken or
 not, is left in its place for protobuf to judge. Where the path is not what every serializer writes,
-nothing is taken out.
+or is long, nothing is taken out.
 
 An episode's requests look alike. Which bytes a walk went by is remembered, and where they are the
 same again, it would end the same: comparing them takes a fifth of the time of walking.
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from policy_interface.codec import ImageKey
+from policy_interface.codec import MAX_CAMERAS, ImageKey
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
 from policy_interface.images import array_of
@@ -44,6 +44,11 @@ _VARINT, _8_BYTES, _LENGTH_DELIMITED, _4_BYTES = 0, 1, 2, 5
 # Of the bytes of a tag or a length after its first; protobuf refuses longer ones.
 _SHIFTS = (7, 14, 21, 28)
 
+# Walking by a field takes Python a quarter of a microsecond, and 30 MB hold 15 million of them. No
+# message on the path has more than its cameras and a few others.
+_MAX_FIELDS = 2 * MAX_CAMERAS
+_MAX_VARINT_BYTES = 10
+
 _Field = tuple[int, int, int]
 """A length-delimited field: where its length is written, where its value begins, and ends."""
 
@@ -56,7 +61,9 @@ _MAX_WALKS = 256
 
 
 class _UnusualError(Exception):
-    """Bytes that protobuf may read otherwise than they look: a field given twice, or a group."""
+    """Bytes that protobuf may read otherwise than they look (a field given twice, or a group), or
+    that take too long to walk by.
+    """
 
 
 class SplitRequest(NamedTuple):
@@ -246,7 +253,9 @@ def _fields(
     wanted = number << 3 | _LENGTH_DELIMITED
     excluded = None if unless is None else unless << 3 | _VARINT
     found: list[_Field] = []
-    while position < end:
+    for _ in range(_MAX_FIELDS):
+        if position >= end:
+            break
         tag = data[position]
         position += 1
         if tag >= 0x80:
@@ -264,8 +273,11 @@ def _fields(
         elif wire_type == _VARINT:
             if tag == excluded and data[position]:
                 return []
+            at = position
             while data[position] >= 0x80:
                 position += 1
+                if position - at == _MAX_VARINT_BYTES:
+                    raise _UnusualError
             position += 1
         elif wire_type == _8_BYTES:
             position += 8

@@ -65,7 +65,7 @@ with atheris.instrument_imports(include=["policy_interface", "policy_server"]):
         Pose,
         RobotState,
     )
-    from policy_server.observation_messages import check_images, message_violations
+    from policy_server.observation_messages import check_images, message_violations, require_room
 
 _DOCUMENTED = (DecodeError, InvalidValueError, ContractError)
 _MAX_INPUT_BYTES = 1 << 17
@@ -152,7 +152,9 @@ def _observation(
     found = message_violations(_CONTRACT, message)
     assert all(isinstance(each, str) for each in found), found
     # As the server decodes: compressed images first, each in a thread of its own.
-    images = {key: decode_image(image, str(key)) for key, image in compressed_images(message)}
+    compressed = list(compressed_images(message))
+    require_room(compressed)
+    images = {key: decode_image(image, str(key)) for key, image in compressed}
     observation = decode_observation(message, {**pixels, **images})
     for view in observation.cameras.values():
         assert view.rgb.ndim == 3, view.rgb.shape

@@ -162,3 +162,40 @@ def _require_same(kind: type[Message], data: bytes) -> None:
         assert rest.SerializeToString(deterministic=True) == whole.SerializeToString(
             deterministic=True
         )
+
+
+class _Read(bytes):
+    """Bytes that count how often one of them is looked at."""
+
+    num_looks = 0
+
+    def __getitem__(self, key):
+        self.num_looks += 1
+        return super().__getitem__(key)
+
+
+def _field(number: int, value: bytes) -> bytes:
+    length = len(value)
+    groups = [length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14]
+    return bytes([number << 3 | 2, *groups]) + value
+
+
+_MANY_FIELDS = b"\x08\x01" * 10**4
+_IN_A_CAMERA = _field(PolicyStep_pb2.MultiarmObservation.VISUO_FIELD_NUMBER, _MANY_FIELDS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x08\x01" * 10**5,
+        # One number that does not end.
+        b"\x08" + b"\x80" * 10**5,
+        _field(PolicyStep_pb2.PolicyStepRequest.OBSERVATION_FIELD_NUMBER, _IN_A_CAMERA * 50),
+    ],
+    ids=["fields", "one number", "cameras"],
+)
+def test_a_walk_ends_early_where_there_is_too_much_to_walk_by(data) -> None:
+    """It is done in Python, on the server's event loop, and a peer may send 30 MB of anything."""
+    read = _Read(data)
+    assert split_request(read) == SplitRequest(data, ())
+    assert read.num_looks < 10_000

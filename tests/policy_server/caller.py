@@ -25,6 +25,7 @@ from policy_interface.generated.lbm_policy_interface import (
     PolicyStep_pb2,
     PolicyStep_pb2_grpc,
 )
+from policy_interface.images import Encoding
 from policy_interface.types import Observation
 from policy_server.server import ServerOptions
 from policy_server.testing import RunningServer, running_server
@@ -53,11 +54,15 @@ class Caller:
         return response.policy_metadata.name
 
     def begin_step(
-        self, observation: Observation, timeout_s: float = PATIENCE_S, **fields: Any
+        self,
+        observation: Observation,
+        timeout_s: float = PATIENCE_S,
+        encoding: Encoding = "raw",
+        **fields: Any,
     ) -> Any:
         request = PolicyStep_pb2.PolicyStepRequest(
             client_identifier=self.identifier,
-            observation=encode_observation(observation),
+            observation=encode_observation(observation, encoding=encoding),
             **fields,
         )
         return self._step.PolicyStep.future(request, timeout=timeout_s)

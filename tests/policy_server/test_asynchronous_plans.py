@@ -47,6 +47,21 @@ class TestAsynchronousPlans:
                 for arm, pose in planned.poses.items()
             )
 
+    def test_who_waited_for_no_plan_is_not_counted_as_having_waited(self, make_observation) -> None:
+        options = {"open_loop_steps": 3, "planned_latency_steps": 2}
+        with served(NoisePolicy(chunk_length=6), **options) as (server, caller):
+            caller.reset(seed=1)
+            for step in range(9):
+                caller.step(make_observation())
+                # The plan of step 3 is there before step 5 needs it, and that of step 6 before 8.
+                num_plans = 1 + step // 3
+                server.wait_until(lambda running, n=num_plans: running.metrics.num_plans == n)
+            server.wait_until(lambda running: running.metrics.num_steps == 9)
+            metrics = server.server.metrics
+            assert metrics.num_late_plans == 0
+            assert metrics.planning.count == metrics.phase("inference").count == 1
+            assert metrics.cached.count == 8
+
     def test_an_episode_that_ends_under_a_step_that_waits_for_a_plan(
         self, make_observation
     ) -> None:

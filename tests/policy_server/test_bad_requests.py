@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 
 import grpc
+import numpy as np
 import pytest
 
 from policy_interface.codec import MAX_MESSAGE_BYTES, encode_observation
 from policy_interface.contract import Contract, ImageSize, violations
 from policy_interface.generated.lbm_policy_interface import PolicyReset_pb2, PolicyStep_pb2
 from policy_interface.types import Observation
+from policy_server import episodes
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import NoisePolicy, running_server
 
@@ -254,12 +256,84 @@ def test_compressed_images_are_as_good_as_raw_ones(client, good, encoding) -> No
         assert client.begin_step(message).result().success
 
 
+def _declared(height: int, width: int, channels: int, dtype: int) -> PolicyStep_pb2.Image:
+    """A PNG of which nothing but its size is told."""
+    return PolicyStep_pb2.Image(
+        height=height,
+        width=width,
+        channels=channels,
+        dtype=dtype,  # type: ignore[arg-type]
+        compression=PolicyStep_pb2.PNG,
+    )
+
+
+def _never_decoded(image: PolicyStep_pb2.Image, name: str) -> None:
+    raise AssertionError(f"{name} was decoded")
+
+
+def test_images_that_would_take_gigabytes_are_refused_undecoded(
+    client, make_observation, good, monkeypatch
+) -> None:
+    """One colour takes a thousandth of its pixels' bytes as PNG: 7 MB of them were 400 MB each."""
+    cameras = {str(index): _SIZE for index in range(8)}
+    message = encode_observation(make_observation(0, cameras=cameras))
+    for camera in message.visuo:
+        camera.camera_rgb.image.CopyFrom(_declared(4096, 4096, 3, PolicyStep_pb2.DTYPE_UINT8))
+    # What claims to be smaller than nothing makes no room for others.
+    lessened = encode_observation(good, encoding="png")
+    lessened.visuo.extend(message.visuo)
+    lessened.visuo[0].camera_rgb.image.height = -(2**31)
+    for each, named in ((message, "402653184 bytes"), (lessened, "camera 'scene_right_0'")):
+        with monkeypatch.context() as patch:
+            patch.setattr(episodes, "decode_image", _never_decoded)
+            call = client.begin_step(each)
+            assert call.code() == _INVALID
+            assert named in call.details()
+    assert client.begin_step(good).result().success
+
+
+def test_four_cameras_of_four_megapixels_with_depth_and_labels_are_not_too_much(
+    client, make_observation, monkeypatch
+) -> None:
+    cameras = {str(index): _SIZE for index in range(4)}
+    message = encode_observation(make_observation(0, cameras=cameras))
+    for camera in message.visuo:
+        camera.camera_rgb.image.CopyFrom(_declared(2048, 2048, 3, PolicyStep_pb2.DTYPE_UINT8))
+        camera.has_depth = camera.has_label = True
+        camera.camera_depth.image.CopyFrom(_declared(2048, 2048, 1, PolicyStep_pb2.DTYPE_UINT16))
+        camera.camera_label.image.CopyFrom(_declared(2048, 2048, 1, PolicyStep_pb2.DTYPE_INT16))
+    decoded = []
+
+    def decode(image: PolicyStep_pb2.Image, name: str) -> np.ndarray:
+        decoded.append(name)
+        pixel = {
+            PolicyStep_pb2.DTYPE_UINT8: np.uint8,
+            PolicyStep_pb2.DTYPE_UINT16: np.uint16,
+            PolicyStep_pb2.DTYPE_INT16: np.int16,
+        }[image.dtype](0)
+        return np.broadcast_to(pixel, (image.height, image.width, image.channels))
+
+    monkeypatch.setattr(episodes, "decode_image", decode)
+    # They are other cameras than the policy's, which is said of what was decoded.
+    assert "camera 'scene_right_0' missing" in client.begin_step(message).details()
+    assert len(decoded) == 12
+
+
 @pytest.mark.parametrize("inside_a_chunk", [False, True])
 def test_no_station_has_a_hundred_cameras(client, make_observation, good, inside_a_chunk) -> None:
     if inside_a_chunk:
         client.begin_step(good).result()
     cameras = {str(index): ImageSize(height=1, width=1) for index in range(100)}
     call = client.begin_step(make_observation(0, cameras=cameras))
+    assert call.code() == _INVALID
+    assert "at most 64 cameras, got 100" in call.details()
+
+
+def test_a_hundred_cameras_are_refused_undecoded(client, make_observation, monkeypatch) -> None:
+    cameras = {str(index): ImageSize(height=1, width=1) for index in range(100)}
+    message = encode_observation(make_observation(0, cameras=cameras), encoding="png")
+    monkeypatch.setattr(episodes, "decode_image", _never_decoded)
+    call = client.begin_step(message)
     assert call.code() == _INVALID
     assert "at most 64 cameras, got 100" in call.details()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,6 +157,36 @@ def test_what_cannot_be_done_in_time_is_not_begun(queue) -> None:
     with pytest.raises(DeadlineError, match="30 ms away and a plan takes about 50 ms"):
         queue.push("a", client=1, now_s=10.0, deadline_s=10.03)
     assert len(queue) == 0
+
+
+def test_one_slow_pass_locks_nobody_out_for_good(queue) -> None:
+    """Nothing runs while all are refused, so no pass would ever tell that it was the exception."""
+    queue.note_pass(100 * PASS_S, now_s=5.0)
+    for number in range(20):
+        with contextlib.suppress(DeadlineError):
+            queue.push("a", client=1, now_s=10.0 + number, deadline_s=10.5 + number)
+            break
+    assert len(queue) == 1
+
+
+def test_a_batch_of_none_but_late_ones_locks_nobody_out_either(queue) -> None:
+    """Each is accepted, waits for a while, and is then too late by the estimate."""
+    for number in range(20):
+        queue.push("a", client=1, now_s=10.0 + number, deadline_s=10.051 + number)
+        batch, late = queue.take(10.01 + number)
+        if batch:
+            break
+        assert late
+    assert [item for item, _ in batch] == ["a"]
+
+
+def test_who_is_refused_while_a_pass_runs_changes_no_estimate(queue) -> None:
+    queue.push("a", client=1, now_s=10.0)
+    assert _taken(queue, 10.0) == ["a"]
+    for _ in range(20):
+        with pytest.raises(DeadlineError):
+            queue.push("b", client=2, now_s=10.0, deadline_s=10.03)
+    assert queue.expected_pass_s == PASS_S
 
 
 def test_what_waited_too_long_leaves_its_place_to_others(queue) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import types
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -13,6 +17,9 @@ from policy_interface.client import PolicyClient, PolicyServerRefusedError
 from policy_interface.codec import decode_action, encode_observation
 from policy_interface.contract import RIGHT_ARM
 from policy_interface.types import Action, Observation
+from policy_server import batching
+from policy_server.batching import Batcher, Plan, PlanRequest, Replica
+from policy_server.policy import Policy
 from policy_server.server import ServerOptions
 from policy_server.testing import GatedPolicy, NoisePolicy, running_server
 
@@ -300,6 +307,53 @@ def test_a_failure_inside_a_shared_batch_leaves_its_mates_their_own_noise(
             )
         for client in clients:
             client.__exit__(None, None, None)
+
+
+class TimedPolicy(FaultyPolicy):
+    """Each of its forward passes takes a second of a clock of its own."""
+
+    now_s = 0.0
+
+    def plan(
+        self,
+        histories: Sequence[Sequence[Observation]],
+        noise: Sequence[np.random.Generator],
+    ) -> list[list[Action]]:
+        self.now_s += 1.0
+        return super().plan(histories, noise)
+
+
+async def _planned_after_a_fallback(
+    policy: Policy, observation: Observation, *, timeout_s: float
+) -> Plan:
+    """A plan that is due in so many seconds, after a batch that was planned one by one."""
+    with ThreadPoolExecutor(1) as worker:
+        batcher = Batcher(
+            [Replica(policy=policy, worker=worker)],
+            min_actions=1,
+            max_batch_size=8,
+            max_wait_s=0.0,
+            max_waiting=8,
+            on_batch=lambda size, duration_s: None,
+        )
+        good = PlanRequest(history=[observation], seed=(0, 0))
+        faulty = PlanRequest(
+            history=[dataclasses.replace(observation, language_instruction="raise")], seed=(0, 0)
+        )
+        # The first goes alone, and the others together.
+        requests = [good, *[faulty] * 3]
+        plans = [asyncio.ensure_future(batcher.plan(request)) for request in requests]
+        await asyncio.wait(plans)
+        assert [plan.exception() is None for plan in plans] == [True, False, False, False]
+        return await batcher.plan(good, timeout_s=timeout_s)
+
+
+def test_a_batch_that_was_planned_one_by_one_is_no_slow_pass(make_observation, monkeypatch) -> None:
+    policy = TimedPolicy(chunk_length=1)
+    clock = types.SimpleNamespace(perf_counter=lambda: policy.now_s)
+    monkeypatch.setattr(batching, "time", clock)
+    planned = _planned_after_a_fallback(policy, make_observation(), timeout_s=1.5)
+    assert len(asyncio.run(planned).actions) == 1
 
 
 def test_the_traceback_stays_in_the_log(make_observation, caplog) -> None:

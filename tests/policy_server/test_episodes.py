@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import queue
 import uuid
 from collections.abc import Iterator
@@ -9,14 +10,17 @@ from typing import Any
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policy_interface.client import PolicyClient
-from policy_interface.client_errors import PolicyServerRefusedError
+from policy_interface.client_errors import PolicyServerRefusedError, StationMismatchError
 from policy_interface.codec import encode_observation
-from policy_interface.contract import Contract, ImageSize
+from policy_interface.contract import Contract, ContractError, ImageSize
 from policy_interface.generated.assay_policy_interface import PolicySession_pb2
 from policy_interface.shared_work import shared
-from policy_interface.types import Observation
+from policy_interface.types import InvalidValueError, Observation
+from policy_server import refusals
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import GatedPolicy, NoisePolicy
 from tests.policy_server.caller import PATIENCE_S, Caller, refusal, served
@@ -55,6 +59,55 @@ def test_a_robot_that_executes_chunks_itself_goes_on_where_it_is(make_observatio
     assert "expected 7" in text
     assert (detail.reason, detail.field) == ("control_step", "")
     assert (detail.session, detail.control_step) == (caller.identifier, 7)
+
+
+def test_a_long_refusal_arrives_whatever_the_cameras_are_called(make_observation) -> None:
+    """It travels in 8 KiB of trailers, of which a Chinese character takes thirteen bytes."""
+    size = ImageSize(height=8, width=12)
+    policy = NoisePolicy(contract=Contract(cameras={f"相机{index}": size for index in range(4)}))
+    station = Contract(cameras={f"桌子上方左边的第{index}台彩色相机": size for index in range(30)})
+    with (
+        served(policy) as (server, _),
+        PolicyClient(server.address) as client,
+        pytest.raises(StationMismatchError, match="the station has .*characters in all") as raised,
+    ):
+        client.reset(seed=0, station_contract=station)
+    assert raised.value.reason == "station_mismatch"
+
+
+@given(st.text(min_size=1, max_size=300), st.integers(1, 3000), st.booleans())
+def test_no_refusal_is_larger_than_what_grpc_lets_through(text, num_times, is_of_a_field) -> None:
+    text *= num_times
+    error = InvalidValueError(f"{text}: {text}") if is_of_a_field else ContractError(text)
+    refused = refusals.refusal(error, session=str(uuid.uuid4()))
+    # As gRPC encodes a status's text: all but printable ASCII takes three characters a byte.
+    num_encoded = sum(1 if 0x20 <= byte < 0x7F else 3 for byte in refused.text.encode())
+    num_encoded += 2 * refused.text.count("%")
+    for _, value in refused.metadata:
+        num_encoded += len(base64.b64encode(value) if isinstance(value, bytes) else value)
+    # With room for what the headers are called, and for gRPC's own.
+    assert num_encoded < 8 * 1024 - 512
+    if len(text) < 300 and not is_of_a_field:
+        assert refused.text == text
+
+
+def test_a_control_step_beyond_any_episode_is_refused_and_changes_nothing(make_observation) -> None:
+    """The numbers after it would not fit into the wire's 32 bits."""
+    with served(NoisePolicy(chunk_length=4)) as (server, caller):
+        caller.reset(seed=1)
+        for control_step in (2**31 + 1, 2**32 - 1):
+            code, text, detail = refusal(
+                lambda step=control_step: caller.step(
+                    make_observation(), wants_chunk=True, control_step=step
+                )
+            )
+            assert code == grpc.StatusCode.FAILED_PRECONDITION
+            assert f"at most 2147483648, got {control_step}" in text
+            assert (detail.reason, detail.control_step) == ("control_step", 0)
+        assert server.server.metrics.num_refusals == 2
+        assert caller.step(make_observation(), control_step=0).success
+        last = caller.step(make_observation(), wants_chunk=True, control_step=2**31).chunk
+        assert last.first_control_step == 2**31
 
 
 def test_a_repeated_step_gets_the_same_answer_and_advances_nothing(make_observation) -> None:

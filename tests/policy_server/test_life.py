@@ -125,6 +125,43 @@ def test_draining_gives_up_after_its_grace(make_observation, wire) -> None:
         policy.let_go()
 
 
+def test_draining_does_not_forget_the_thread_of_a_policy_that_was_replaced(
+    make_observation, wire
+) -> None:
+    """Whoever calls `drain` would end the process as usual, and Python wait for the thread."""
+    policy = GatedPolicy(HoldPolicy())
+    with running_server(policy) as server, wire(server.address) as client:
+        client.reset(seed=0)
+        given_up = client.begin_step(make_observation())
+        assert policy.next_batch_size() == 1
+        server.reload(HoldPolicy).result(_PATIENCE_S)
+        given_up.cancel()
+        server.wait_until(lambda running: running.num_in_flight == 0)
+        # In the place of the episode with the former policy.
+        client.reset(seed=0)
+        assert client.begin_step(make_observation()).result().success
+        assert not server.drain(grace_s=0.05).result(_PATIENCE_S)
+        policy.let_go()
+
+
+def test_a_replaced_policys_thread_ends_with_its_last_forward_pass(make_observation, wire) -> None:
+    policy = GatedPolicy(HoldPolicy())
+    others = set(threading.enumerate())
+    with running_server(policy) as server, wire(server.address) as client:
+        client.reset(seed=0)
+        given_up = client.begin_step(make_observation())
+        assert policy.next_batch_size() == 1
+        begun = set(threading.enumerate()) - others
+        (thread,) = [each for each in begun if each.name.startswith("policy_")]
+        server.reload(HoldPolicy).result(_PATIENCE_S)
+        given_up.cancel()
+        server.wait_until(lambda running: running.num_in_flight == 0)
+        client.reset(seed=0)
+        policy.let_go()
+        thread.join(_PATIENCE_S)
+        assert not thread.is_alive()
+
+
 def test_health_of_an_unknown_service(wire) -> None:
     with running_server(HoldPolicy()) as server, grpc.insecure_channel(server.address) as channel:
         with pytest.raises(grpc.RpcError) as refusal:

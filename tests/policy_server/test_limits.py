@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from policy_server import services
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import GatedPolicy
 from tests.policy_server.caller import Caller, refusal, served
@@ -41,6 +42,18 @@ class TestLimits:
         assert "try again in" in text
         assert detail.reason == "rate_limit"
         assert 900_000 < detail.retry_after_ms <= 1_000_000
+
+    def test_no_message_is_looked_at_that_comes_too_often(
+        self, make_observation, monkeypatch
+    ) -> None:
+        """Whoever calls too often would keep the server as busy as if it were let in."""
+        looked_at = []
+        monkeypatch.setattr(services, "split_request", looked_at.append)
+        with served(HoldPolicy(), max_calls_per_s=0.001) as (_, caller):
+            caller.reset(seed=0)
+            _, _, detail = refusal(lambda: caller.step(make_observation()))
+        assert detail.reason == "rate_limit"
+        assert looked_at == []
 
     def test_a_step_that_cannot_be_in_time_is_refused_not_computed(self, make_observation) -> None:
         policy = GatedPolicy(HoldPolicy())

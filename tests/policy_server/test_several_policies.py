@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import grpc
 import numpy as np
 import pytest
 
+from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
+from policy_interface.images import decode_image
+from policy_server import episodes
+from policy_server.policy import Policy
 from policy_server.scripted_policies import HoldPolicy
-from policy_server.testing import NoisePolicy
+from policy_server.testing import GatedPolicy, NoisePolicy
 from tests.policy_server.caller import PATIENCE_S, Caller, numbers, refusal, served
 
 
@@ -58,3 +65,66 @@ class TestSeveralPolicies:
                 server.reload(broken).result(PATIENCE_S)
             caller.reset(seed=0)
             assert caller.step(make_observation()).success
+
+    def test_a_reload_replaces_all_or_none(self, make_observation) -> None:
+        def broken() -> HoldPolicy:
+            raise OSError("the disk is gone")
+
+        old = {"one": NoisePolicy(chunk_length=1), "two": NoisePolicy(chunk_length=1)}
+        with served(old) as (server, caller):
+            builds: dict[str, Callable[[], Policy]] = {
+                "one": lambda: NoisePolicy(chunk_length=2),
+                "two": broken,
+            }
+            with pytest.raises(OSError, match="disk"):
+                server.reload(builds).result(PATIENCE_S)
+            caller.reset(seed=0, policy="one")
+            assert len(caller.step(make_observation(), wants_chunk=True).chunk.actions) == 1
+            builds["two"] = lambda: NoisePolicy(chunk_length=3)
+            server.reload(builds).result(PATIENCE_S)
+            for name, num_actions in (("one", 2), ("two", 3)):
+                caller.reset(seed=0, policy=name)
+                chunk = caller.step(make_observation(), wants_chunk=True).chunk
+                assert len(chunk.actions) == num_actions
+
+    def test_a_replaced_policy_answers_those_whose_episodes_ended_meanwhile(
+        self, make_observation
+    ) -> None:
+        policy = GatedPolicy(NoisePolicy(chunk_length=1))
+        with served(policy, max_batch_size=1) as (server, first):
+            second = Caller(server.address)
+            with second.channel:
+                first.reset(seed=0)
+                second.reset(seed=0)
+                planned = first.begin_step(make_observation())
+                assert policy.next_batch_size() == 1
+                waiting = second.begin_step(make_observation())
+                server.wait_until(lambda running: running.num_waiting == 1)
+                server.reload(HoldPolicy).result(PATIENCE_S)
+                assert first.end()
+                assert second.end()
+                policy.let_go(2)
+                for call in (planned, waiting):
+                    assert call.code() == grpc.StatusCode.ABORTED
+                    assert "the episode ended" in call.details()
+
+    def test_a_replaced_policy_is_asked_for_no_plan_once_its_episodes_have_ended(
+        self, make_observation, monkeypatch
+    ) -> None:
+        is_decoding, may_go_on = threading.Event(), threading.Event()
+
+        def decode(image: PolicyStep_pb2.Image, name: str) -> np.ndarray:
+            is_decoding.set()
+            assert may_go_on.wait(PATIENCE_S)
+            return decode_image(image, name)
+
+        monkeypatch.setattr(episodes, "decode_image", decode)
+        with served(NoisePolicy(chunk_length=1)) as (server, caller):
+            caller.reset(seed=0)
+            call = caller.begin_step(make_observation(), encoding="png")
+            assert is_decoding.wait(PATIENCE_S)
+            server.reload(HoldPolicy).result(PATIENCE_S)
+            assert caller.end()
+            may_go_on.set()
+            assert call.code() == grpc.StatusCode.ABORTED
+            assert "the episode ended" in call.details()
