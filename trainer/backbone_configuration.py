@@ -46,6 +46,16 @@ class BackboneShape:
             causal = self.language.transformer.causal
             require(causal, "model.language.transformer.causal", "true", causal)
 
+    def require_views(self, num_images: int) -> None:
+        """Of an observation. Raises ConfigurationError for a tower that is modulated for others."""
+        views = getattr(self.vision, "modulated_views", 0)
+        require(
+            views in (0, num_images),
+            "model.vision.modulated_views",
+            f"0, or the {num_images} images of an observation",
+            views,
+        )
+
     @property
     def tokens_per_image(self) -> int:
         return self.vision.num_tokens(self.image_size, self.image_size)

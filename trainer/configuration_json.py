@@ -71,6 +71,8 @@ _ADDED: dict[str, Any] = {
     "ema.schedule": "ratio",
     "ema.power": 0.75,
     "ema.inverse_gamma": 1.0,
+    "model.vision.modulated_views": 0,
+    "model.vision.modulation_width": 64,
     "history": {"frames": (0,), "past_steps": 0, "proprioception": True},
 }
 # The same, of one class, where another one has always had a key of that name in its place.

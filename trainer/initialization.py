@@ -3,7 +3,8 @@
 A checkpoint's tensors go into the part of the network that has its shape: a language model's into a
 vision-language model's, that one's into a policy's, a policy's into all of another. What the rest
 of the network holds stays as it was drawn. Within the part nothing is left to chance: every tensor
-that is missing, unexpected or of another shape is an error, but for those that are named.
+that is missing, unexpected or of another shape is an error, but for those that are named, and for
+whole modules that change nothing at first (`changes_nothing_at_first`), which may be missing.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def load_part(
             raise ConfigurationError(
                 f"init_except: expected names, or beginnings, of tensors of {source}, got {each!r}"
             )
-    missing = sorted(own.keys() - weights.keys() - excepted)
+    missing = sorted(own.keys() - weights.keys() - excepted - _new(part, weights))
     unexpected = sorted(weights.keys() - own.keys() - excepted)
     both = sorted((own.keys() & weights.keys()) - excepted)
     misshapen = [
@@ -60,6 +61,16 @@ def load_part(
     with torch.no_grad():
         for name in both:
             own[name].copy_(weights[name])
+
+
+def _new(part: nn.Module, weights: Mapping[str, Tensor]) -> set[str]:
+    """Tensors of modules that change nothing at first and of which the checkpoint has none."""
+    new: set[str] = set()
+    for prefix, module in part.named_modules():
+        if getattr(module, "changes_nothing_at_first", False):
+            names = {f"{prefix}.{name}" for name, _ in module.named_parameters()}
+            new |= names if not names & weights.keys() else set()
+    return new
 
 
 def _some(names: Sequence[str]) -> str:

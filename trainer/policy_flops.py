@@ -16,6 +16,8 @@ from trainer.models.hugging_face_vision import HuggingFaceVisionTower
 from trainer.models.language.language_model import LanguageModel
 from trainer.models.language.transformer import Block, Transformer
 from trainer.models.vision.convolutional_tower import ConvolutionalTower
+from trainer.models.vision.group_norm import GroupNorm
+from trainer.models.vision.modulation import Modulation
 from trainer.models.vision.vision_transformer import VisionTransformer
 from trainer.models.vision_language import VisionLanguageModel
 from trainer.models.vision_language_action import VisionLanguageAction
@@ -41,10 +43,13 @@ def training_flops_per_window(
         return 0.0
     expert, count = network.expert, _Count()
     reads_token = isinstance(expert, ObservationTokenExpert)
+    looks = backbone.modulation is not None and count.modulation(
+        backbone.modulation, _learns(language.embedding)
+    )
     seen = (
         count.vision(vision, num_images, image_size)
         if isinstance(vision, VisionTransformer)
-        else count.convolutional_tower(vision, num_images, image_size)
+        else count.convolutional_tower(vision, num_images, image_size, looks)
     )
     num_image_tokens = num_images * vision.config.num_tokens(image_size, image_size)
     shown = count.matrix(backbone.connector.projection, num_image_tokens, seen)
@@ -133,17 +138,24 @@ class _Count:
         )
 
     def convolutional_tower(
-        self, tower: ConvolutionalTower, num_images: int, image_size: int
+        self, tower: ConvolutionalTower, num_images: int, image_size: int, looks: bool
     ) -> bool:
+        """looks: whether what scales and shifts its normalised maps learns."""
         learns, side = False, image_size
         for layer in tower.convolutions:
             if isinstance(layer, nn.Conv2d):
                 side = -(-side // layer.stride[0])
                 learns = self.matrix(layer, num_images * side**2, learns)
             else:
-                learns = learns or _learns(layer)
+                is_modulated = looks and isinstance(layer, GroupNorm)
+                learns = learns or _learns(layer) or is_modulated
         learns = self.matrix(tower.keypoints.to_keypoints, num_images * side**2, learns)
         return self.matrix(tower.to_tokens, num_images, learns) or _learns(tower.norm)
+
+    def modulation(self, modulation: Modulation, before: bool) -> bool:
+        learns = self.matrix(modulation.from_words, 1, before or _learns(modulation.norm))
+        learns = learns or modulation.from_view.requires_grad
+        return self.matrix(modulation.to_maps, modulation.num_views, learns)
 
     def cross_attention_expert(
         self, expert: CrossAttentionExpert, num_others: int, repeats: int, before: bool

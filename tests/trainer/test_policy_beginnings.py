@@ -12,7 +12,12 @@ from policy_interface.contract import LEFT_ARM, LEFT_GRIPPER, RIGHT_ARM, RIGHT_G
 from policy_interface.demonstration import demonstration_path, save_demonstration
 from tests.trainer.conftest import synthetic_demonstration
 from tests.trainer.small_models import EXPERT, LANGUAGE, TOWER
-from tests.trainer.steps import assert_same_weights, losses_alone, train_until
+from tests.trainer.steps import (
+    assert_same_weights,
+    losses_alone,
+    losses_from_here,
+    train_until,
+)
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
@@ -160,6 +165,32 @@ def test_what_was_asked_for_is_not_replaced(
     turned = replace(config, cameras=("wrist", "scene.right"), num_steps=1)
     after = read_checkpoint(train(turned, tmp_path / "turned", asked={"cameras"}))
     assert tuple(after.contract.cameras) == ("wrist", "scene.right")
+
+
+def test_words_may_come_to_decide_what_is_looked_for(
+    config: PolicyConfig, first: PolicyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the policy was, at first; and what it learns of that goes on after a stop."""
+    if not isinstance(config, VisionLanguageActionTrainConfig):
+        pytest.skip("a policy that is told nothing")
+    num_views = 2
+    model = replace(first.model, vision=replace(TOWER, modulated_views=num_views))
+    asked = {"model.vision.modulated_views"}
+    changed = replace(config, model=model)
+    run = RunDirectory(root=tmp_path / "run")
+    before = shaped_like_its_beginning(config, None)
+    shaped = shaped_like_its_beginning(changed, run, asked)
+    assert shaped == replace(before, model=replace(before.model, vision=model.vision))
+    # A recipe's own word does not count.
+    assert shaped_like_its_beginning(changed, run) == before
+    losses = losses_from_here(monkeypatch)
+    train(before, tmp_path / "plain")
+    whole = read_checkpoint(train(changed, tmp_path / "whole", asked=asked)).weights
+    assert losses[before.num_steps] == pytest.approx(losses[0], rel=1e-5)
+    assert whole["model.backbone.modulation.to_maps.weight"].abs().max() > 0
+    train_until(changed, run.root, monkeypatch, 2, asked=asked)
+    again = read_checkpoint(train(changed, run.root, asked=asked)).weights
+    assert_same_weights(again, whole)
 
 
 def test_other_arms_are_refused(config: PolicyConfig, tmp_path: Path) -> None:

@@ -87,11 +87,20 @@ def freeze(prefix: str) -> Callable[[VisionLanguagePolicy], None]:
         {},
         {"vision": replace(VISION, stem="convolutions", width=48, num_heads=3, depth=2)},
         {"vision": TOWER},
+        {"vision": replace(TOWER, modulated_views=len(_CAMERAS))},
         {"expert": replace(EXPERT, timesteps_per_token=2)},
         {"expert": replace(EXPERT, reads="keys_values")},
         {"expert": replace(EXPERT, reads="observation_token"), "repeats": 3},
     ],
-    ids=["layers", "convolutions", "tower", "pairs_of_actions", "keys_values", "observation_token"],
+    ids=[
+        "layers",
+        "convolutions",
+        "tower",
+        "modulated_tower",
+        "pairs_of_actions",
+        "keys_values",
+        "observation_token",
+    ],
 )
 def test_as_many_as_torch_counts(changes: dict[str, object], frozen: str) -> None:
     of = shape(**changes)

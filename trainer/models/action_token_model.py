@@ -78,7 +78,7 @@ class ActionTokenModel(nn.Module):
     def read(self, inputs: VisionLanguageInput, proprioception_BP: Tensor) -> tuple[Tensor, Tensor]:
         """The prefix (B, S, D), padded in front, its last token the body's state; and which tokens
         of it are real."""
-        embedded_BSD = self.backbone.embed(inputs.token_BS, inputs.images)
+        embedded_BSD = self.backbone.embed(inputs.token_BS, inputs.images, inputs.valid)
         state_B1D = self.proprioception(proprioception_BP)[:, None]
         valid_BS = inputs.valid
         return (

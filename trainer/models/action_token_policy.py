@@ -43,6 +43,7 @@ class ActionTokenPolicy(TellingPolicy):
         super().__init__()
         self.tokenizer = tokenizer
         self.camera_names, self._image_size = tuple(cameras), shape.image_size
+        shape.require_views(len(self.camera_names))
         self.model = ActionTokenModel(
             shape.network(
                 image_token=image_token,

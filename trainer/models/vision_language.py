@@ -27,6 +27,7 @@ from trainer.models.vision.configuration import (
 )
 from trainer.models.vision.connector import Connector
 from trainer.models.vision.convolutional_tower import ConvolutionalTower
+from trainer.models.vision.modulation import Modulation
 from trainer.models.vision.vision_transformer import VisionTransformer
 from trainer.requirements import require
 
@@ -93,6 +94,7 @@ class VisionLanguageModel(nn.Module):
         # Not a row of the vocabulary, so that it can be added to a trained model as it is.
         self.observation_token = nn.Parameter(torch.empty(self.language.width))
         self.reset_observation_token()
+        self.modulation = self._modulation()
 
     @property
     def width(self) -> int:
@@ -101,6 +103,17 @@ class VisionLanguageModel(nn.Module):
     @property
     def depth(self) -> int:
         return self.language.depth
+
+    def _modulation(self) -> Modulation | None:
+        tower = self.vision
+        if not (isinstance(tower, ConvolutionalTower) and tower.config.modulated_views):
+            return None
+        return Modulation(
+            self.language.width,
+            num_views=tower.config.modulated_views,
+            width=tower.config.modulation_width,
+            channels=tower.convolutions.normalised_channels,
+        )
 
     def reset_observation_token(self) -> None:
         """The mean word: where nothing has been learned, nothing is singled out."""
@@ -115,14 +128,26 @@ class VisionLanguageModel(nn.Module):
         self.vision.compile_blocks(**options)
         self.language.compile_blocks(**options)
 
-    def embed(self, token_BS: Tensor, image_NCHW: Tensor | None) -> Tensor:
-        """(B, S, D): words, and the images' tokens in their places."""
+    def embed(
+        self, token_BS: Tensor, image_NCHW: Tensor | None, told_BS: Tensor | None = None
+    ) -> Tensor:
+        """(B, S, D): words, and the images' tokens in their places.
+
+        `told_BS`: the tokens that may decide how the images are read, theirs left out; None for
+        images as they are.
+        """
         embedded_BSD = self.language.embed(token_BS)
         is_image_BS = token_BS == self.config.image_token
         if image_NCHW is None:
             _require_equal(is_image_BS, 0, "no images were given")
             return self._with_nothing_seen(embedded_BSD) if self.always_sees else embedded_BSD
-        image_NTD = self.connector(self.vision(image_NCHW))
+        if told_BS is None or self.modulation is None:
+            patch_NhwD = self.vision(image_NCHW)
+        else:
+            _require_views(self.modulation, len(image_NCHW), len(token_BS))
+            looks = self.modulation(embedded_BSD, told_BS & ~is_image_BS)
+            patch_NhwD = self.vision(image_NCHW, looks)
+        image_NTD = self.connector(patch_NhwD)
         num_images, per_image = image_NTD.shape[:2]
         _require_equal(
             is_image_BS,
@@ -174,8 +199,8 @@ class VisionLanguageModel(nn.Module):
         with_keys_values: bool = False,
     ) -> BackboneFeatures:
         """See `Backbone.features`; the outputs are the blocks' own, before the final norm."""
-        embedded_BSD = self.embed(inputs.token_BS, inputs.images)
         valid_BS = inputs.valid
+        embedded_BSD = self.embed(inputs.token_BS, inputs.images, valid_BS)
         # All of it is images and prompt; padding is hidden by its own rule.
         prefix_B = torch.full_like(valid_BS[:, 0], valid_BS.shape[1], dtype=torch.long)
         if with_observation_token:
@@ -235,6 +260,14 @@ class VisionLanguageModel(nn.Module):
             prefix_B=prefix_B if sees_both_ways else None,
             is_prefix_BK=is_prefix_BS if sees_both_ways else None,
             valid_BK=valid_BS,
+        )
+
+
+def _require_views(modulation: Modulation, num_images: int, num_samples: int) -> None:
+    if num_images != modulation.num_views * num_samples:
+        raise ValueError(
+            f"expected {modulation.num_views} images a sample (modulated_views), got {num_images} "
+            f"of {num_samples} samples"
         )
 
 

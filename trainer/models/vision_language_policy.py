@@ -48,6 +48,8 @@ class VisionLanguagePolicy(ChunkPolicy):
         self.picture_names = tuple(history.pictures(cameras))
         self._past_steps, self._action_size = history.past_steps, action_size
         self._image_size = shape.image_size
+        if isinstance(shape, VisionLanguageActionShape):
+            shape.require_views(len(self.picture_names))
         self._predicts: Prediction = shape.predicts
         space = ActionSpaceConfig(
             action_size=action_size,

@@ -34,7 +34,7 @@ from trainer.policy_configuration import PolicyConfig
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
-from trainer.stages.policy_beginnings import shaped_like_a_policy
+from trainer.stages.policy_beginnings import modulated_as, shaped_like_a_policy
 from trainer.vision_language_action_configuration import (
     HuggingFaceActionShape,
     VisionLanguageActionTrainConfig,
@@ -258,10 +258,10 @@ def _adapted_as(language: AnyLanguage, asked: AnyLanguage) -> AnyLanguage:
 
 
 def _seeing_adapted_as(vision: AnyVision, asked: AnyVision) -> AnyVision:
-    """See `_adapted_as`."""
+    """See `_adapted_as`; of a tower of ours, modulated as this run asks."""
     if isinstance(vision, HuggingFaceVision) and isinstance(asked, HuggingFaceVision):
         return replace(vision, adaptation=asked.adaptation)
-    return vision
+    return modulated_as(vision, asked)
 
 
 def differing_fields(config: RunConfig, shaped: RunConfig) -> list[str]:

@@ -13,14 +13,17 @@ from typing import Any, TypeVar
 
 from policy_interface.contract import Contract
 from trainer.atomic_file import atomic_file
+from trainer.backbone_configuration import BackboneShape
 from trainer.checkpoint import Checkpoint, read_checkpoint
 from trainer.checkpoint_files import CheckpointError, checkpoint_kind
 from trainer.configuration_json import config_from_json
 from trainer.data.normalization import NormalizationError
 from trainer.data.robot_transform import RobotTransform
+from trainer.hugging_face_configuration import AnyVision
 from trainer.initialization import load_part
 from trainer.models.action.action_token_file import action_tokenizer_to_json
 from trainer.models.chunk_policy import ChunkPolicy
+from trainer.models.vision.configuration import ConvolutionalTowerConfig
 from trainer.policy_configuration import PolicyConfig
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory, RunError
@@ -31,6 +34,9 @@ _Policy = TypeVar("_Policy", bound=PolicyConfig)
 
 # What a policy hands on to one that begins with it, as far as its kind has it.
 _HANDED_ON = ("model", "chunk_length", "history", "normalization")
+
+# What may be added to it, if it is asked for by name.
+_MODULATED = "model.vision.modulated_views"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +113,31 @@ def shaped_like_a_policy(
     if config.cameras is not None and "cameras" in asked:
         _require_as_many(config.cameras, cameras, config.init)
         cameras = config.cameras
-    return replace(config, **_handed_on(beginning.config), cameras=cameras)
+    handed_on = _handed_on(beginning.config)
+    own = handed_on["model"]
+    if (
+        _MODULATED in asked
+        and isinstance(config, VisionLanguageActionTrainConfig)
+        and isinstance(config.model, BackboneShape)
+        and isinstance(own, BackboneShape)
+    ):
+        vision = modulated_as(own.vision, config.model.vision)
+        handed_on["model"] = replace(own, vision=vision)
+    return replace(config, **handed_on, cameras=cameras)
+
+
+def modulated_as(vision: AnyVision, asked: AnyVision) -> AnyVision:
+    """A beginning's tower, with what this run lets the words decide of it.
+
+    A modulation changes nothing at first, so that one can be added to what was learnt without it.
+    """
+    if not isinstance(vision, ConvolutionalTowerConfig):
+        return vision
+    if vision.modulated_views or not isinstance(asked, ConvolutionalTowerConfig):
+        return vision
+    return replace(
+        vision, modulated_views=asked.modulated_views, modulation_width=asked.modulation_width
+    )
 
 
 def policy_beginning(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer.small_models import EXPERT, LANGUAGE, VISION
+from tests.trainer.small_models import EXPERT, LANGUAGE, TOWER, VISION
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
@@ -94,6 +94,31 @@ def test_the_chain_ends_in_a_policy(
     # A run that has begun needs its beginning no more.
     again = replace(acting, init=str(tmp_path / "gone"))
     assert train(again, tmp_path / "run") == tmp_path / "run" / "checkpoints" / "final"
+
+
+def test_words_decide_what_a_policy_looks_for_as_its_recipe_says(
+    config: VisionLanguageTrainConfig, demonstration_folder: Path, tmp_path: Path
+) -> None:
+    """The stage before, which reads pictures as they are, has nothing of it."""
+    model = replace(config.model, vision=TOWER)
+    seeing = replace(config, model=model, num_steps=1, checkpoint_steps=())
+    acting = VisionLanguageActionTrainConfig(
+        data=str(demonstration_folder),
+        init=str(train(seeing, tmp_path / "vlm")),
+        num_steps=1,
+        chunk_length=8,
+        batch_size=4,
+        validation_episodes=0,
+        device="cpu",
+        num_threads=1,
+        model=VisionLanguageActionShape(
+            **{**_SEEING, "vision": replace(TOWER, channels=8, modulated_views=2)}, expert=EXPERT
+        ),
+    )
+    policy = load_policy(train(acting, tmp_path / "run"))
+    modulation = policy.network.model.backbone.modulation
+    assert modulation.channels == (TOWER.channels, TOWER.channels)
+    assert modulation.num_views == len(policy.contract.cameras) == 2
 
 
 def test_what_cannot_begin_it_is_refused_before_anything_is_written(

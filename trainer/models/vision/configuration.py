@@ -14,6 +14,9 @@ from trainer.requirements import ConfigurationError, require, require_choice, re
 ImagePositions = Literal["learned", "sinusoidal"]
 ImageStem = Literal["patches", "convolutions"]
 
+# Cameras times past steps; a stranger's checkpoint is not to ask for more than that.
+_MOST_VIEWS = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class VisionTransformerConfig:
@@ -126,15 +129,27 @@ class ConvolutionalTowerConfig(VisionConfig):
         width: Numbers a token.
         tokens_per_image: Of the language model.
         image_size: Pixels a side that it is made for; it takes others.
+        modulated_views: Images that a policy's observation has. Each is read in a way of its own,
+            which the words decide as well (`trainer.models.vision.modulation`); 0 for one way for
+            all. A vision-language model reads its pictures as they are.
+        modulation_width: Hidden numbers of what the words and the view make of it.
     """
 
     width: int = 192
     tokens_per_image: int = 2
     image_size: int = 96
+    modulated_views: int = 0
+    modulation_width: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "width", "tokens_per_image")
+        require_positive(self, "width", "tokens_per_image", "modulation_width")
+        require(
+            0 <= self.modulated_views <= _MOST_VIEWS,
+            "modulated_views",
+            f"0 to {_MOST_VIEWS}",
+            self.modulated_views,
+        )
         require(
             self.image_size >= MIN_IMAGE_SIDE,
             "image_size",

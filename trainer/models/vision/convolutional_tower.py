@@ -5,10 +5,13 @@ Axes: N image, C channel, H height, W width (pixels), T token, D width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from trainer.models.vision.configuration import ConvolutionalTowerConfig
 from trainer.models.vision.keypoints import KeypointFeatures
+from trainer.models.vision.modulation import Look
 
 
 class ConvolutionalTower(KeypointFeatures):
@@ -35,7 +38,9 @@ class ConvolutionalTower(KeypointFeatures):
     def compile_blocks(self, **options: object) -> None:
         self.convolutions.compile(**options)
 
-    def forward(self, image_NCHW: Tensor) -> Tensor:
+    def forward(self, image_NCHW: Tensor, looks: Sequence[Look] = ()) -> Tensor:
+        """looks: what a `Modulation` says of each of the images."""
         self.config.require_image_size(*image_NCHW.shape[-2:])
-        token_NTD = self.to_tokens(self.features(image_NCHW)).unflatten(1, (-1, self.width))
+        feature_NF = self.features(image_NCHW, looks)
+        token_NTD = self.to_tokens(feature_NF).unflatten(1, (-1, self.width))
         return nn.functional.silu(self.norm(token_NTD))[:, None]

@@ -11,6 +11,7 @@ Axes: B image, C channel, H W image, h w feature map, K keypoint, F feature.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from trainer.models.configuration import VisionConfig
 from trainer.models.vision.group_norm import GroupNorm
+from trainer.models.vision.modulation import Look, modulated
 
 # Of the spatial softmax. At 1, fresh weights give nearly even weights and every keypoint starts in
 # the image's middle, where its gradient is weak: learning to reach took several times longer.
@@ -49,13 +51,12 @@ class SpatialSoftmax(nn.Module):
         return torch.cat([x_BK, y_BK], dim=-1)
 
 
-class KeypointFeatures(nn.Module):
-    """Images (B, 3, H, W) in [-1, 1] to features (B, F). What becomes of them is a subclass's."""
+class MapConvolutions(nn.Sequential):
+    """Images (B, 3, H, W) to feature maps (B, C, h, w)."""
 
     def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
         stem, channels = config.stem_channels, config.channels
-        self.convolutions = nn.Sequential(
+        super().__init__(
             nn.Conv2d(3, stem, kernel_size=8, stride=4, padding=2),
             nn.SiLU(),
             nn.Conv2d(stem, channels, kernel_size=3, stride=2, padding=1),
@@ -65,11 +66,35 @@ class KeypointFeatures(nn.Module):
             GroupNorm(channels),
             nn.SiLU(),
         )
+
+    @property
+    def normalised_channels(self) -> list[int]:
+        """Of the maps that a look can change."""
+        return [layer.num_channels for layer in self if isinstance(layer, GroupNorm)]
+
+    def forward(self, input: Tensor, looks: Sequence[Look] = ()) -> Tensor:  # noqa: A002 (torch's)
+        """looks: one for each of the normalised maps, or none at all."""
+        map_NChw, num_normalised = input, 0
+        for layer in self:
+            map_NChw = layer(map_NChw)
+            if looks and isinstance(layer, GroupNorm):
+                map_NChw = modulated(map_NChw, looks[num_normalised])
+                num_normalised += 1
+        return map_NChw
+
+
+class KeypointFeatures(nn.Module):
+    """Images (B, 3, H, W) in [-1, 1] to features (B, F). What becomes of them is a subclass's."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        channels = config.channels
+        self.convolutions = MapConvolutions(config)
         self.keypoints = SpatialSoftmax(channels, config.num_keypoints)
         self.pooled_size = config.pooled_size
         self.num_features = 2 * config.num_keypoints + channels * config.pooled_size**2
 
-    def features(self, image_BCHW: Tensor) -> Tensor:
-        map_BChw = self.convolutions(image_BCHW)
+    def features(self, image_BCHW: Tensor, looks: Sequence[Look] = ()) -> Tensor:
+        map_BChw = self.convolutions(image_BCHW, looks)
         pooled_BF = functional.adaptive_avg_pool2d(map_BChw, self.pooled_size).flatten(1)
         return torch.cat([self.keypoints(map_BChw), pooled_BF.float()], dim=-1)
