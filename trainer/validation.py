@@ -18,7 +18,7 @@ from trainer.data.frame_workers import EpisodeFrames
 from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.robot_transform import RobotTransform
-from trainer.data.windows import IntArray, WindowIndex
+from trainer.data.windows import IntArray, WindowIndex, WindowSpec
 from trainer.history_configuration import HistoryConfig
 from trainer.learner import TrainingDivergedError
 from trainer.models.chunk_policy import ChunkPolicy
@@ -28,11 +28,17 @@ from trainer.policy_configuration import ServingConfig
 
 # Enough for a stable mean, few enough to take about a second on a CPU.
 _MAX_WINDOWS = 96
+# Of each data set: a mean of fewer says little. Sixteen sets cost less than three times as much.
+_LEAST_OF_EACH = 16
 _NOISE_SEED = 0
 
 
 class Validator:
-    """Has a network plan on held-out episodes, always with the same windows and noise."""
+    """Has a network plan on held-out episodes, always with the same windows and noise.
+
+    Of each data set there are as many windows, or all where it has fewer, so that a mean over all
+    of them is one over data sets too, and not over what they hold.
+    """
 
     def __init__(
         self,
@@ -53,10 +59,8 @@ class Validator:
         history = HistoryConfig() if history is None else history
         window = chunk_window(transform.chunk_length, history)
         lengths = np.diff(recordings.episode_starts)[episodes]
-        index = WindowIndex(lengths, window)
-        # Spread evenly over the episodes.
-        count = min(_MAX_WINDOWS, len(index))
-        numbers, anchors = index.locate(np.linspace(0, len(index) - 1, count).round().astype(int))
+        numbers, anchors = _spread_windows(lengths, data_set, window)
+        count = len(numbers)
         places = np.asarray(episodes)[numbers]
         steps, valid = window.steps(anchors, lengths[numbers])
         first_rows = recordings.episode_starts[places]
@@ -138,6 +142,24 @@ class Validator:
                 solver=self._serving.solver,
             )
         return chunk.cpu()
+
+
+def _spread_windows(
+    lengths_E: IntArray, data_set_E: IntArray, window: WindowSpec
+) -> tuple[IntArray, IntArray]:
+    """Episode and anchor of each window, spread evenly over all steps of a data set's episodes,
+    from the first step of its first one to the last step of its last."""
+    kinds = np.unique(data_set_E)
+    most = max(_MAX_WINDOWS // len(kinds), _LEAST_OF_EACH)
+    episodes, anchors = [], []
+    for kind in kinds:
+        (own,) = np.nonzero(data_set_E == kind)
+        index = WindowIndex(lengths_E[own], window)
+        count = min(most, len(index))
+        at, anchors_N = index.locate(np.linspace(0, len(index) - 1, count).round().astype(int))
+        episodes.append(own[at])
+        anchors.append(anchors_N)
+    return np.concatenate(episodes), np.concatenate(anchors)
 
 
 def _half_way_round(group_N: IntArray) -> Tensor:

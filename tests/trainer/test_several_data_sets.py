@@ -31,6 +31,7 @@ from trainer.policy_learner import PolicyLearner
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory
 from trainer.stages.catalog import open_stage
+from trainer.stages.policy import PolicyStage
 from trainer.training_loop import train
 
 
@@ -138,6 +139,33 @@ def test_many_data_sets_are_no_page_of_names(
     assert "part_3" not in told
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert "validation/part_3_position_mm" in events.Tags()["scalars"]
+
+
+def test_short_episodes_are_measured_beside_long_ones(
+    tiny_config: TrainConfig, make_demonstration: Callable[..., Demonstration], tmp_path: Path
+) -> None:
+    lengths = {"long": 600, "short": 20, "longer": 620}
+    for name, num_steps in lengths.items():
+        (tmp_path / name).mkdir()
+        for index in range(5):
+            # The last one is held out.
+            demonstration = make_demonstration(index, num_steps=num_steps if index == 4 else 2)
+            save_demonstration(demonstration, demonstration_path(tmp_path / name, index))
+    first, *others = (str(tmp_path / name) for name in lengths)
+    config = replace(tiny_config, data=first, more_data=tuple(f"{each}=1" for each in others))
+    with open_stage(config, RunDirectory(root=tmp_path / "run"))() as stage:
+        measurement = stage.measure()
+        assert isinstance(stage, PolicyStage)
+        assert stage._plans is not None
+        episodes, anchors = stage._plans.episode, stage._plans.anchor
+    assert measurement is not None
+    assert all(np.isfinite(measurement.scalars[f"{name}_position_mm"]) for name in lengths)
+    # A third of 96 each, or all that there are.
+    numbers, counts = np.unique(episodes, return_counts=True)
+    assert dict(zip(numbers.tolist(), counts.tolist(), strict=True)) == {4: 32, 9: 20, 14: 32}
+    for number, num_steps in zip(numbers, lengths.values(), strict=True):
+        own = anchors[episodes == number]
+        assert (own[0], own[-1]) == (0, num_steps - 1)
 
 
 def test_its_plans_are_drawn_on_what_was_held_out(finished: Path, tmp_path: Path) -> None:

@@ -99,16 +99,16 @@ def test_the_page_shows_every_scalar_as_it_was_written(
         "train/loss": "Loss",
         "train/gradient_norm": "Gradient norm",
         "train/learning_rate": "Learning rate",
-        "validation/position_mm": "Position error, mm",
+        "validation/position_mm": "Position error over all windows, mm",
         "validation/position_with_other_images_mm": "Position error with other images, mm",
-        "validation/rotation_deg": "Rotation error, deg",
-        "validation/gripper_mm": "Gripper error, mm",
+        "validation/rotation_deg": "Rotation error over all windows, deg",
+        "validation/gripper_mm": "Gripper error over all windows, mm",
         "train/samples_per_s": "Samples per second",
         "train/memory_gib": "Most memory held, GiB",
     }
     for number in (1, 2, 4, 8):
         for what, unit in (("position", "mm"), ("rotation", "deg"), ("gripper", "mm")):
-            title = f"{what.capitalize()} error at action {number}, {unit}"
+            title = f"{what.capitalize()} error over all windows at action {number}, {unit}"
             names[f"validation/{what}_at_action_{number}_{unit}"] = title
     assert set(shown) == set(names.values())
     for series, run in enumerate(runs):
