@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,7 +30,7 @@ from trainer.plotting.quantities import quantity_of
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
 from trainer.requirements import ConfigurationError
-from trainer.run_directory import RunDirectory
+from trainer.run_directory import RunDirectory, RunError
 from trainer.stages.catalog import open_stage
 from trainer.stages.policy import PolicyStage
 from trainer.training_loop import train
@@ -180,6 +181,21 @@ def test_a_resume_gives_the_same_bits(
     train_until(config, tmp_path / "run", monkeypatch, 5)
     again = read_checkpoint(train(config, tmp_path / "run"))
     assert_same_weights(again.weights, read_checkpoint(finished).weights)
+
+
+def test_a_run_that_drew_in_another_order_does_not_go_on(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    train_until(config, run, monkeypatch, 5)
+    (facts,) = (run / "training_state").glob("*/state.json")
+    state = json.loads(facts.read_text())
+    # Runs of one data set, and all from before there was another order, have that of the data.
+    state["data_digest"] = open_robot_data(config).digest
+    facts.write_text(json.dumps(state))
+    with pytest.raises(RunError, match="order") as refused:
+        train(config, run)
+    assert "\n" not in str(refused.value)
 
 
 def test_data_of_another_station_are_refused(

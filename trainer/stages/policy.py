@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import open_robot_data, robot_sources
 from trainer.data.robot_transform import RobotTransform
+from trainer.data.sampling import MIXTURE_ORDER
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.data.training_chunks import some_chunks
 from trainer.learner import Learner, num_threads_of
@@ -99,6 +101,9 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
             told = InstructionPrompts(recordings, prompts)
         device = torch.device(config.device)
         self._sources = robot_sources(config, recordings)
+        if len(self._sources) > 1:
+            mixed = f"{recordings.digest}\n{MIXTURE_ORDER}"
+            self.data_digest = hashlib.sha256(mixed.encode()).hexdigest()
         held_out = [source.held_out for source in self._sources]
         self._num_training_episodes = sum(len(source.training) for source in self._sources)
         history = history_of(config)
