@@ -183,6 +183,26 @@ def test_a_resume_gives_the_same_bits(
     assert_same_weights(again.weights, read_checkpoint(finished).weights)
 
 
+def test_data_may_move_but_not_weigh_otherwise(
+    config: TrainConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_until(config, tmp_path / "run", monkeypatch, 5)
+    folder = config.more_data[0].partition("=")[0]
+    first = shutil.copytree(config.data, tmp_path / "first")
+    second = shutil.copytree(folder, tmp_path / "second")
+    moved = replace(config, data=str(first), more_data=(f"{second}=3.0",))
+    heavier = replace(moved, more_data=(f"{second}=4",))
+    with pytest.raises(RunError, match=r"more_data: .*=3'\], now .*=4'\]"):
+        train(heavier, tmp_path / "run")
+    again = read_checkpoint(train(moved, tmp_path / "run"))
+    assert_same_weights(again.weights, read_checkpoint(finished).weights)
+    # What they hold counts.
+    train_until(config, tmp_path / "other", monkeypatch, 5)
+    turned = replace(config, data=str(second), more_data=(f"{first}=3",))
+    with pytest.raises(RunError, match="not those that the run began with"):
+        train(turned, tmp_path / "other")
+
+
 def test_a_run_that_drew_in_another_order_does_not_go_on(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
