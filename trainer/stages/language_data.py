@@ -29,6 +29,7 @@ from trainer.data.sampling import permuted
 from trainer.data.text.corpus import Corpus, write_corpus
 from trainer.data.text.encoding import Encoder
 from trainer.data.text.packing import PackedSequences
+from trainer.data.text.shared_pictures import joined_by_pictures
 from trainer.data.text.source import ChosenDocuments, TextSource
 from trainer.data.text.sources import open_source
 from trainer.data.text.tokenizer import TextTokenizer
@@ -203,7 +204,8 @@ class TextOpening:
 
     def _is_held_out(self, source: TextSource) -> npt.NDArray[np.bool_]:
         """By document. Of a picture all documents are held out or none, lest what was learnt about
-        it be measured; so they may be some more than were asked for."""
+        it be measured, and of pictures that documents show together, too; so they may be some more
+        than were asked for."""
         count = self.config.validation_documents
         if not self.config.tokens_per_image:
             return permuted(np.arange(len(source)), len(source), 0, _HELD_OUT_STREAM) < count
@@ -217,15 +219,9 @@ class TextOpening:
                     where=source.where,
                 )
             return is_held_out
-        # Each picture, or document without one, by the first document that shows it.
-        first: dict[bytes, int] = {}
-        groups = np.arange(len(source))
-        for index in range(len(source)):
-            images = source.document(index).images
-            if images:
-                key = hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in images))
-                groups[index] = first.setdefault(key.digest(), index)
-        _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        _, group, sizes = np.unique(
+            joined_by_pictures(source), return_inverse=True, return_counts=True
+        )
         places = permuted(np.arange(len(sizes)), len(sizes), 0, _HELD_OUT_STREAM)
         order = np.argsort(places)
         before = np.cumsum(sizes[order]) - sizes[order]
