@@ -49,6 +49,9 @@ _KNOWN = {
     "validation/position_with_other_images_mm": Quantity(
         section=HELD_OUT, title="Position error with other images", unit="mm"
     ),
+    "validation/position_with_other_words_mm": Quantity(
+        section=HELD_OUT, title="Position error with another task's words", unit="mm"
+    ),
     "validation/rotation_deg": Quantity(
         section=HELD_OUT, title="Rotation error over all windows", unit="deg", less_is_better=True
     ),

@@ -227,7 +227,13 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
             if isinstance(network, TellingPolicy):
                 scalars["malformed_fraction"] = network.num_malformed / network.num_told
             with_others = self._validator.plan_with_other_images(network).executed_error()
+            other_words = self._validator.plan_with_other_words(network)
         scalars["position_with_other_images_mm"] = with_others.position_mm
+        told = _told_of_sight(error.position_mm, with_others.position_mm)
+        if other_words is not None:
+            with_other_words_mm = other_words.executed_error().position_mm
+            scalars["position_with_other_words_mm"] = with_other_words_mm
+            told = f"{with_other_words_mm:.1f} mm with another task's words, {told}"
         for number, at_action in self._plans.error_by_action().items():
             for quantity, value in asdict(at_action).items():
                 what, _, unit = quantity.rpartition("_")
@@ -241,8 +247,7 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
             scalars=scalars,
             told=(
                 f"held-out action error {error.position_mm:.1f} mm, "
-                f"{error.rotation_deg:.1f} deg, gripper {error.gripper_mm:.1f} mm, "
-                f"{_told_of_sight(error.position_mm, with_others.position_mm)}"
+                f"{error.rotation_deg:.1f} deg, gripper {error.gripper_mm:.1f} mm, {told}"
             ),
         )
 

@@ -29,6 +29,7 @@ from trainer.learner import Learner
 from trainer.plotting.event_files import read_scalars
 from trainer.plotting.palette import SCHEMES, colours, series_role
 from trainer.plotting.panels import thinned
+from trainer.plotting.quantities import in_order, quantity_of
 from trainer.plotting.scales import Scale, in_short
 from trainer.plotting.smoothing import smoothed
 from trainer.policy_configuration import TrainConfig
@@ -84,6 +85,16 @@ class Cells(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside:
             self.rows[-1][-1] += data
+
+
+def test_what_words_decide_has_a_title_beside_what_pictures_do() -> None:
+    names = [f"validation/position_with_other_{what}_mm" for what in ("images", "words")]
+    titles = [quantity_of(name).title for name in names]
+    assert titles == [
+        "Position error with other images",
+        "Position error with another task's words",
+    ]
+    assert in_order({*names, "validation/rotation_deg"})[:2] == names
 
 
 def test_the_page_shows_every_scalar_as_it_was_written(
