@@ -13,13 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from trainer.co_training_configuration import AlsoConfig
 from trainer.configuration_json import (
     config_differences,
     config_from_json,
     config_to_json,
     leaves,
 )
+from trainer.policy_configuration import PolicyConfig
 from trainer.run_configuration import RunConfig
+from trainer.vision_language_action_configuration import VisionLanguageActionTrainConfig
 
 # Why, of what is often tried.
 _REASONS = {
@@ -45,7 +48,26 @@ def with_own_places(config: RunConfig, others: RunConfig) -> RunConfig:
     """The first, but for what may differ without a word, such as where the data lie."""
     if type(config) is not type(others):
         return config
-    return replace(config, **{name: getattr(others, name) for name in config.may_differ})
+    own = {name: getattr(others, name) for name in config.may_differ}
+    # What further data hold is compared as that of the first are: here, how much each counts.
+    if (
+        isinstance(config, PolicyConfig)
+        and isinstance(others, PolicyConfig)
+        and [*config.weight_of.values()] == [*others.weight_of.values()]
+    ):
+        own["more_data"] = others.more_data
+    if (
+        isinstance(config, VisionLanguageActionTrainConfig)
+        and isinstance(others, VisionLanguageActionTrainConfig)
+        and _shares(config.also) == _shares(others.also)
+    ):
+        own["also"] = replace(config.also, data=others.also.data)
+    return replace(config, **own)
+
+
+def _shares(also: AlsoConfig) -> list[tuple[str, float, int]]:
+    """Tokens and losses go by the name."""
+    return [(source.name, source.weight, source.batch_size) for source in also.sources]
 
 
 def changed_fields(before: RunConfig, now: RunConfig) -> dict[str, list[Any]]:

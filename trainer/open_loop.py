@@ -6,7 +6,7 @@ Axes: N window, T timestep, A arm, G gripper.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -62,6 +62,11 @@ class OpenLoopPlans:
     def width_error_m(self) -> FloatArray:
         """(N, T, G)."""
         return np.abs(self.widths_m - self.taught_widths_m)
+
+    def only(self, windows: IntArray) -> OpenLoopPlans:
+        """Of some of the windows."""
+        names = ("episode", "anchor", "poses", "widths_m", "taught_poses", "taught_widths_m")
+        return replace(self, **{name: getattr(self, name)[windows] for name in (*names, "valid")})
 
     def executed_error(self, episodes: Collection[int] | None = None) -> ActionError:
         """Of the actions executed before replanning. episodes: by their numbers; None for all."""

@@ -21,6 +21,7 @@ from trainer.going_on import begun_config, change_configuration, require_goes_on
 from trainer.language_configuration import TextTrainConfig
 from trainer.metric_sinks import MetricSinks, TrackerName, require_tracker
 from trainer.out_of_memory import MemoryWatch
+from trainer.policy_configuration import PolicyConfig
 from trainer.provenance import describe_code, now
 from trainer.requirements import ConfigurationError
 from trainer.run_configuration import RunConfig
@@ -137,6 +138,16 @@ def _train(
     return run.final_checkpoint
 
 
+def _other_data(config: RunConfig) -> str:
+    """Of several data sets the digest tells the order that mixes them, too."""
+    if isinstance(config, PolicyConfig) and config.more_data:
+        return (
+            f"the data in {config.data} or more_data are not those that the run began with, or an "
+            "earlier version began it, which mixed them in another order"
+        )
+    return f"the data in {config.data} are not those that the run began with"
+
+
 def _require_shareable(config: RunConfig, world: World) -> None:
     if world.size == 1:
         return
@@ -205,8 +216,7 @@ class _Session:
         if state is not None:
             if state.data_digest != stage.data_digest:
                 raise RunError(
-                    f"{run.root}: the data in {config.data} are not those that the run began "
-                    "with; put them back, or choose another --output"
+                    f"{run.root}: {_other_data(config)}; put them back, or choose another --output"
                 )
             stage.learner.load_state(state.tensors)
         step = 0 if state is None else state.step

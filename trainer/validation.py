@@ -18,7 +18,7 @@ from trainer.data.frame_workers import EpisodeFrames
 from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings
 from trainer.data.robot_transform import RobotTransform
-from trainer.data.windows import IntArray, WindowIndex
+from trainer.data.windows import IntArray, WindowIndex, WindowSpec
 from trainer.history_configuration import HistoryConfig
 from trainer.learner import TrainingDivergedError
 from trainer.models.chunk_policy import ChunkPolicy
@@ -28,11 +28,17 @@ from trainer.policy_configuration import ServingConfig
 
 # Enough for a stable mean, few enough to take about a second on a CPU.
 _MAX_WINDOWS = 96
+# Of each data set: a mean of fewer says little. Sixteen sets cost less than three times as much.
+_LEAST_OF_EACH = 16
 _NOISE_SEED = 0
 
 
 class Validator:
-    """Has a network plan on held-out episodes, always with the same windows and noise."""
+    """Has a network plan on held-out episodes, always with the same windows and noise.
+
+    Of each data set there are as many windows, or all where it has fewer, so that a mean over all
+    of them is one over data sets too, and not over what they hold.
+    """
 
     def __init__(
         self,
@@ -53,10 +59,8 @@ class Validator:
         history = HistoryConfig() if history is None else history
         window = chunk_window(transform.chunk_length, history)
         lengths = np.diff(recordings.episode_starts)[episodes]
-        index = WindowIndex(lengths, window)
-        # Spread evenly over the episodes.
-        count = min(_MAX_WINDOWS, len(index))
-        numbers, anchors = index.locate(np.linspace(0, len(index) - 1, count).round().astype(int))
+        numbers, anchors = _spread_windows(lengths, data_set, window)
+        count = len(numbers)
         places = np.asarray(episodes)[numbers]
         steps, valid = window.steps(anchors, lengths[numbers])
         first_rows = recordings.episode_starts[places]
@@ -69,8 +73,9 @@ class Validator:
         self._anchor_poses = recordings.actual_poses[first_rows + anchors]
         known = KnownMotion.of(recordings, places, anchors, history.past_steps)
         self._proprioception = transform.encode_history(*known)
-        self._prompt = None
+        self._prompt, self._other_words = None, None
         if prompts is not None:
+            self._other_words = _of_another_task([recordings.episode_tasks[n] for n in places])
             firsts = np.zeros(count)
             self._prompt = torch.from_numpy(prompts.of(places, first_rows + anchors, firsts))
         contract = recordings.contract
@@ -97,7 +102,7 @@ class Validator:
 
     def plan(self, network: ChunkPolicy) -> OpenLoopPlans:
         """In float32, as it will be served. Raises TrainingDivergedError."""
-        return self._plan(network, torch.arange(len(self._noise)))
+        return self._plan(network, self._windows(len(self._noise)))
 
     def plan_with_other_images(self, network: ChunkPolicy) -> OpenLoopPlans:
         """Each window with the images of another one of its data set, of another episode unless one
@@ -106,38 +111,88 @@ class Validator:
 
         Raises TrainingDivergedError.
         """
-        return self._plan(network, self._other_rows)
+        rows_N = self._windows(len(self._noise))
+        return self._plan(network, rows_N, images_of_N=self._other_rows)
 
-    def _plan(self, network: ChunkPolicy, images_of_N: Tensor) -> OpenLoopPlans:
+    def plan_with_other_words(self, network: ChunkPolicy) -> OpenLoopPlans | None:
+        """Up to 96 of the windows, spread over all, each told what to do in words of another task;
+        None for a policy that is told nothing, or where there is one task, or not all are named.
+
+        A network that listens plans worse so, unless pictures alone tell it the task. Raises
+        TrainingDivergedError.
+        """
+        if self._other_words is None:
+            return None
+        return self._plan(network, self._windows(_MAX_WINDOWS), words_of_N=self._other_words)
+
+    def _windows(self, at_most: int) -> Tensor:
         count = len(self._noise)
-        num_parts = -(-count // self._windows_at_once)
+        return torch.linspace(0, count - 1, min(at_most, count)).round().long()
+
+    def _plan(
+        self,
+        network: ChunkPolicy,
+        rows_M: Tensor,
+        *,
+        images_of_N: Tensor | None = None,
+        words_of_N: Tensor | None = None,
+    ) -> OpenLoopPlans:
+        """Of windows `rows`, each perhaps with another one's images or words."""
+        num_parts = -(-len(rows_M) // self._windows_at_once)
         # As alike in size as can be: compiled blocks like one, and a last small one costs as much.
-        edges = [count * part // num_parts for part in range(num_parts + 1)]
-        chunks = [self._chunk(network, slice(*pair), images_of_N) for pair in pairwise(edges)]
+        edges = [len(rows_M) * part // num_parts for part in range(num_parts + 1)]
+        chunks = []
+        for start, stop in pairwise(edges):
+            rows = rows_M[start:stop]
+            seen = rows if images_of_N is None else images_of_N[rows]
+            told = rows if words_of_N is None else words_of_N[rows]
+            chunks.append(self._chunk(network, rows, seen, told))
         chunk = torch.cat(chunks)
         if not chunk.isfinite().all():
             raise TrainingDivergedError(
                 "held-out action error: the network plans numbers that are not finite; a lower "
                 "optimizer.learning_rate may help: with it the run goes on from its last save"
             )
-        poses, widths_m = self._transform.decode_actions(self._anchor_poses, chunk.double().numpy())
-        return replace(self._taught, poses=poses, widths_m=widths_m)
+        own_M = rows_M.numpy()
+        poses, widths_m = self._transform.decode_actions(
+            self._anchor_poses[own_M], chunk.double().numpy()
+        )
+        return replace(self._taught.only(own_M), poses=poses, widths_m=widths_m)
 
-    def _chunk(self, network: ChunkPolicy, rows_N: slice, images_of_N: Tensor) -> Tensor:
-        """Of some of the windows, in the CPU's memory."""
-        device = next(network.parameters()).device
-        seen = images_of_N[rows_N]
-        images = {name: of_all[seen].to(device) for name, of_all in self._images.items()}
+    def _chunk(
+        self, network: ChunkPolicy, rows_M: Tensor, seen_M: Tensor, told_M: Tensor
+    ) -> Tensor:
+        """Of some of the windows, in the CPU's memory. seen, told: whose images, whose words."""
+        device, own_M = next(network.parameters()).device, rows_M.numpy()
+        images = {name: of_all[seen_M].to(device) for name, of_all in self._images.items()}
         with torch.no_grad():
             chunk = network(
                 {name: images_to_input(of_camera) for name, of_camera in images.items()},
-                torch.from_numpy(self._proprioception[rows_N]).float().to(device),
-                torch.from_numpy(self._noise[rows_N]).float().to(device),
+                torch.from_numpy(self._proprioception[own_M]).float().to(device),
+                torch.from_numpy(self._noise[own_M]).float().to(device),
                 self._serving.num_flow_steps,
-                None if self._prompt is None else self._prompt[rows_N].to(device),
+                None if self._prompt is None else self._prompt[told_M].to(device),
                 solver=self._serving.solver,
             )
         return chunk.cpu()
+
+
+def _spread_windows(
+    lengths_E: IntArray, data_set_E: IntArray, window: WindowSpec
+) -> tuple[IntArray, IntArray]:
+    """Episode and anchor of each window, spread evenly over all steps of a data set's episodes,
+    from the first step of its first one to the last step of its last."""
+    kinds = np.unique(data_set_E)
+    most = max(_MAX_WINDOWS // len(kinds), _LEAST_OF_EACH)
+    episodes, anchors = [], []
+    for kind in kinds:
+        (own,) = np.nonzero(data_set_E == kind)
+        index = WindowIndex(lengths_E[own], window)
+        count = min(most, len(index))
+        at, anchors_N = index.locate(np.linspace(0, len(index) - 1, count).round().astype(int))
+        episodes.append(own[at])
+        anchors.append(anchors_N)
+    return np.concatenate(episodes), np.concatenate(anchors)
 
 
 def _half_way_round(group_N: IntArray) -> Tensor:
@@ -151,6 +206,19 @@ def _half_way_round(group_N: IntArray) -> Tensor:
     for kind in np.unique(kind_N):
         rows = np.nonzero(kind_N == kind)[0]
         other_N[rows] = np.roll(rows, -(len(rows) // 2))
+    return torch.from_numpy(other_N)
+
+
+def _of_another_task(task_N: Sequence[str | None]) -> Tensor | None:
+    """(N,), for each row one of another task, spread over all of those; None where there is none,
+    or not all are named."""
+    if None in task_N or len(set(task_N)) < 2:
+        return None
+    kind_N = np.unique(np.array(task_N), return_inverse=True)[1]
+    other_N = np.empty_like(kind_N)
+    for kind in np.unique(kind_N):
+        (rows,), (others,) = np.nonzero(kind_N == kind), np.nonzero(kind_N != kind)
+        other_N[rows] = others[np.arange(len(rows)) * len(others) // len(rows)]
     return torch.from_numpy(other_N)
 
 

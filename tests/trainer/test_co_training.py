@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -205,9 +206,12 @@ def test_a_resume_gives_the_same_bits(
     config: VisionLanguageActionTrainConfig,
     finished: Path,
     results: list[StepResult],
+    scenes: Path,
+    words: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Wherever the data lie by then."""
     output = tmp_path / "run"
     again: list[StepResult] = []
     take_step = CoTrainingLearner.step
@@ -221,7 +225,10 @@ def test_a_resume_gives_the_same_bits(
     monkeypatch.setattr(CoTrainingLearner, "step", step)
     with pytest.raises(TrainingInterruptedError, match="step 5 of 8"):
         train(config, output)
-    ended = read_checkpoint(train(config, output))
+    moved = shutil.copytree(scenes, tmp_path / scenes.name), tmp_path / "words.txt.jsonl"
+    shutil.copyfile(words, moved[1])
+    also = replace(config.also, data=(f"{moved[0]}=0.5", f"{moved[1]}=0.25:3"))
+    ended = read_checkpoint(train(replace(config, also=also), output))
     assert again == results
     assert_same_weights(ended.weights, read_checkpoint(finished).weights)
 
@@ -247,6 +254,11 @@ def test_other_data_or_weights_are_another_run(
     heavier = replace(config.also, data=(f"{scenes}=0.9", f"{words}=0.25:3"))
     with pytest.raises(RunError, match=r"also.data: .*=0.5.*now .*=0.9"):
         train(replace(config, also=heavier), output)
+    # Its tokens and losses go by the name.
+    elsewhere = shutil.copytree(scenes, tmp_path / "others")
+    renamed = replace(config.also, data=(f"{elsewhere}=0.5", f"{words}=0.25:3"))
+    with pytest.raises(RunError, match=r"also.data: .*scenes=0.5.*now .*others=0.5"):
+        train(replace(config, also=renamed), output)
     before = (scenes / "3.png").read_bytes()
     try:
         (scenes / "3.png").write_bytes(picture(999))

@@ -22,6 +22,7 @@ from trainer.action_token_configuration import ActionTokenShape
 from trainer.checkpoint import read_checkpoint
 from trainer.checkpoint_files import CheckpointError
 from trainer.command_line import main
+from trainer.data.configuration import NormalizationConfig
 from trainer.models.action.action_tokens import ActionTokenConfig
 from trainer.policy_configuration import PolicyConfig, TrainConfig
 from trainer.requirements import ConfigurationError
@@ -191,6 +192,18 @@ def test_words_may_come_to_decide_what_is_looked_for(
     train_until(changed, run.root, monkeypatch, 2, asked=asked)
     again = read_checkpoint(train(changed, run.root, asked=asked)).weights
     assert_same_weights(again, whole)
+
+
+def test_what_is_asked_for_at_a_resume_is_not_replaced(
+    config: PolicyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_until(config, tmp_path / "run", monkeypatch, 2)
+    scaled = replace(config, normalization=NormalizationConfig(method="min_max"))
+    for asked, field in ((config, "chunk_length"), (scaled, "normalization.method")):
+        with pytest.raises(ConfigurationError, match=f"^{field}: expected .*, as the run has it"):
+            train(asked, tmp_path / "run", asked={field})
+    # What it has is no other.
+    train(replace(config, chunk_length=8), tmp_path / "run", asked={"chunk_length"})
 
 
 def test_other_arms_are_refused(config: PolicyConfig, tmp_path: Path) -> None:

@@ -83,4 +83,4 @@ def test_a_broken_line_is_told_in_the_step_that_needs_it(
 def test_small_data_are_read_whole(config: LanguageTrainConfig, tmp_path: Path) -> None:
     train(replace(config, portions_above_mib=1.0, num_steps=1), tmp_path / "run")
     names = {path.name for path in (tmp_path / "run" / "corpus").iterdir()}
-    assert names == {"training", "held_out"}
+    assert names == {"training", "held_out", "origin.json"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,8 +30,9 @@ from trainer.plotting.quantities import quantity_of
 from trainer.policy_configuration import TrainConfig
 from trainer.policy_learner import PolicyLearner
 from trainer.requirements import ConfigurationError
-from trainer.run_directory import RunDirectory
+from trainer.run_directory import RunDirectory, RunError
 from trainer.stages.catalog import open_stage
+from trainer.stages.policy import PolicyStage
 from trainer.training_loop import train
 
 
@@ -140,6 +142,33 @@ def test_many_data_sets_are_no_page_of_names(
     assert "validation/part_3_position_mm" in events.Tags()["scalars"]
 
 
+def test_short_episodes_are_measured_beside_long_ones(
+    tiny_config: TrainConfig, make_demonstration: Callable[..., Demonstration], tmp_path: Path
+) -> None:
+    lengths = {"long": 600, "short": 20, "longer": 620}
+    for name, num_steps in lengths.items():
+        (tmp_path / name).mkdir()
+        for index in range(5):
+            # The last one is held out.
+            demonstration = make_demonstration(index, num_steps=num_steps if index == 4 else 2)
+            save_demonstration(demonstration, demonstration_path(tmp_path / name, index))
+    first, *others = (str(tmp_path / name) for name in lengths)
+    config = replace(tiny_config, data=first, more_data=tuple(f"{each}=1" for each in others))
+    with open_stage(config, RunDirectory(root=tmp_path / "run"))() as stage:
+        measurement = stage.measure()
+        assert isinstance(stage, PolicyStage)
+        assert stage._plans is not None
+        episodes, anchors = stage._plans.episode, stage._plans.anchor
+    assert measurement is not None
+    assert all(np.isfinite(measurement.scalars[f"{name}_position_mm"]) for name in lengths)
+    # A third of 96 each, or all that there are.
+    numbers, counts = np.unique(episodes, return_counts=True)
+    assert dict(zip(numbers.tolist(), counts.tolist(), strict=True)) == {4: 32, 9: 20, 14: 32}
+    for number, num_steps in zip(numbers, lengths.values(), strict=True):
+        own = anchors[episodes == number]
+        assert (own[0], own[-1]) == (0, num_steps - 1)
+
+
 def test_its_plans_are_drawn_on_what_was_held_out(finished: Path, tmp_path: Path) -> None:
     assert main(["predict", str(finished), "--output", str(tmp_path)]) == 0
     page = (tmp_path / "predictions.html").read_text()
@@ -152,6 +181,41 @@ def test_a_resume_gives_the_same_bits(
     train_until(config, tmp_path / "run", monkeypatch, 5)
     again = read_checkpoint(train(config, tmp_path / "run"))
     assert_same_weights(again.weights, read_checkpoint(finished).weights)
+
+
+def test_data_may_move_but_not_weigh_otherwise(
+    config: TrainConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_until(config, tmp_path / "run", monkeypatch, 5)
+    folder = config.more_data[0].partition("=")[0]
+    first = shutil.copytree(config.data, tmp_path / "first")
+    second = shutil.copytree(folder, tmp_path / "second")
+    moved = replace(config, data=str(first), more_data=(f"{second}=3.0",))
+    heavier = replace(moved, more_data=(f"{second}=4",))
+    with pytest.raises(RunError, match=r"more_data: .*=3'\], now .*=4'\]"):
+        train(heavier, tmp_path / "run")
+    again = read_checkpoint(train(moved, tmp_path / "run"))
+    assert_same_weights(again.weights, read_checkpoint(finished).weights)
+    # What they hold counts.
+    train_until(config, tmp_path / "other", monkeypatch, 5)
+    turned = replace(config, data=str(second), more_data=(f"{first}=3",))
+    with pytest.raises(RunError, match="not those that the run began with"):
+        train(turned, tmp_path / "other")
+
+
+def test_a_run_that_drew_in_another_order_does_not_go_on(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    train_until(config, run, monkeypatch, 5)
+    (facts,) = (run / "training_state").glob("*/state.json")
+    state = json.loads(facts.read_text())
+    # Runs of one data set, and all from before there was another order, have that of the data.
+    state["data_digest"] = open_robot_data(config).digest
+    facts.write_text(json.dumps(state))
+    with pytest.raises(RunError, match="order") as refused:
+        train(config, run)
+    assert "\n" not in str(refused.value)
 
 
 def test_data_of_another_station_are_refused(

@@ -10,13 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from policy_interface.demonstration import demonstration_path, save_demonstration
+from tests.trainer.conftest import synthetic_demonstration
+from tests.trainer.small_models import EXPERT, LANGUAGE, VISION
 from trainer.models.policy_network import PolicyNetwork
+from trainer.models.vision_language_policy import VisionLanguagePolicy
 from trainer.open_loop import OpenLoopPlans
 from trainer.plotting.quantities import in_order
 from trainer.policy_configuration import TrainConfig
+from trainer.run_configuration import RunConfig
 from trainer.run_directory import RunDirectory
 from trainer.stages.catalog import open_stage
-from trainer.validation import _half_way_round
+from trainer.stages.stage import Measurement
+from trainer.validation import _half_way_round, _of_another_task
+from trainer.vision_language_action_configuration import (
+    VisionLanguageActionShape,
+    VisionLanguageActionTrainConfig,
+)
 
 
 def test_no_more_windows_than_a_step_has_are_planned_at_once(
@@ -74,6 +84,85 @@ def test_a_policy_that_does_not_look_is_told(
     with_others_mm = measurement.scalars["position_with_other_images_mm"]
     assert (with_others_mm == error_mm) == is_blind
     assert measurement.told.endswith("images: blind so far") == (with_others_mm < 1.02 * error_mm)
+
+
+@pytest.mark.parametrize("is_deaf", [False, True])
+def test_it_is_measured_what_words_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_deaf: bool
+) -> None:
+    # One of each task is held out.
+    for index, task in enumerate(["Reach", "Leave"] * 5):
+        demonstration = replace(
+            synthetic_demonstration(index), task=task, instruction=f"{task} it."
+        )
+        save_demonstration(demonstration, demonstration_path(tmp_path, index))
+    seen: list[dict[str, Tensor]] = []
+
+    def forward(_self, images, _proprioception_BP, noise_BTA, _steps, prompt_BS, **_options):
+        seen.append({"wrist": images["wrist"], "prompt": prompt_BS})
+        heard_B = 0 * prompt_BS[:, 0] if is_deaf else prompt_BS.sum(1)
+        return 1e-3 * heard_B[:, None, None] + torch.zeros_like(noise_BTA)
+
+    monkeypatch.setattr(VisionLanguagePolicy, "forward", forward)
+    measurement = measured(told_config(tmp_path))
+    own, _, others = (
+        {name: torch.cat([each[name] for each in part]) for name in part[0]}
+        for part in (seen[:3], seen[3:6], seen[6:])
+    )
+    assert torch.equal(others["wrist"], own["wrist"])
+    assert not torch.equal(own["prompt"][0], own["prompt"][14])
+    assert torch.equal(others["prompt"], own["prompt"].roll(14, 0))
+    error_mm = measurement.scalars["position_mm"]
+    with_others_mm = measurement.scalars["position_with_other_words_mm"]
+    assert (with_others_mm == error_mm) == is_deaf
+    assert f"{with_others_mm:.1f} mm with another task's words" in measurement.told
+
+
+def told_config(data: Path) -> VisionLanguageActionTrainConfig:
+    return VisionLanguageActionTrainConfig(
+        data=str(data),
+        chunk_length=8,
+        batch_size=10,
+        num_steps=1,
+        validation_episodes=2,
+        device="cpu",
+        precision="float32",
+        num_threads=1,
+        model=VisionLanguageActionShape(
+            language=LANGUAGE, vision=VISION, expert=EXPERT, image_size=32, instruction_tokens=12
+        ),
+    )
+
+
+def measured(config: RunConfig) -> Measurement:
+    """Before the first step."""
+    run = RunDirectory(root=Path(config.data) / "run")
+    run.root.mkdir()
+    with open_stage(config, run)() as stage:
+        measurement = stage.measure()
+    assert measurement is not None
+    return measurement
+
+
+def test_of_one_task_no_words_are_another_tasks(tmp_path: Path) -> None:
+    for index in range(5):
+        save_demonstration(synthetic_demonstration(index), demonstration_path(tmp_path, index))
+    assert "position_with_other_words_mm" not in measured(told_config(tmp_path)).scalars
+
+
+@pytest.mark.parametrize(
+    ("tasks", "others"),
+    [
+        (["a", "a", "b", "b"], [2, 3, 0, 1]),
+        (["a", "a", "a", "b"], [3, 3, 3, 0]),
+        (["a", "b", "a", "a", "b", "c"], [1, 0, 4, 5, 3, 0]),
+        (["a", "a"], None),
+        (["a", None], None),
+    ],
+)
+def test_other_words_are_of_another_task(tasks: list[str], others: list[int] | None) -> None:
+    rows = _of_another_task(tasks)
+    assert (None if rows is None else rows.tolist()) == others
 
 
 def test_other_images_are_of_the_same_data_set() -> None:

@@ -54,9 +54,10 @@ class RobotRecordings:
     """contract: what a policy trained on these needs, with the chosen cameras alone.
 
     episodes: their places in the data set. Poses are X_TE (T, A, 4, 4), widths (T, G) in metres;
-    `actual` was measured, `action` commanded by the teacher. episode_starts: (E + 1,), the last
-    one T. num_failed: left out. instructions: of each episode its phrasings, none where the policy
-    is not told what to do; instruction_places: (T,) which of them holds, -1 where any does.
+    `actual` was measured, `action` commanded by the teacher. episode_starts: (E + 1,), the last one
+    T. episode_tasks: where they are named. num_failed: left out. instructions: of each episode its
+    phrasings, none where the policy is not told what to do; instruction_places: (T,) which of them
+    holds, -1 where any does.
     """
 
     dataset: Dataset
@@ -67,7 +68,7 @@ class RobotRecordings:
     action_poses: FloatArray
     action_widths_m: FloatArray
     episode_starts: npt.NDArray[np.int64]
-    tasks: tuple[str, ...]
+    episode_tasks: tuple[str | None, ...]
     seeds: tuple[int, ...]
     digest: str
     num_failed: int
@@ -77,6 +78,11 @@ class RobotRecordings:
     @property
     def num_episodes(self) -> int:
         return len(self.episodes)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All that are named, each once."""
+        return tuple(sorted({task for task in self.episode_tasks if task is not None}))
 
     @property
     def num_steps(self) -> int:
@@ -151,7 +157,7 @@ def read_recordings(
         action_poses=columns[2],
         action_widths_m=columns[3],
         episode_starts=np.cumsum([0, *(each.num_steps for each in descriptions)]),
-        tasks=tuple(sorted({each.task for each in descriptions if each.task is not None})),
+        episode_tasks=tuple(each.task for each in descriptions),
         seeds=tuple(each.seed for each in descriptions if each.seed is not None),
         digest=dataset.digest,
         num_failed=num_failed,

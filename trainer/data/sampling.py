@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ import numpy.typing as npt
 from trainer.data.counter_random import UintArray, hashed
 from trainer.data.errors import DataError
 from trainer.data.windows import IntArray
+
+# Changes when several sources are mixed in another order: a run cannot go on in that one.
+MIXTURE_ORDER = 2
 
 # Samples among which each source's share is exact, in whole samples.
 _PERIOD = 2**16
@@ -85,12 +89,21 @@ class Samples:
         return len(self.number)
 
 
+class _Period(NamedTuple):
+    """source: (_PERIOD,), by place. earlier: (_PERIOD,), places before it of the same source."""
+
+    number: int
+    source: IntArray
+    earlier: IntArray
+
+
 class Mixture:
     """An endless, shuffled, weighted sequence of samples of several sources.
 
     Of any 65536 successive samples from a multiple of that on, each source has its share, to one
     sample; within them, sources are shuffled sample by sample, so that a batch is mixed as the
     whole is. Every sample of a source comes once before any comes twice, in a new order each time.
+    Threads may ask at once.
     """
 
     def __init__(self, sources: Sequence[Source], seed: int) -> None:
@@ -109,6 +122,8 @@ class Mixture:
         self._sizes = np.array([source.num_samples for source in sources], dtype=np.int64)
         self._shares = _shares(sources)
         self._ends = np.cumsum(self._shares)
+        # That of the newest samples: it takes as long to make as many a step.
+        self._period: _Period | None = None
 
     def samples(self, numbers: npt.ArrayLike) -> Samples:
         """Any numbers from 0 on, in any order."""
@@ -117,15 +132,30 @@ class Mixture:
             # Nothing to mix, and the order of one source is easier to think about.
             source, turn = np.zeros_like(number), number
         else:
-            period, place = np.divmod(number, _PERIOD)
-            slot = permuted(place, _PERIOD, self.seed, _MIXTURE_STREAM, period)
-            source = np.searchsorted(self._ends, slot, side="right")
-            share = self._shares[source]
-            turn = period * share + slot - (self._ends[source] - share)
+            source, turn = np.empty_like(number), np.empty_like(number)
+            periods, places = np.divmod(number, _PERIOD)
+            for each in np.unique(periods):
+                here = periods == each
+                period = self._mixed(int(each))
+                source[here] = period.source[places[here]]
+                before = each * self._shares[source[here]]
+                turn[here] = before + period.earlier[places[here]]
         size = self._sizes[source]
         epoch, at = np.divmod(turn, size)
         index = permuted(at, size, self.seed, _ORDER_STREAM, source, epoch)
-        return Samples(number=number, source=source.astype(np.int64), index=index)
+        return Samples(number=number, source=source, index=index)
+
+    def _mixed(self, number: int) -> _Period:
+        period = self._period
+        if period is None or period.number != number:
+            slots = permuted(np.arange(_PERIOD), _PERIOD, self.seed, _MIXTURE_STREAM, number)
+            source = np.searchsorted(self._ends, slots, side="right")
+            # Places source by source, each source's ascending.
+            places = np.argsort(source, kind="stable")
+            earlier = np.empty_like(places)
+            earlier[places] = np.arange(_PERIOD) - (self._ends - self._shares)[source[places]]
+            period = self._period = _Period(number, source, earlier)
+        return period
 
     def batch(self, step: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> Samples:
         """A rank's part of the batch of optimizer step `step`: see `share_of_batch`."""

@@ -44,16 +44,19 @@ _KNOWN = {
     "train/learning_rate": Quantity(section=TRAINING, title="Learning rate"),
     "train/skipped_steps": Quantity(section=TRAINING, title="Steps left out"),
     "validation/position_mm": Quantity(
-        section=HELD_OUT, title="Position error", unit="mm", less_is_better=True
+        section=HELD_OUT, title="Position error over all windows", unit="mm", less_is_better=True
     ),
     "validation/position_with_other_images_mm": Quantity(
         section=HELD_OUT, title="Position error with other images", unit="mm"
     ),
+    "validation/position_with_other_words_mm": Quantity(
+        section=HELD_OUT, title="Position error with another task's words", unit="mm"
+    ),
     "validation/rotation_deg": Quantity(
-        section=HELD_OUT, title="Rotation error", unit="deg", less_is_better=True
+        section=HELD_OUT, title="Rotation error over all windows", unit="deg", less_is_better=True
     ),
     "validation/gripper_mm": Quantity(
-        section=HELD_OUT, title="Gripper error", unit="mm", less_is_better=True
+        section=HELD_OUT, title="Gripper error over all windows", unit="mm", less_is_better=True
     ),
     "validation/loss": Quantity(
         section=HELD_OUT, title="Loss", may_be_logarithmic=True, less_is_better=True

@@ -158,8 +158,7 @@ def shaped_like_its_beginning(
     if isinstance(config, PolicyConfig):
         as_a_policy = shaped_like_a_policy(config, run, asked)
         if as_a_policy is not None:
-            if run is None or not run.has_state():
-                _require_agreement(config, as_a_policy, asked)
+            _require_agreement(config, as_a_policy, asked, run)
             return as_a_policy
     if not isinstance(config, (VisionLanguageTrainConfig, VisionLanguageActionTrainConfig)):
         return config
@@ -175,7 +174,9 @@ def shaped_like_its_beginning(
             kept = _as_it_was_read(model.backbone, own.backbone)
             if config.init:
                 kept = replace(own.backbone, adaptation=model.backbone.adaptation)
-            return replace(config, model=replace(model, backbone=kept))
+            shaped = replace(config, model=replace(model, backbone=kept))
+            _require_agreement(config, shaped, asked, run)
+            return shaped
         if isinstance(own, (HuggingFaceActionShape, HuggingFaceAnswererShape)):
             return config
         if not config.init:
@@ -184,7 +185,9 @@ def shaped_like_its_beginning(
         else:
             language = _adapted_as(own.language, model.language)
             vision = _seeing_adapted_as(own.vision, model.vision)
-        return replace(config, model=replace(model, language=language, vision=vision))
+        shaped = replace(config, model=replace(model, language=language, vision=vision))
+        _require_agreement(config, shaped, asked, run)
+        return shaped
     if isinstance(model, (HuggingFaceActionShape, HuggingFaceAnswererShape)):
         backbone = model.backbone
         if config.init:
@@ -199,7 +202,7 @@ def shaped_like_its_beginning(
             _require_same_folder(model.backbone, backbone)
         shaped = replace(config, model=replace(model, backbone=backbone))
         if config.init:
-            _require_agreement(config, shaped, asked)
+            _require_agreement(config, shaped, asked, run)
         return shaped
     if not config.init:
         language = model.language
@@ -218,7 +221,7 @@ def shaped_like_its_beginning(
         vision, spoken = _as_its_folder_says(model.vision), beginning.config.language
     language = _adapted_as(spoken, model.language)
     shaped = replace(config, model=replace(model, language=language, vision=vision))
-    _require_agreement(config, shaped, asked)
+    _require_agreement(config, shaped, asked, run)
     return shaped
 
 
@@ -276,13 +279,18 @@ def differing_fields(config: RunConfig, shaped: RunConfig) -> list[str]:
     ] + [f"{name} (left out)" for name in told if name not in after]
 
 
-def _require_agreement(config: _Config, shaped: _Config, asked: Collection[str]) -> None:
-    """Raises ConfigurationError for a field that was asked for, and that a beginning replaced."""
-    init = getattr(config, "init", "")
+def _require_agreement(
+    config: RunConfig, shaped: RunConfig, asked: Collection[str], run: RunDirectory | None
+) -> None:
+    """Raises ConfigurationError for a field that was asked for, and that a beginning replaced, or
+    the run where it has begun."""
+    owner, instead = getattr(config, "init", ""), "begin with another checkpoint"
+    if run is not None and run.has_state():
+        owner, instead = "the run", "choose another --output"
     before, after = (leaves(dataclasses.asdict(each)) for each in (config, shaped))
     for name in before:
         if name in asked and before[name] != after.get(name):
             raise ConfigurationError(
-                f"{name}: expected {after.get(name)!r}, as {init} has it, got "
-                f"{before[name]!r}; leave it out, or begin with another checkpoint"
+                f"{name}: expected {after.get(name)!r}, as {owner} has it, got "
+                f"{before[name]!r}; leave it out, or {instead}"
             )

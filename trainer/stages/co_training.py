@@ -74,7 +74,7 @@ class AlsoOpening:
             )
         as_a_run = run_of(source, config)
         folder = RunDirectory(root=run.root / "also" / source.name)
-        text = TextOpening.of(as_a_run, folder, tokenizer)
+        text = TextOpening.of(as_a_run, folder, tokenizer, has_begun=run.has_state())
         return AlsoOpening(source=source, config=as_a_run, text=text)
 
     def texts(self) -> Iterator[str]:

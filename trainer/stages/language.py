@@ -32,7 +32,9 @@ _LOSS_OF_NO_MODEL = 700.0
 def open_language_stage(
     config: LanguageTrainConfig, run: RunDirectory
 ) -> Callable[[], LanguageStage]:
-    opening = PortionedOpening.of(config, run) or TextOpening.of(config, run)
+    opening = PortionedOpening.of(config, run) or TextOpening.of(
+        config, run, has_begun=run.has_state()
+    )
     return lambda: LanguageStage(config, opening.prepare())
 
 

@@ -6,6 +6,7 @@ Text becomes tokens once and stays beside the run:
     corpus/training/      documents as tokens
     corpus/held_out/      those that are measured and never learnt from
     corpus/is_held_out.npy    which of the data's documents these are, where there are pictures
+    corpus/origin.json    of which data all of it is, see `corpus_origin`
 
 A run that goes on reads these, and of the data only the pictures.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,16 @@ from trainer.data.sampling import permuted
 from trainer.data.text.corpus import Corpus, write_corpus
 from trainer.data.text.encoding import Encoder
 from trainer.data.text.packing import PackedSequences
+from trainer.data.text.shared_pictures import joined_by_pictures
 from trainer.data.text.source import ChosenDocuments, TextSource
 from trainer.data.text.sources import open_source
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.data.text.vocabulary import Vocabulary
+from trainer.distributed import current_world
 from trainer.language_configuration import TextTrainConfig
 from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunDirectory
+from trainer.stages.corpus_origin import CorpusOrigin, forget_corpus
 from trainer.stages.run_tokenizer import asked_tokenizer, run_tokenizer, texts_of
 from trainer.stages.training_text import TrainingText, WholeText
 
@@ -59,38 +63,54 @@ class LanguageData:
 class TextOpening:
     """What can be looked at before anything is written. source: None where the run has a corpus.
 
-    tokenizer: that which was asked for.
+    has_begun: whether a state was saved of what was learnt. tokenizer: that which was asked for.
     """
 
     config: TextTrainConfig
     run: RunDirectory
+    has_begun: bool
     source: TextSource | None
     tokenizer: TextTokenizer | None
 
     @staticmethod
     def of(
-        config: TextTrainConfig, run: RunDirectory, tokenizer: TextTokenizer | None = None
+        config: TextTrainConfig,
+        run: RunDirectory,
+        tokenizer: TextTokenizer | None = None,
+        *,
+        has_begun: bool,
     ) -> TextOpening:
         """tokenizer: that of what the run begins with; None for that of the configuration.
+        has_begun: whether a state was saved, perhaps in another folder than `run`.
 
         Raises DataError, ConfigurationError; RunError for another tokenizer than the run's.
         """
         tokenizer = asked_tokenizer(config, run, tokenizer)
         names = ["training"] + ["held_out"] * bool(config.validation_documents)
+        is_made = has_begun and all((run.corpus / name).exists() for name in names)
         # Pictures stay in the data.
-        if all((run.corpus / name).exists() for name in names) and not config.tokens_per_image:
-            return TextOpening(config=config, run=run, source=None, tokenizer=tokenizer)
+        if is_made and not config.tokens_per_image:
+            return TextOpening(
+                config=config, run=run, has_begun=has_begun, source=None, tokenizer=tokenizer
+            )
         source = open_source(config.data)
         if config.validation_documents >= len(source):
             raise ConfigurationError(
                 f"validation_documents: expected fewer than the {len(source)} documents of "
                 f"{config.data}, got {config.validation_documents}; 0 holds none out"
             )
-        return TextOpening(config=config, run=run, source=source, tokenizer=tokenizer)
+        return TextOpening(
+            config=config, run=run, has_begun=has_begun, source=source, tokenizer=tokenizer
+        )
 
     def texts(self) -> Iterator[str]:
-        """What is learnt from, as text. Raises DataError for data that are tokens already."""
+        """What is learnt from, as text, for a tokenizer that is yet to be made. Raises DataError
+        for data that are tokens already."""
         self.run.corpus.mkdir(exist_ok=True)
+        self._forget_other_data(whatever_words=True)
+        return self._texts()
+
+    def _texts(self) -> Iterator[str]:
         return texts_of(self._chosen("training"))
 
     def prepare(self) -> LanguageData:
@@ -99,7 +119,10 @@ class TextOpening:
         run.corpus.mkdir(exist_ok=True)
         remove_partial_directories(run.corpus)
         held_out = None
-        tokenizer = run_tokenizer(config, run, self.tokenizer, self.texts)
+        origin = self._forget_other_data()
+        tokenizer = run_tokenizer(config, run, self.tokenizer, self._texts)
+        if origin is not None:
+            origin.store(run)
         vocabulary = Vocabulary.of(tokenizer, config.tokens_per_image, config.chat)
         training = self._corpus("training", vocabulary)
         if training.num_tokens < config.language.context_length:
@@ -126,6 +149,25 @@ class TextOpening:
             digest=hashlib.sha256("\n".join(sums).encode()).hexdigest(),
             shown=self._chosen("held_out") if config.tokens_per_image and held_out else None,
         )
+
+    def _forget_other_data(self, *, whatever_words: bool = False) -> CorpusOrigin | None:
+        """Where nothing was saved, what is there of other data goes, or of other words.
+
+        The origin that is to be stored, if any.
+        """
+        if self.has_begun or not current_world().is_first:
+            return None
+        assert self.source is not None
+        found = CorpusOrigin.of(
+            self.source, self.tokenizer, lambda numbers: _shown(numbers, "all documents")
+        )
+        stored = CorpusOrigin.stored(self.run)
+        if stored is not None and whatever_words:
+            stored = replace(stored, tokenizer=found.tokenizer)
+        if found == stored:
+            return None
+        forget_corpus(self.run)
+        return found
 
     def _packed(self, corpus: Corpus, vocabulary: Vocabulary) -> PackedSequences:
         return PackedSequences(corpus, self.config.language.context_length, pad=vocabulary.pad)
@@ -162,7 +204,8 @@ class TextOpening:
 
     def _is_held_out(self, source: TextSource) -> npt.NDArray[np.bool_]:
         """By document. Of a picture all documents are held out or none, lest what was learnt about
-        it be measured; so they may be some more than were asked for."""
+        it be measured, and of pictures that documents show together, too; so they may be some more
+        than were asked for."""
         count = self.config.validation_documents
         if not self.config.tokens_per_image:
             return permuted(np.arange(len(source)), len(source), 0, _HELD_OUT_STREAM) < count
@@ -176,15 +219,9 @@ class TextOpening:
                     where=source.where,
                 )
             return is_held_out
-        # Each picture, or document without one, by the first document that shows it.
-        first: dict[bytes, int] = {}
-        groups = np.arange(len(source))
-        for index in range(len(source)):
-            images = source.document(index).images
-            if images:
-                key = hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in images))
-                groups[index] = first.setdefault(key.digest(), index)
-        _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        _, group, sizes = np.unique(
+            joined_by_pictures(source), return_inverse=True, return_counts=True
+        )
         places = permuted(np.arange(len(sizes)), len(sizes), 0, _HELD_OUT_STREAM)
         order = np.argsort(places)
         before = np.cumsum(sizes[order]) - sizes[order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ from trainer.data.instruction_prompts import InstructionPrompts
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import open_robot_data, robot_sources
 from trainer.data.robot_transform import RobotTransform
+from trainer.data.sampling import MIXTURE_ORDER
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.data.training_chunks import some_chunks
 from trainer.learner import Learner, num_threads_of
@@ -99,6 +101,9 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
             told = InstructionPrompts(recordings, prompts)
         device = torch.device(config.device)
         self._sources = robot_sources(config, recordings)
+        if len(self._sources) > 1:
+            mixed = f"{recordings.digest}\n{MIXTURE_ORDER}"
+            self.data_digest = hashlib.sha256(mixed.encode()).hexdigest()
         held_out = [source.held_out for source in self._sources]
         self._num_training_episodes = sum(len(source.training) for source in self._sources)
         history = history_of(config)
@@ -222,7 +227,13 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
             if isinstance(network, TellingPolicy):
                 scalars["malformed_fraction"] = network.num_malformed / network.num_told
             with_others = self._validator.plan_with_other_images(network).executed_error()
+            other_words = self._validator.plan_with_other_words(network)
         scalars["position_with_other_images_mm"] = with_others.position_mm
+        told = _told_of_sight(error.position_mm, with_others.position_mm)
+        if other_words is not None:
+            with_other_words_mm = other_words.executed_error().position_mm
+            scalars["position_with_other_words_mm"] = with_other_words_mm
+            told = f"{with_other_words_mm:.1f} mm with another task's words, {told}"
         for number, at_action in self._plans.error_by_action().items():
             for quantity, value in asdict(at_action).items():
                 what, _, unit = quantity.rpartition("_")
@@ -236,8 +247,7 @@ class PolicyStage(Stage[Learner[Any, Batch], Batch]):
             scalars=scalars,
             told=(
                 f"held-out action error {error.position_mm:.1f} mm, "
-                f"{error.rotation_deg:.1f} deg, gripper {error.gripper_mm:.1f} mm, "
-                f"{_told_of_sight(error.position_mm, with_others.position_mm)}"
+                f"{error.rotation_deg:.1f} deg, gripper {error.gripper_mm:.1f} mm, {told}"
             ),
         )
 

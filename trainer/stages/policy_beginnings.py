@@ -174,11 +174,10 @@ def kept_scales(begun: PolicyBeginning | None, run: RunDirectory) -> RobotTransf
     """Those of what the run began with; None for scales of the data."""
     if begun is not None:
         return begun.keep_scales(run)
-    if not run.has_state() and run.normalization.exists():
+    if not run.has_state():
         # Of a run in this folder that was killed before it had learnt anything, and began with a
-        # policy, as this one does not. The scales last: they tell that there is something to do.
-        run.action_tokenizer.unlink(missing_ok=True)
-        run.normalization.unlink()
+        # policy, as this one does not.
+        run.normalization.unlink(missing_ok=True)
     return None
 
 

@@ -36,6 +36,7 @@ from trainer.distributed import current_world
 from trainer.language_configuration import LanguageTrainConfig
 from trainer.learner import num_threads_of
 from trainer.run_directory import RunDirectory
+from trainer.stages.corpus_origin import forget_corpus
 from trainer.stages.language_data import LanguageData
 from trainer.stages.run_tokenizer import asked_tokenizer, run_tokenizer, texts_of
 from trainer.stages.training_text import TrainingText
@@ -64,13 +65,15 @@ class PortionedOpening:
 
     @staticmethod
     def of(config: LanguageTrainConfig, run: RunDirectory) -> PortionedOpening | None:
-        """None for data that are to be read whole. What a run began with it keeps.
+        """None for data that are to be read whole. What a run began with it keeps, once it has
+        saved a state; until then portions are made anew, which takes no time to speak of.
 
         Raises DataError, ConfigurationError; RunError for another tokenizer than the run's.
         """
         files = None
-        if not _path(run).exists():
-            if (run.corpus / "training").exists():
+        has_begun = run.has_state()
+        if not (has_begun and _path(run).exists()):
+            if has_begun and (run.corpus / "training").exists():
                 return None
             files = sized_files(config.data)
             if sum(size for _, size in files) <= config.portions_above_mib * _MIB:
@@ -81,7 +84,10 @@ class PortionedOpening:
     def prepare(self) -> LanguageData:
         """Raises DataError, ConfigurationError."""
         config, run = self.config, self.run
+        is_first = current_world().is_first
         run.corpus.mkdir(exist_ok=True)
+        if self.files is not None and is_first:
+            forget_corpus(run)
         portions = self._portions()
         tokenizer = run_tokenizer(config, run, self.tokenizer, lambda: _some_texts(portions))
         vocabulary = Vocabulary.of(tokenizer)
@@ -94,7 +100,6 @@ class PortionedOpening:
             length=length,
             folder=run.corpus,
         )
-        is_first = current_world().is_first
         if is_first:
             remove_partial_directories(run.corpus)
             remove_partial_files(run.corpus)

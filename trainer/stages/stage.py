@@ -47,8 +47,9 @@ class Measurement:
 class Stage(ABC, Generic[_Learner, _Batch]):
     """A batch is a function of the seed and the optimizer step; so a resume needs no other place.
 
-    learner: what is trained. data_digest: of all that is learnt from. knows_ranks: whether each of
-    several ranks is given its own rows of a batch, as `World.rows` says, and its loss their share.
+    learner: what is trained. data_digest: of all that is learnt from, and of the order that mixes
+    several data sets. knows_ranks: whether each of several ranks is given its own rows of a batch,
+    as `World.rows` says, and its loss their share.
     """
 
     knows_ranks: ClassVar[bool] = False

@@ -45,7 +45,7 @@ def open_vision_language_stage(
     has_begun = run.has_state()
     beginning = None if has_begun else read_beginning(config)
     tokenizer = None if has_begun and begins_with_others(config) else init_tokenizer(config)
-    opening = TextOpening.of(config, run, tokenizer)
+    opening = TextOpening.of(config, run, tokenizer, has_begun=has_begun)
     # A language model's checkpoint has no vision tower.
     from_words = beginning is not None and isinstance(beginning.config, LanguageTrainConfig)
     pretrained = not has_begun and (beginning is None or from_words)

@@ -14,6 +14,7 @@ from trainer.atomic_file import atomic_file
 from trainer.data.robot_recordings import RobotRecordings, read_recordings
 from trainer.data.robot_sources import open_robot_data
 from trainer.data.text.tokenizer import TextTokenizer, train_tokenizer
+from trainer.distributed import current_world
 from trainer.initialization import load_part
 from trainer.models.action.action_token_file import (
     ActionTokenFileError,
@@ -71,8 +72,10 @@ def open_vision_language_action_stage(
             )
 
     def make() -> PolicyStage:
-        tokenizer = _tokenizer(config, run, recordings, asked, openings)
+        if not has_begun and current_world().is_first:
+            _forget_words(run)
         transform = kept_scales(begun, run)
+        tokenizer = _tokenizer(config, run, recordings, asked, openings)
         if openings:
             return CoTrainedPolicyStage(
                 config,
@@ -97,6 +100,13 @@ def open_vision_language_action_stage(
         )
 
     return make
+
+
+def _forget_words(run: RunDirectory) -> None:
+    """Of a run in this folder that was killed before it had saved anything: they may be of other
+    data, or of what that run began with. New ones take seconds."""
+    run.tokenizer.unlink(missing_ok=True)
+    run.action_tokenizer.unlink(missing_ok=True)
 
 
 def _tokenizer(

@@ -60,6 +60,23 @@ def test_every_sample_comes_once_an_epoch_in_a_new_order(size: int, seed: int) -
         assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
 
 
+@settings(deadline=None, max_examples=5)
+@given(seed=seeds, weight=st.floats(0.1, 10))
+def test_every_sample_of_a_mixture_comes_once_before_any_comes_twice(
+    seed: int, weight: float
+) -> None:
+    sources = [Source(name="a", num_samples=1000), Source(name="b", num_samples=700, weight=weight)]
+    # Beyond the samples among which shares are exact.
+    samples = Mixture(sources, seed).samples(np.arange(70_000))
+    for number, source in enumerate(sources):
+        own = samples.index[samples.source == number]
+        size = source.num_samples
+        epochs = own[: len(own) // size * size].reshape(-1, size)
+        assert len(epochs) > 5
+        assert (np.sort(epochs, axis=1) == np.arange(size)).all()
+        assert len(np.unique(epochs, axis=0)) == len(epochs)
+
+
 SOURCES = [
     Source(name="large", num_samples=100_000, weight=0.7),
     Source(name="text", num_samples=5_000, weight=0.29),
@@ -109,6 +126,17 @@ def test_seeds_make_other_orders() -> None:
     first, second = (numbers_of(Mixture(SOURCES, seed), 0, 200) for seed in (0, 1))
     assert first != second
     assert numbers_of(Mixture(SOURCES, 0), 150, 200) == first[150:]
+
+
+def test_a_mixture_goes_on_from_any_sample() -> None:
+    border = 2**16
+    mixture = Mixture(SOURCES, 0)
+    expected = numbers_of(mixture, border - 300, border + 300)
+    backwards = mixture.samples(np.arange(border + 299, border - 301, -1))
+    assert list(zip(backwards.source, backwards.index, strict=True)) == expected[::-1]
+    for start in (border - 300, border - 1, border, border + 299):
+        resumed = numbers_of(Mixture(SOURCES, 0), start, border + 300)
+        assert resumed == expected[start - border + 300 :]
 
 
 def test_what_yields_nothing_is_an_error() -> None:

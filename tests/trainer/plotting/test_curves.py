@@ -29,6 +29,7 @@ from trainer.learner import Learner
 from trainer.plotting.event_files import read_scalars
 from trainer.plotting.palette import SCHEMES, colours, series_role
 from trainer.plotting.panels import thinned
+from trainer.plotting.quantities import in_order, quantity_of
 from trainer.plotting.scales import Scale, in_short
 from trainer.plotting.smoothing import smoothed
 from trainer.policy_configuration import TrainConfig
@@ -86,6 +87,16 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
+def test_what_words_decide_has_a_title_beside_what_pictures_do() -> None:
+    names = [f"validation/position_with_other_{what}_mm" for what in ("images", "words")]
+    titles = [quantity_of(name).title for name in names]
+    assert titles == [
+        "Position error with other images",
+        "Position error with another task's words",
+    ]
+    assert in_order({*names, "validation/rotation_deg"})[:2] == names
+
+
 def test_the_page_shows_every_scalar_as_it_was_written(
     runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,16 +110,16 @@ def test_the_page_shows_every_scalar_as_it_was_written(
         "train/loss": "Loss",
         "train/gradient_norm": "Gradient norm",
         "train/learning_rate": "Learning rate",
-        "validation/position_mm": "Position error, mm",
+        "validation/position_mm": "Position error over all windows, mm",
         "validation/position_with_other_images_mm": "Position error with other images, mm",
-        "validation/rotation_deg": "Rotation error, deg",
-        "validation/gripper_mm": "Gripper error, mm",
+        "validation/rotation_deg": "Rotation error over all windows, deg",
+        "validation/gripper_mm": "Gripper error over all windows, mm",
         "train/samples_per_s": "Samples per second",
         "train/memory_gib": "Most memory held, GiB",
     }
     for number in (1, 2, 4, 8):
         for what, unit in (("position", "mm"), ("rotation", "deg"), ("gripper", "mm")):
-            title = f"{what.capitalize()} error at action {number}, {unit}"
+            title = f"{what.capitalize()} error over all windows at action {number}, {unit}"
             names[f"validation/{what}_at_action_{number}_{unit}"] = title
     assert set(shown) == set(names.values())
     for series, run in enumerate(runs):

@@ -157,6 +157,10 @@ def test_init_replaces_no_shape_that_was_asked_for(
     assert main([*options, "--model.language.transformer.depth=2"]) == 0
     told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("as ")]
     assert told == [f"as {words} has it: model.language.transformer.width 48 instead of 32"]
+    # Nor does a run that has begun with it.
+    assert main([*options, *asked]) == 2
+    assert "transformer.width: expected 48, as the run has it, got 64" in capfd.readouterr().err
+    assert main(options) == 0
 
 
 def test_a_damaged_beginning_is_refused(

@@ -55,6 +55,34 @@ def test_what_is_said_of_one_picture_is_held_out_together(
         train(replace(short, validation_documents=35), tmp_path / "other")
 
 
+def test_a_picture_beside_another_is_not_held_out_alone(
+    config: VisionLanguageTrainConfig, tmp_path: Path
+) -> None:
+    data = tmp_path / "pictures"
+    data.mkdir()
+    # Each on its own, and some in pairs.
+    shown = [(n,) for n in range(24)] + [(2 * n, 2 * n + 1) for n in range(6)] * 2
+    for number in range(24):
+        (data / f"{number}.jpg").write_bytes(picture("red", "left", number))
+    with (data / "questions.jsonl").open("w") as file:
+        for numbers in shown:
+            images = [f"{n}.jpg" for n in numbers]
+            record = {"images": images, "question": "Which colour?", "answer": "red"}
+            file.write(json.dumps(record) + "\n")
+    short = replace(
+        config, data=str(data), num_steps=1, checkpoint_steps=(), validation_documents=12
+    )
+    train(short, tmp_path / "run")
+    is_held_out = np.load(tmp_path / "run" / "corpus" / "is_held_out.npy")
+    pictures: dict[bool, set[int]] = {True: set(), False: set()}
+    for numbers, is_held in zip(shown, is_held_out.tolist(), strict=True):
+        pictures[is_held].update(numbers)
+    assert any(len(shown[n]) == 2 for n in np.nonzero(is_held_out)[0])
+    assert pictures[True]
+    assert pictures[False]
+    assert not pictures[True] & pictures[False]
+
+
 def broken_picture(folder: Path) -> None:
     for file in folder.glob("*.jpg"):
         file.write_bytes(b"no picture")
