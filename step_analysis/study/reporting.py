@@ -12,7 +12,7 @@ import numpy as np
 from step_analysis.compact_letters import compact_letters
 from step_analysis.comparison import Comparison, PairResult, Panel, count_of
 from step_analysis.intervals import Interval
-from step_analysis.loading import PolicyRollouts
+from step_analysis.loading import PolicyRollouts, TaskRollouts
 from step_analysis.rollouts import RolloutRecord
 from step_analysis.sequential.confidence_sequence import (
     ConfidenceSequence,
@@ -21,6 +21,7 @@ from step_analysis.sequential.confidence_sequence import (
 )
 from step_analysis.study.comparisons import ComparisonStanding, PairComparison, Stage
 from step_analysis.study.study import Study
+from step_analysis.study.tape import num_episodes
 
 _WHY_IT_ENDED = {
     Stage.OPEN: "the study goes on",
@@ -40,20 +41,25 @@ class StudyDifference:
 def cut_off(study: Study, policies: Sequence[PolicyRollouts]) -> tuple[PolicyRollouts, ...]:
     """The rollouts without those that no verdict rests on."""
     standing = study.standing()
-    first = study.design.first_episode
     kept = []
     for policy in policies:
-        tasks = {}
-        for name, rollouts in policy.tasks.items():
-            used = range(first, first + standing.num_used(policy.policy, name))
-            if not len(used):
-                continue
-            outcomes: Mapping[int, RolloutRecord] = {
-                index: record for index, record in rollouts.outcomes.items() if index in used
-            }
-            tasks[name] = replace(rollouts, outcomes=outcomes, requested=tuple(used))
+        tasks = {
+            name: _begun(study, rollouts, num_used)
+            for name, rollouts in policy.tasks.items()
+            if (num_used := standing.num_used(policy.policy, name))
+        }
         kept.append(replace(policy, tasks=tasks))
     return tuple(kept)
+
+
+def _begun(study: Study, rollouts: TaskRollouts, length: int) -> TaskRollouts:
+    """The leading episodes of a task."""
+    first = study.design.first_episode
+    leading = range(first, first + length)
+    outcomes: Mapping[int, RolloutRecord] = {
+        index: record for index, record in rollouts.outcomes.items() if index in leading
+    }
+    return replace(rollouts, outcomes=outcomes, requested=tuple(leading))
 
 
 def study_comparison(study: Study, policies: Sequence[PolicyRollouts]) -> Comparison:
@@ -104,8 +110,14 @@ def _last(sequence: ConfidenceSequence) -> Interval:
 
 
 def _panel(study: Study, policies: Sequence[PolicyRollouts], tasks: tuple[str, ...]) -> Panel:
-    """Without pairs where the design asks for no verdict."""
+    """Without pairs where the design asks for no verdict.
+
+    Of several tasks only what the panel's own comparisons read is counted: each task's own end at
+    a time that depends on its outcomes, and what is pooled over them would be biased.
+    """
     present = [policy for policy in policies if all(task in policy.tasks for task in tasks)]
+    if len(tasks) > 1:
+        present = [_read_together(study, policy, tasks) for policy in present]
     counts = [count_of(policy, tasks) for policy in present]
     counts.sort(key=lambda count: (-(count.rate if count.rate is not None else -1.0), count.policy))
     names = [count.policy for count in counts]
@@ -118,6 +130,16 @@ def _panel(study: Study, policies: Sequence[PolicyRollouts], tasks: tuple[str, .
         pairs=tuple(_pair(comparisons[each.arms], each) for each in standings),
         letters=compact_letters(names, different),
     )
+
+
+def _read_together(study: Study, policy: PolicyRollouts, tasks: tuple[str, ...]) -> PolicyRollouts:
+    """What the comparisons on these tasks together read of a policy."""
+    own = (each for each in study.standing().panel(tasks) if policy.policy in each.arms)
+    length = max(each.time for each in own)
+    begun = {
+        task: _begun(study, policy.tasks[task], num_episodes(tasks, task, length)) for task in tasks
+    }
+    return replace(policy, tasks=begun)
 
 
 def _pair(comparison: PairComparison, each: ComparisonStanding) -> PairResult:
