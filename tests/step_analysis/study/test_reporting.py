@@ -127,7 +127,9 @@ def test_all_tasks_together_are_counted_as_far_as_their_own_comparisons_read(
         design = make_design(num_policies, 2, 40)
         path = write_study(
             design,
-            lambda policy, task, index: rng.random() < rates[policy][design.tasks.index(task)],
+            lambda policy, task, _, tasks=design.tasks: (
+                rng.random() < rates[policy][tasks.index(task)]
+            ),
             name=f"of{num_policies}",
         )
         study = read_study(path)
@@ -141,6 +143,33 @@ def test_all_tasks_together_are_counted_as_far_as_their_own_comparisons_read(
         assert found == {r.policy: (r.total, r.episodes) for r in ranking(study, design.tasks)}
         pairs = {(e.arm0, e.arm1): e.time for e in comparison.aggregate.pairs}
         assert found["p1"][1] == max(time for arms, time in pairs.items() if "p1" in arms)
+
+
+def test_an_error_that_holds_up_a_comparison_is_in_its_report(
+    make_design, record_of, write_study, tmp_path
+):
+    def spoil(records):
+        """p1 fails for good where it would be read next; what it and p0 have beyond is there."""
+        errors = [
+            record_of("p1", TASK, 3, Outcome.ERROR, message="no ground truth", attempt=n)
+            for n in (1, 2, 3)
+        ]
+        return [r for r in records if r.key != errors[0].key] + errors
+
+    path = write_study(make_design(2, 1, 40), lambda p, t, i: p == "p1", spoil=spoil)
+    assert report(path, "--output", tmp_path / "report") == 0
+    said = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert said["headline"].startswith("undecided so far")
+    (error,) = said["errors"]
+    assert (error["policy"], error["scenario_index"], error["attempt"]) == ("p1", 3, 3)
+    assert [each["code"] for each in said["findings"]] == ["unresolved-errors"]
+    (pair,) = said["panels"][0]["pairs"]
+    assert pair["time"] == 3
+    reason = f"p1 met an error in {TASK} scenario 3"
+    assert reason in pair["stopped_because"]
+    assert reason in pair["sentence"]
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "no attempt ended in an error" not in text
 
 
 def test_a_locked_design_is_not_overridden(make_design, write_study, tmp_path, capsys):
