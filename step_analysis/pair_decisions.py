@@ -15,6 +15,8 @@ from step_analysis.multiplicity import (
 )
 from step_analysis.sequential.pairwise_test import Decision, Verdict
 
+_LARGEST_LEVEL = math.nextafter(0.5, 0.0)
+
 
 class LeveledPair(Protocol):
     """A pair to be tested, at whatever level the correction asks for."""
@@ -75,10 +77,10 @@ def decide(
         )
         last = alpha * max(sum(rejected), 1) / num_hypotheses
         fell = [last if is_rejected else None for is_rejected in rejected]
-    decisions = [PairDecision(decision=0, level=last, time=None)] * len(pairs)
+    decisions = [PairDecision(decision=0, level=_asked(last), time=None)] * len(pairs)
     for (i, side), time, level in zip(sides, times, fell, strict=True):
         if level is not None:
-            decisions[i] = PairDecision(decision=side, level=level, time=int(time(level)))
+            decisions[i] = PairDecision(decision=side, level=_asked(level), time=int(time(level)))
     return decisions
 
 
@@ -89,11 +91,17 @@ def alone(pair: LeveledPair, level: float) -> PairDecision:
     return PairDecision(decision=verdict.decision, level=level, time=time)
 
 
+def _asked(level: float) -> float:
+    """Where a procedure would ask at 1/2 or more a side, at which there is no test, it asks below:
+    that is more reluctant, so as valid."""
+    return min(level, _LARGEST_LEVEL)
+
+
 def _time(pair: LeveledPair, side: Decision) -> LevelTime:
     """When its test decides for this side, in episodes of each."""
 
     def time(level: float) -> float:
-        verdict = pair.verdict(level)
+        verdict = pair.verdict(_asked(level))
         return verdict.time if verdict.decision == side else math.inf
 
     return time
