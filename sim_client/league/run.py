@@ -63,12 +63,14 @@ def _play(config: LeagueConfig, station_factory: str, pause: Callable[[float], N
             players = _players(checkpoints, folder.design(), say_once)
             if len(players) >= 2 and _has_work(folder, players):
                 try:
-                    run_in(folder, config.comparison(players), station_factory)
+                    played = run_in(folder, config.comparison(players), station_factory)
                 finally:
                     if is_study(folder.path):
                         _write_standing(config.output, folder.path)
                 print(ranking_table(read_study(folder.path)), flush=True)
                 print(f"standing: {config.output / 'standing.json'}", flush=True)
+                if played.was_interrupted:
+                    raise KeyboardInterrupt
                 # What has come meanwhile is taken at once.
                 continue
             if config.once:

@@ -17,6 +17,7 @@ from sim_client.compare import runner
 from sim_client.compare.config import CompareConfig
 from sim_client.compare.contenders import Contender
 from sim_client.evaluation.errors import UsageError
+from sim_client.evaluation.interruption import Interruption
 from sim_client.league.config import LeagueConfig
 from sim_client.league.run import run
 from step_analysis.ledger import (
@@ -184,6 +185,27 @@ def test_once_ranks_what_is_there_and_asks_nothing_again(
     out = capsys.readouterr().out
     assert "place  policy  letters  successes of episodes  mean   open" in out
     assert "stays so however many policies still come" in out
+
+
+@pytest.mark.slow
+def test_ctrl_c_with_the_deciding_rollout_ends_the_watch_too(
+    league: League,
+    folder: Path,
+    tmp_path: Path,
+    rounds: list[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Late(Interruption):
+        def __exit__(self, *error: Any) -> None:
+            self.requested = True
+            super().__exit__(*error)
+
+    monkeypatch.setattr(runner, "Interruption", Late)
+    write_checkpoint(folder / "a", "good")
+    write_checkpoint(folder / "b", "bad")
+    assert league(lambda seconds: pytest.fail("the watch went on")) == 130
+    assert len(rounds) == 1
+    assert (tmp_path / "league" / "standing.json").exists()
 
 
 @pytest.mark.slow
