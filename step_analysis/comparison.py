@@ -14,9 +14,9 @@ from step_analysis.evidence import Arm, PairedOutcomes, arm_of, pair_outcomes
 from step_analysis.loading import PolicyRollouts
 from step_analysis.methods import Method, Sides, make_test, per_side
 from step_analysis.multiplicity import Correction, StudyCorrection
-from step_analysis.pair_decisions import decide
+from step_analysis.pair_decisions import PairDecision, decide
 from step_analysis.rollouts import Outcome
-from step_analysis.sequential.pairwise_test import Decision, PairwiseTest, Verdict
+from step_analysis.sequential.pairwise_test import PairwiseTest, Verdict
 
 Family = Literal["panel", "study"]
 """Which verdicts share one alpha: those of a panel, or of all panels together."""
@@ -57,7 +57,7 @@ class PairResult:
     outcomes1: tuple[int, ...]
     winner: str | None
     time: int
-    """Episodes of each arm looked at when the test decided, or all there are."""
+    """Episodes of each arm that the verdict rests on, or all there are."""
     stopped_because: str | None
 
     @property
@@ -145,10 +145,8 @@ def compare(
     panels: list[Panel] = []
     for members in families:
         pairs = [pair for draft in members for pair in draft.pairs]
-        decisions, level = decide(pairs, alpha_per_side, correction)
-        for pair, decision in zip(pairs, decisions, strict=True):
-            pair.decision = decision
-        panels += [_panel(draft, level) for draft in members]
+        decisions = iter(decide(pairs, alpha_per_side, correction))
+        panels += [_panel(draft, [next(decisions) for _ in draft.pairs]) for draft in members]
     return Comparison(
         policies=tuple(policies),
         alpha=alpha,
@@ -190,12 +188,12 @@ class _Pair:
         self.arm0 = arm0.policy
         self.arm1 = arm1.policy
         self.outcomes = outcomes
-        self.decision: Decision = 0
+        self.n_max = outcomes.n_max
         self._method: Method = method
         self._verdicts: dict[float, Verdict] = {}
 
     def test(self, level: float) -> PairwiseTest:
-        return make_test(self._method, self.outcomes.n_max, level)
+        return make_test(self._method, self.n_max, level)
 
     def verdict(self, level: float) -> Verdict:
         if level not in self._verdicts:
@@ -239,24 +237,24 @@ def _by_rate(counts: Iterable[Count]) -> tuple[Count, ...]:
     )
 
 
-def _panel(draft: _Draft, level: float) -> Panel:
-    pairs = tuple(_pair_result(pair, level) for pair in draft.pairs)
+def _panel(draft: _Draft, decisions: Sequence[PairDecision]) -> Panel:
+    pairs = tuple(_pair_result(*each) for each in zip(draft.pairs, decisions, strict=True))
     different = [(pair.arm0, pair.arm1) for pair in pairs if pair.winner is not None]
     letters = compact_letters([count.policy for count in draft.counts], different)
     return Panel(tasks=draft.tasks, counts=draft.counts, pairs=pairs, letters=letters)
 
 
-def _pair_result(pair: _Pair, level: float) -> PairResult:
+def _pair_result(pair: _Pair, decided: PairDecision) -> PairResult:
     outcomes = pair.outcomes
     num_available = len(outcomes.outcomes0)
     return PairResult(
         arm0=pair.arm0,
         arm1=pair.arm1,
-        test=pair.test(level),
+        test=pair.test(decided.level),
         outcomes0=tuple(outcomes.outcomes0.tolist()),
         outcomes1=tuple(outcomes.outcomes1.tolist()),
-        winner={1: pair.arm1, -1: pair.arm0}.get(pair.decision),
-        time=pair.verdict(level).time if pair.decision else num_available,
+        winner={1: pair.arm1, -1: pair.arm0}.get(decided.decision),
+        time=num_available if decided.time is None else decided.time,
         stopped_because=outcomes.stopped_because,
     )
 

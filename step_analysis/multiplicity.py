@@ -3,9 +3,10 @@
 A hypothesis is given by its p-value, or by a function that says whether it is rejected at a
 level: a sequential test makes a boundary for a level and has no p-value. Decisions at levels must
 be nested for Holm and Benjamini-Hochberg: what is rejected at a level is rejected at each larger
-one. `nested` makes any family of valid tests so.
+one, and no later. `nested` makes any family of valid sequential tests so.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Literal, Protocol
@@ -18,6 +19,9 @@ StudyCorrection = Literal[Correction, "arrival"]
 
 LevelDecision = Callable[[float], bool]
 """Whether a hypothesis is rejected at a level in (0, 1)."""
+
+LevelTime = Callable[[float], float]
+"""When a hypothesis is rejected at a level, on a clock that all share; inf where it is not."""
 
 
 class LocalTest(Protocol):
@@ -42,12 +46,22 @@ def from_p_values(p_values: Sequence[float]) -> list[LevelDecision]:
     return [lambda level, p=p: p <= level for p in p_values]
 
 
-def nested(decision: LevelDecision, levels: Sequence[float]) -> LevelDecision:
-    """Rejects at a level only if `decision` does so there and at each larger one of `levels`.
+def nested(time: LevelTime, levels: Sequence[float]) -> LevelTime:
+    """Rejects at a level once `time` has done so there and at each larger one of `levels`.
 
-    Being more reluctant, it is as valid as `decision` at each level.
+    Being more reluctant, it is as valid at each level as what `time` tells of.
     """
-    return lambda level: decision(level) and all(decision(o) for o in levels if o > level)
+
+    def reluctant(level: float) -> float:
+        latest = time(level)
+        for larger in levels:
+            if math.isinf(latest):
+                break
+            if larger > level:
+                latest = max(latest, time(larger))
+        return latest
+
+    return reluctant
 
 
 def bonferroni(decisions: Sequence[LevelDecision], alpha: float) -> list[bool]:
@@ -59,19 +73,33 @@ def bonferroni(decisions: Sequence[LevelDecision], alpha: float) -> list[bool]:
 def holm(decisions: Sequence[LevelDecision], alpha: float) -> list[bool]:
     """Holm's step-down procedure (Scandinavian Journal of Statistics 6, 1979).
 
-    All at alpha / m, then those left at alpha / (m - rejected), until none falls. It rejects what
+    At alpha / m, then those left at alpha / (m - rejected), until none falls. It rejects what
     Bonferroni does and possibly more, with the same guarantee under any dependence. Needs nested
     decisions; those asked for are at the levels `holm_levels`.
     """
+    times = [lambda level, d=decision: 0.0 if d(level) else math.inf for decision in decisions]
+    return [level is not None for level in holm_falls(times, alpha)]
+
+
+def holm_falls(times: Sequence[LevelTime], alpha: float) -> list[float | None]:
+    """The level at which each hypothesis falls in Holm's procedure, None for one that stands.
+
+    Of those that would fall at a level the earliest does, of equally early ones the first, and the
+    others are asked at the next level. In whichever order, the same ones fall; in this one, what
+    was seen of each by the time at which it falls is enough for all of it. For less of the others
+    makes no time earlier, so that each step finds the same earliest one again.
+
+    Needs nested times: none is later at a larger level.
+    """
     _check_alpha(alpha)
-    rejected = [False] * len(decisions)
-    while not all(rejected):
-        level = alpha / rejected.count(False)
-        falls = [not done and decisions[i](level) for i, done in enumerate(rejected)]
-        if not any(falls):
+    fell: list[float | None] = [None] * len(times)
+    for level in holm_levels(len(times), alpha):
+        left = {i: times[i](level) for i, known in enumerate(fell) if known is None}
+        first = min(left, key=left.__getitem__)
+        if math.isinf(left[first]):
             break
-        rejected = [done or now for done, now in zip(rejected, falls, strict=True)]
-    return rejected
+        fell[first] = level
+    return fell
 
 
 def holm_levels(num_hypotheses: int, alpha: float) -> list[float]:

@@ -1,12 +1,11 @@
 """How long a policy took to answer the control steps of an episode. Standard library only."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
-from step_analysis.strict_json import FormatError, check_keys, shown
+from step_analysis.strict_json import MAX_NUMBER, FormatError, check_keys, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +27,10 @@ class PolicyLatency:
             raise FormatError(f"num_steps: a positive integer expected, got {self.num_steps!r:.80}")
         for name in ("p50_ms", "p95_ms", "max_ms"):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < math.inf:
-                raise FormatError(f"{name}: a finite number of milliseconds expected, got {value}")
+            if type(value) not in (int, float) or not 0 <= value <= MAX_NUMBER:
+                raise FormatError(
+                    f"{name}: a finite number of milliseconds expected, got {shown(value)}"
+                )
         if not self.p50_ms <= self.p95_ms <= self.max_ms:
             raise FormatError(
                 f"p50_ms <= p95_ms <= max_ms expected, got {self.p50_ms}, {self.p95_ms} and "

@@ -19,7 +19,7 @@ from typing import Any
 from step_analysis.atomic_file import write_atomically
 from step_analysis.infrastructure import is_timeout, outcome_of_failure
 from step_analysis.ledger import LedgerError, latest_outcomes
-from step_analysis.rollouts import Outcome, RolloutKey, RolloutRecord, check_name
+from step_analysis.rollouts import MAX_EPISODES, Outcome, RolloutKey, RolloutRecord, check_name
 from step_analysis.strict_json import FormatError, parse_object, read_bounded, shown
 
 RESULTS_FILE_NAME = "results.json"
@@ -209,9 +209,10 @@ def _parse(
     if not isinstance(evaluations, list):
         raise FormatError(f"{what}: a list 'evaluations' expected, got {shown(evaluations)}")
     budget = document.get("max_sample_size_per_model")
-    if budget is not None and (type(budget) is not int or budget < 1):
+    if budget is not None and (type(budget) is not int or not 1 <= budget <= MAX_EPISODES):
         raise FormatError(
-            f"{what}: max_sample_size_per_model: a positive integer expected, got {shown(budget)}"
+            f"{what}: max_sample_size_per_model: a positive integer of at most {MAX_EPISODES} "
+            f"expected, got {shown(budget)}"
         )
     records: list[RolloutRecord] = []
     # By skill type; entries share all but a few fields.

@@ -4,7 +4,6 @@ Standard library only: the simulator's side writes these without the analysis de
 """
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, Self
 
 from step_analysis.policy_latency import PolicyLatency
 from step_analysis.strict_json import (
+    MAX_NUMBER,
     FormatError,
     JsonScalar,
     check_keys,
@@ -27,6 +27,8 @@ RECORD_VERSION = 2
 """2 added what a simulator knows beyond the outcome; lines of version 1 are still read."""
 DESIGN_VERSION = 1
 MAX_NAME_LENGTH = 200
+MAX_EPISODES = 1_000_000
+"""Of one task: a count beyond it is a mistake, and would fill the memory as a list."""
 
 _TASK_PATTERN = re.compile(r"[A-Z][A-Za-z0-9]*")
 _DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
@@ -243,6 +245,11 @@ class EvaluationDesign:
         _check_integer(self.first_episode, "first_episode", minimum=0)
         _check_integer(self.num_episodes, "num_episodes", minimum=1)
         _check_integer(self.max_sample_size, "max_sample_size", minimum=1)
+        if self.max_sample_size > MAX_EPISODES:
+            raise FormatError(
+                f"max_sample_size: at most {MAX_EPISODES} episodes of a task expected, "
+                f"got {self.max_sample_size}"
+            )
         if self.num_episodes > self.max_sample_size:
             raise FormatError(
                 f"num_episodes {self.num_episodes} is more than the budget fixed beforehand, "
@@ -353,9 +360,10 @@ def _check_integer(value: object, what: str, *, minimum: int) -> None:
 
 
 def _check_number(value: object, what: str, *, minimum: float) -> None:
-    if type(value) not in (int, float) or not minimum <= value < math.inf:  # type: ignore[operator]
+    if type(value) not in (int, float) or not minimum <= value <= MAX_NUMBER:  # type: ignore[operator]
         raise FormatError(
-            f"{what}: a finite number of at least {minimum:g} expected, got {shown(value)}"
+            f"{what}: a finite number of at least {minimum:g} and at most {MAX_NUMBER:g} expected, "
+            f"got {shown(value)}"
         )
 
 
@@ -393,10 +401,10 @@ def _checked_detail(value: object) -> dict[str, JsonScalar]:
         _check_text(name, "detail")
         if isinstance(item, str):
             _check_text(item, f"detail {shown(name)}")
-        elif type(item) not in (bool, int, float) or not math.isfinite(item):
+        elif type(item) not in (bool, int, float) or not -MAX_NUMBER <= item <= MAX_NUMBER:
             raise FormatError(
                 f"detail {shown(name)}: a finite number, a truth value or text expected, "
-                f"got {shown(item)}"
+                f"a number of at most {MAX_NUMBER:g} either way, got {shown(item)}"
             )
     return dict(value)
 

@@ -16,6 +16,9 @@ from typing import Any
 JsonScalar = float | bool | str
 MAX_FILE_BYTES = 64 * 2**20
 """Four thousand episodes with a traceback each take 15 MiB."""
+MAX_NUMBER = 1e15
+"""Of what is measured; thirty million years in seconds. An integer in JSON may have more digits
+than a float can hold."""
 
 _LARGE = 4096
 """Characters; shorter texts, such as a ledger's lines, have times of day and their colons."""

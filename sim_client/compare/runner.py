@@ -52,6 +52,18 @@ class _Met:
     provenance: Provenance
 
 
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """A study as far as it came.
+
+    names: of the policies, as the config has them. was_interrupted: too late to cut anything off.
+    """
+
+    study: Study
+    names: tuple[str, ...]
+    was_interrupted: bool
+
+
 def run(config: CompareConfig, *, station_factory: str = OUR_STATION) -> int:
     """Compare, tell the user the verdict, and return the process's exit code.
 
@@ -85,11 +97,11 @@ def ended(work: Callable[[], int]) -> int:
 def _compare(config: CompareConfig, station_factory: str) -> int:
     check_possible(config, station_factory)
     with StudyFolder(config.output) as folder:
-        study, names = run_in(folder, config, station_factory)
+        played = run_in(folder, config, station_factory)
     if config.fail_if_worse:
-        for each in study.standing().comparisons:
-            if each.loser == names[-1]:
-                _complain(f"--fail-if-worse: {pair_sentence(study, each)}")
+        for each in played.study.standing().comparisons:
+            if each.loser == played.names[-1]:
+                _complain(f"--fail-if-worse: {pair_sentence(played.study, each)}")
                 return WORSE
     return DONE
 
@@ -100,12 +112,8 @@ def check_possible(config: CompareConfig, station_factory: str) -> None:
     check_writable(config.output)
 
 
-def run_in(
-    folder: StudyFolder, config: CompareConfig, station_factory: str
-) -> tuple[Study, tuple[str, ...]]:
+def run_in(folder: StudyFolder, config: CompareConfig, station_factory: str) -> Played:
     """Run a study, or go on with it, in a folder that is ours, until it is decided.
-
-    Returns it and the names of the policies as the config has them.
 
     A study that may grow keeps the policies that it has and this config does not name: they get no
     more rollouts, and their verdicts stand.
@@ -113,7 +121,7 @@ def run_in(
     Raises:
         UsageError, LedgerError: something impossible is asked for, or lies in the folder.
         EvaluationStoppedError: it can't go on.
-        KeyboardInterrupt: interrupted, between two records.
+        KeyboardInterrupt: interrupted before it was decided, between two records.
         OSError: results can't be written.
     """
     with served_contenders(config) as contenders, contextlib.ExitStack() as stack:
@@ -132,8 +140,9 @@ def run_in(
             for each in met
         }
         study = read_study(config.output)
-        _run(config, study, met, folders)
-    return study, tuple(each.policy.name for each in met)
+        was_interrupted = _run(config, study, met, folders)
+    names = tuple(each.policy.name for each in met)
+    return Played(study=study, names=names, was_interrupted=was_interrupted)
 
 
 def _run(
@@ -141,7 +150,8 @@ def _run(
     study: Study,
     met: Sequence[_Met],
     folders: Mapping[str, OutputFolder],
-) -> None:
+) -> bool:
+    """Whether it was interrupted, with nothing left to cut off."""
     design = study.design
     done = sum(record.outcome.counts for own in folders.values() for record in own.records)
     _say(
@@ -200,6 +210,7 @@ def _run(
         _say(line)
     _say(f"report: step-analysis report {config.output}")
     _say(f"verdict: {headline(study)} {run_by_us} were run.")
+    return interruption.requested
 
 
 def _meet(config: CompareConfig, contender: Contender, station_factory: str) -> _Met:

@@ -35,8 +35,8 @@ def run_study(
 
     Each record is on the disk before it decides anything. What is still running when the study is
     finished is dropped without a record: its outcome could change nothing. Raises
-    KeyboardInterrupt when interrupted, between two records, and EvaluationStoppedError where going
-    on would only make more errors.
+    KeyboardInterrupt when interrupted before it is finished, between two records, and
+    EvaluationStoppedError where going on would only make more errors.
     """
     absent = {policy.name for policy in study.design.policies} - folders.keys()
     running: dict[EpisodeRequest, RolloutKey] = {}
@@ -44,6 +44,8 @@ def run_study(
     given_up: set[RolloutKey] = set()
     errors_in_a_row: list[RolloutRecord] = []
     while not study.standing().is_finished:
+        if interruption.requested:
+            raise KeyboardInterrupt
         while executor.has_room:
             key = next_rollout(study, busy=running.values(), given_up=given_up, absent=absent)
             if key is None:
@@ -66,8 +68,6 @@ def run_study(
                 if attempts[key] >= max_attempts:
                     given_up.add(key)
             progress.note(record, will_retry=key not in given_up)
-        if interruption.requested:
-            raise KeyboardInterrupt
         if len(errors_in_a_row) >= MAX_CONSECUTIVE_ERRORS:
             latest = errors_in_a_row[-1]
             raise EvaluationStoppedError(

@@ -125,12 +125,16 @@ def _show(points: list[dict[str, Any]]) -> None:
     shift_width = max(len(point["shift"]) for point in points)
     for point in points:
         successes, num = point["num_successes"], point["num_episodes"]
-        interval = wilson(successes, num)
+        rate = "no episode decided"
+        if num:
+            interval = wilson(successes, num)
+            rate = (
+                f"{100 * successes / num:5.1f} %  "
+                f"({100 * interval.lower:.0f} to {100 * interval.upper:.0f} %)"
+            )
         print(
             f"{point['task']:{width}}  {point['shift']:{shift_width}}  "
-            f"{point['latency_ms']:5g} ms  {successes:4}/{num:<4}  "
-            f"{100 * successes / num:5.1f} %  "
-            f"({100 * interval.lower:.0f} to {100 * interval.upper:.0f} %)"
+            f"{point['latency_ms']:5g} ms  {successes:4}/{num:<4}  {rate}"
         )
 
 

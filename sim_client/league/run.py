@@ -13,9 +13,11 @@ from sim_client.evaluation.station import OUR_STATION
 from sim_client.league.arrivals import Arrivals, Checkpoint
 from sim_client.league.config import LeagueConfig
 from step_analysis.atomic_file import write_atomically
+from step_analysis.ledger import LedgerError
 from step_analysis.loading import read_rollouts
 from step_analysis.report.study_report import study_report
 from step_analysis.report.writing import write_report
+from step_analysis.strict_json import shown
 from step_analysis.study.design import StudyDesign
 from step_analysis.study.folder import StudyFolder, is_study, read_study
 from step_analysis.study.ranking import ranking_json, ranking_table
@@ -61,12 +63,14 @@ def _play(config: LeagueConfig, station_factory: str, pause: Callable[[float], N
             players = _players(checkpoints, folder.design(), say_once)
             if len(players) >= 2 and _has_work(folder, players):
                 try:
-                    run_in(folder, config.comparison(players), station_factory)
+                    played = run_in(folder, config.comparison(players), station_factory)
                 finally:
                     if is_study(folder.path):
                         _write_standing(config.output, folder.path)
                 print(ranking_table(read_study(folder.path)), flush=True)
                 print(f"standing: {config.output / 'standing.json'}", flush=True)
+                if played.was_interrupted:
+                    raise KeyboardInterrupt
                 # What has come meanwhile is taken at once.
                 continue
             if config.once:
@@ -86,10 +90,22 @@ def _players(
     design: StudyDesign | None,
     say_once: Callable[[str], None],
 ) -> list[Checkpoint]:
-    """Without those whose policy is there already under another name; the first keeps its place."""
+    """Without those whose policy is there already under another name; the first keeps its place.
+
+    Raises:
+        LedgerError: what has a place in the league is another policy now.
+    """
     names = {} if design is None else {p.digest: p.name for p in design.policies}
+    digests = {name: digest for digest, name in names.items()}
     players = []
     for each in checkpoints:
+        known = digests.get(each.name, each.digest)
+        if each.digest != known:
+            raise LedgerError(
+                f"{each.path} has changed under its name: policy {shown(each.name)}: digest "
+                f"{shown(known)} in the league, {shown(each.digest)} here; put the one that was "
+                "ranked back, and give the new one another name"
+            )
         first = names.setdefault(each.digest, each.name)
         if first == each.name:
             players.append(each)

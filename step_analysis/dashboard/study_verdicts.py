@@ -52,9 +52,7 @@ def study_verdicts(
     content = study_content(
         study,
         comparison,
-        num_rollouts_run=sum(
-            len(task.counted) for policy in chosen for task in policy.tasks.values()
-        ),
+        chosen,
         title="Dashboard",
         confidence=query.confidence,
         arguments=(),

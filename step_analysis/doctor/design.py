@@ -65,6 +65,34 @@ def differing_seeds(policies: Sequence[PolicyRollouts], task: str) -> Iterator[F
     )
 
 
+def unrecorded_seeds(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
+    """Of several policies those whose files do not keep the seeds of a task."""
+    without = {
+        policy.policy: num_tasks
+        for policy in policies
+        if (
+            num_tasks := sum(
+                bool(task.outcomes) and all(r.seed is None for r in task.outcomes.values())
+                for task in policy.tasks.values()
+            )
+        )
+    }
+    if without and len(policies) > 1:
+        yield Finding(
+            code="seeds-not-recorded",
+            severity=Severity.NOTE,
+            policy=next(iter(without)) if len(without) == 1 else None,
+            task=None,
+            count=sum(without.values()),
+            text="the files do not keep seeds: "
+            + named(f"{name} on {plural(num, 'task')}" for name, num in without.items()),
+            effect=(
+                "scenarios of one number are taken for the same scene; that they were can't be "
+                "checked"
+            ),
+        )
+
+
 def budgets_within(policy: PolicyRollouts, task: TaskRollouts) -> Iterator[Finding]:
     """A budget that changed, was exceeded, or was never written down."""
     budgets = [run.budget for run in task.runs if run.budget is not None]

@@ -177,7 +177,7 @@ def early_successes(
 
 
 def unrecorded_durations(policies: Sequence[PolicyRollouts]) -> Iterator[Finding]:
-    """Policies whose files say 0 for every time: it was not kept."""
+    """Policies whose files keep no time of any episode, or say 0 for each."""
     without = {
         policy.policy: num_tasks
         for policy in policies
@@ -191,7 +191,7 @@ def unrecorded_durations(policies: Sequence[PolicyRollouts]) -> Iterator[Finding
             task=None,
             count=sum(without.values()),
             text=(
-                "every episode has a total time of 0: the files do not keep it: "
+                "the files do not keep how long an episode took, or say 0 for each: "
                 + named(f"{name} on {plural(num, 'task')}" for name, num in without.items())
             ),
             effect="successes before the policy's first action can't be found there",
@@ -199,8 +199,13 @@ def unrecorded_durations(policies: Sequence[PolicyRollouts]) -> Iterator[Finding
 
 
 def _has_no_durations(rollouts: TaskRollouts) -> bool:
-    """Whether no time was kept: VLA Foundry's LBM models have 0 in each episode."""
+    """Whether no time was kept: none at all, or as VLA Foundry's LBM models 0 in each episode."""
     records = rollouts.outcomes.values()
+    if rollouts.counted and all(
+        record.duration_s is None and record.num_control_steps is None
+        for record in rollouts.counted
+    ):
+        return True
     return (
         len(records) > 1
         and all(record.duration_s == 0.0 and record.num_control_steps is None for record in records)

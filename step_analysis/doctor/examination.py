@@ -68,6 +68,7 @@ def _findings(
     yield from stopping.uneven_stops(policies)
     yield from stopping.several_runs(policies)
     yield from episodes.unrecorded_durations(policies)
+    yield from design.unrecorded_seeds(policies)
     yield from design.unrecorded_budgets(policies)
     yield from protocols.unknown_protocols(policies)
     yield from protocols.conventions(policies)

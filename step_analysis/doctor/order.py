@@ -7,7 +7,7 @@ finding needs a p-value that is small after Holm's correction over all of them.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -140,12 +140,13 @@ def _both(
 
 def _in_order_of_completion(records: Sequence[RolloutRecord]) -> list[RolloutRecord] | None:
     """None if not every record knows its time."""
-    ends: list[datetime] = []
+    ends: list[float] = []
     for record in records:
         if record.started_at is None:
             return None
-        started = datetime.fromisoformat(record.started_at)
-        ends.append(started + timedelta(seconds=record.wall_s or 0.0))
+        # Seconds since 1970: the calendar ends with the year 9999, whatever a file says.
+        started = datetime.fromisoformat(record.started_at).timestamp()
+        ends.append(started + (record.wall_s or 0.0))
     order = sorted(range(len(records)), key=lambda i: (ends[i], records[i].scenario_index))
     return [records[i] for i in order]
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from step_analysis.infrastructure import outcome_of_failure
 from step_analysis.reading.source import PolicySource
-from step_analysis.rollouts import Outcome, RolloutRecord, check_name
+from step_analysis.rollouts import MAX_EPISODES, Outcome, RolloutRecord, check_name
 from step_analysis.strict_json import FormatError, shown
 
 _ROLES: Mapping[str, tuple[str, ...]] = {
@@ -157,8 +157,11 @@ def _add(
             f"{columns['budget']}: {budget} here and {known.budgets[task]} above for "
             f"{policy!r} on {task!r}; a budget is fixed once"
         )
-    if budget is not None and budget < 1:
-        raise FormatError(f"{columns['budget']}: a positive integer expected, got {budget}")
+    if budget is not None and not 1 <= budget <= MAX_EPISODES:
+        raise FormatError(
+            f"{columns['budget']}: a positive integer of at most {MAX_EPISODES} expected, "
+            f"got {shown(budget)}"
+        )
     message = _text(row, columns.get("message"))
     outcome = _outcome(row[columns["outcome"]], columns["outcome"], message)
     if outcome is None:

@@ -2,10 +2,8 @@
 
 from typing import Any
 
+from step_analysis.rollouts import MAX_EPISODES
 from step_analysis.strict_json import FormatError, shown
-
-MAX_EPISODES = 1_000_000
-"""Of one task: a count beyond it is a mistake, and would fill the memory as a list."""
 
 
 def checked_object(value: object, what: str) -> dict[str, Any]:

@@ -32,7 +32,13 @@ _KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     (
         "Missing seeds",
-        ("missing-episodes", "gaps-in-scenarios", "unequal-indices", "differing-seeds"),
+        (
+            "missing-episodes",
+            "gaps-in-scenarios",
+            "unequal-indices",
+            "differing-seeds",
+            "seeds-not-recorded",
+        ),
         "all policies met the same scenarios with the same seeds, without a gap.",
     ),
     (

@@ -205,7 +205,7 @@ def build_content(
             for panel in panels
         ),
         findings=tuple(most_severe_first(findings)),
-        errors=tuple(_errors(comparison.policies)),
+        errors=tuple(error_rows(comparison.policies)),
         shared_facts=shared,
         provenance=provenance,
         command=shlex.join(["step-analysis", *arguments]),
@@ -314,7 +314,8 @@ def _difference(
     return only1.rate - only0.rate, interval
 
 
-def _errors(policies: Sequence[PolicyRollouts]) -> Iterable[ErrorRow]:
+def error_rows(policies: Sequence[PolicyRollouts]) -> Iterable[ErrorRow]:
+    """The episodes that have no outcome for errors."""
     for policy in policies:
         for task in policy.tasks.values():
             for record in task.errors:

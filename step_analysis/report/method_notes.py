@@ -22,6 +22,12 @@ class Note(NamedTuple):
 def method_notes(content: ReportContent) -> list[Note]:
     """Each note that applies to this report."""
     confidence = percent(content.confidence)
+    stopped = ""
+    if content.study is not None:
+        stopped = (
+            " All of them take the number of episodes as fixed. Here it depends on the outcomes, "
+            "so that they may cover less and the rates tend to be further apart than the true ones."
+        )
     notes = [
         Note(
             "Rates and intervals",
@@ -29,7 +35,7 @@ def method_notes(content: ReportContent) -> list[Note]:
             "(Clopper and Pearson, Biometrika 26, 1934). Wilson's score interval is narrower and "
             f"covers about {confidence} (Wilson, JASA 22, 1927). The posterior is Beta, from a "
             f"uniform prior Beta(1, 1): its mean and central {confidence} interval. Each interval "
-            "is for one rate; none of them compares two policies.",
+            f"is for one rate; none of them compares two policies.{stopped}",
         ),
         Note(
             "What is counted",

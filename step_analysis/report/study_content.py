@@ -1,20 +1,29 @@
 """What the report of a study says: its own verdicts, and intervals that hold whenever it stops."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from step_analysis.comparison import Comparison
 from step_analysis.findings import Finding
+from step_analysis.loading import PolicyRollouts
 from step_analysis.report.content import (
     PairRow,
     PanelContent,
     ReportContent,
     StudyContent,
     build_content,
+    error_rows,
 )
 from step_analysis.report.wording import percent
+from step_analysis.rollouts import RolloutRecord
+from step_analysis.study.comparisons import ComparisonStanding
 from step_analysis.study.design import StudyTest
-from step_analysis.study.reporting import study_difference
+from step_analysis.study.reporting import (
+    study_difference,
+    up_to_errors,
+    waited_for,
+    why_waiting,
+)
 from step_analysis.study.study import Study
 from step_analysis.study.wording import (
     TEST_NAMES,
@@ -35,26 +44,35 @@ _WHY: dict[StudyTest, str] = {
     "budget, at the price of power.",
 }
 
+_Waiting = Mapping[ComparisonStanding, Sequence[RolloutRecord]]
+"""The errors that open comparisons would have to read next."""
+
 
 def study_content(
     study: Study,
     comparison: Comparison,
+    policies: Sequence[PolicyRollouts],
     *,
-    num_rollouts_run: int,
     title: str,
     confidence: float,
     arguments: Sequence[str],
     findings: Iterable[Finding],
 ) -> ReportContent:
-    """Everything that a study's report says; see `build_content`."""
+    """Everything that a study's report says; see `build_content`.
+
+    Args:
+        policies: those of the comparison with all of their rollouts, also beyond the verdicts.
+    """
     content = build_content(
         comparison, title=title, confidence=confidence, arguments=arguments, findings=findings
     )
     standing = study.standing()
+    waiting = waited_for(study, policies)
     return replace(
         content,
         headline=headline(study),
-        panels=tuple(_panel(study, panel, confidence) for panel in content.panels),
+        panels=tuple(_panel(study, panel, confidence, waiting) for panel in content.panels),
+        errors=tuple(error_rows(up_to_errors(study, policies))),
         study=StudyContent(
             test=TEST_NAMES[study.design.test],
             why=_WHY[study.design.test],
@@ -63,7 +81,9 @@ def study_content(
             verdicts=tuple(verdict_lines(study)),
             num_rollouts_budget=study.design.num_rollouts,
             num_rollouts_used=standing.num_rollouts_used,
-            num_rollouts_run=num_rollouts_run,
+            num_rollouts_run=sum(
+                len(task.counted) for policy in policies for task in policy.tasks.values()
+            ),
             interval=(
                 f"A difference is that of the episodes that the verdict rests on. Its "
                 f"{percent(confidence)} interval is a confidence sequence: it holds at all looks "
@@ -76,18 +96,22 @@ def study_content(
     )
 
 
-def _panel(study: Study, panel: PanelContent, confidence: float) -> PanelContent:
+def _panel(study: Study, panel: PanelContent, confidence: float, waiting: _Waiting) -> PanelContent:
     return replace(
-        panel, pairs=tuple(_pair(study, panel.tasks, row, confidence) for row in panel.pairs)
+        panel,
+        pairs=tuple(_pair(study, panel.tasks, row, confidence, waiting) for row in panel.pairs),
     )
 
 
-def _pair(study: Study, tasks: tuple[str, ...], row: PairRow, confidence: float) -> PairRow:
+def _pair(
+    study: Study, tasks: tuple[str, ...], row: PairRow, confidence: float, waiting: _Waiting
+) -> PairRow:
     each = next(each for each in study.standing().panel(tasks) if each.arms == (row.arm0, row.arm1))
     difference = study_difference(study, each, confidence)
+    reason = f"; {why_waiting(waiting[each])}" if each in waiting else ""
     return replace(
         row,
         difference=difference.value,
         difference_interval=difference.interval,
-        sentence=f"{pair_sentence(study, each)}.",
+        sentence=f"{pair_sentence(study, each)}{reason}.",
     )

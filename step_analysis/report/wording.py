@@ -118,17 +118,30 @@ def _single(comparison: Comparison, confidence: float) -> str:
 
 
 def _several(panel: Panel, alpha: float) -> str:
-    best = panel.counts[0]
+    # A test reads only up to the first gap, so who it shows to be best may not have the best rate.
+    best = next((count for count in panel.counts if _beats_all(count, panel)), panel.counts[0])
     beaten = [panel.count(p.loser) for p in panel.pairs if p.winner == best.policy and p.loser]
-    alike = [count for count in panel.counts if count != best and count not in beaten]
+    better = [panel.count(p.winner) for p in panel.pairs if p.loser == best.policy and p.winner]
+    alike = [count for count in panel.counts if count not in (best, *beaten, *better)]
     names = sorted({pair.test.name for pair in panel.pairs})
     over = f" over {len(panel.tasks)} tasks" if len(panel.tasks) > 1 else ""
     level = f"{' and '.join(names)}{over}, alpha {alpha:g} over {len(panel.pairs)} pairs."
     decided = sum(pair.winner is not None for pair in panel.pairs)
-    if not alike:
-        return f"{score(best)} is better than each of {_listed(beaten)}: {level}"
+    if not alike and not better:
+        text = f"{score(best)} is better than each of {_listed(beaten)}: {level}"
+        if best.rate != panel.counts[0].rate:
+            text += " Over all counted episodes its rate is not the highest one."
+        return text
     if decided == 0:
         return f"no difference shown between {_listed(panel.counts)}: {level}"
+    end = f"{decided} of {len(panel.pairs)} pairs are decided: {level}"
+    if better:
+        better.sort(key=panel.counts.index)
+        are = "is" if len(better) == 1 else "are"
+        return (
+            f"no single best: {score(best)} has the highest rate, but {_listed(better)} {are} "
+            f"shown to be better; {end}"
+        )
     # A rate that two have gives no reason to name one of them before the other.
     leaders = [best, *(count for count in alike if count.rate == best.rate)]
     others = [count for count in alike if count not in leaders]
@@ -141,7 +154,12 @@ def _several(panel: Panel, alpha: float) -> str:
         )
     else:
         leading = f"{_listed(leaders)} lead alike"
-    return f"no single best: {leading}; {decided} of {len(panel.pairs)} pairs are decided: {level}"
+    return f"no single best: {leading}; {end}"
+
+
+def _beats_all(count: Count, panel: Panel) -> bool:
+    num_beaten = sum(pair.winner == count.policy for pair in panel.pairs)
+    return num_beaten == len(panel.counts) - 1
 
 
 def _listed(counts: Sequence[Count], most: int = 3) -> str:

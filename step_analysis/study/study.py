@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
-from step_analysis.pair_decisions import decide
+from step_analysis.pair_decisions import PairDecision, alone, decide
 from step_analysis.rollouts import RolloutRecord
-from step_analysis.sequential.pairwise_test import Decision
 from step_analysis.study.comparisons import ComparisonStanding, PairComparison, Stage
 from step_analysis.study.design import StudyDesign
 from step_analysis.study.tape import Tape, num_episodes
@@ -104,11 +103,11 @@ class Study:
         if design.correction == "arrival":
             for comparison in self.comparisons:
                 level = design.level(comparison.arms)
-                yield _ranked(comparison, comparison.verdict(level).decision, level)
+                yield _ranked(comparison, alone(comparison, level))
             return
-        decisions, level = decide(self.comparisons, design.alpha / 2.0, design.correction)
-        for comparison, decision in zip(self.comparisons, decisions, strict=True):
-            yield _ranked(comparison, decision, level)
+        decisions = decide(self.comparisons, design.alpha / 2.0, design.correction)
+        for comparison, decided in zip(self.comparisons, decisions, strict=True):
+            yield _ranked(comparison, decided)
 
     def _best(self) -> Iterable[ComparisonStanding]:
         """Successive elimination in each panel, episode by episode.
@@ -130,7 +129,7 @@ class Study:
                     break
                 now = [each for each in stopping if each.verdict(level).time == first]
                 for each in now:
-                    ends[each] = _decided(each, each.verdict(level).decision, level)
+                    ends[each] = _ranked(each, alone(each, level))
                 beaten = {ends[each].loser for each in now}
                 for each in contested:
                     if each not in ends and beaten.intersection(each.arms):
@@ -140,15 +139,11 @@ class Study:
                 yield ends.get(each) or _undecided(each, round_, level)
 
 
-def _ranked(comparison: PairComparison, decision: Decision, level: float) -> ComparisonStanding:
-    if decision:
-        return _decided(comparison, decision, level)
-    return _undecided(comparison, comparison.num_readable, level)
-
-
-def _decided(comparison: PairComparison, decision: Decision, level: float) -> ComparisonStanding:
-    winner = comparison.arms[1] if decision > 0 else comparison.arms[0]
-    return comparison.standing(Stage.DECIDED, comparison.verdict(level).time, level, winner)
+def _ranked(comparison: PairComparison, decided: PairDecision) -> ComparisonStanding:
+    if decided.time is None:
+        return _undecided(comparison, comparison.num_readable, decided.level)
+    winner = comparison.arms[1] if decided.decision > 0 else comparison.arms[0]
+    return comparison.standing(Stage.DECIDED, decided.time, decided.level, winner)
 
 
 def _undecided(comparison: PairComparison, time: int, level: float) -> ComparisonStanding:

@@ -71,7 +71,12 @@ class Compare:
                 f"against {', '.join(sorted(new.tasks))}"
             )
         # One family: any wrong verdict counts, on whichever task.
-        comparison = compare([old, new], self.alpha, self.method, correction="holm", family="study")
+        try:
+            comparison = compare(
+                [old, new], self.alpha, self.method, correction="holm", family="study"
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         content = build_content(comparison, confidence=self.confidence, arguments=(), findings=())
         rows = {panel.title: pair for panel in content.panels for pair in panel.pairs}
         worse = [title for title, pair in rows.items() if pair.winner == old.policy]

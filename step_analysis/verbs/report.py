@@ -92,14 +92,17 @@ class Report:
         findings = examine(rollouts.policies, left_out=rollouts.left_out)
         if self.strict:
             _refuse(findings)
-        comparison = compare(
-            rollouts.policies,
-            self.alpha,
-            self.method,
-            sides=self.sides,
-            correction=self.correction,
-            family=self.family,
-        )
+        try:
+            comparison = compare(
+                rollouts.policies,
+                self.alpha,
+                self.method,
+                sides=self.sides,
+                correction=self.correction,
+                family=self.family,
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         content = build_content(
             comparison,
             title=self.title,

@@ -1,3 +1,4 @@
+import math
 import random
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from step_analysis.multiplicity import (
     closed_testing,
     from_p_values,
     holm,
+    holm_falls,
     holm_levels,
     nested,
     simes_local_test,
@@ -68,18 +70,36 @@ def test_a_smaller_p_value_never_loses_a_rejection(p):
         assert all(b for a, b in zip(before, after, strict=True) if a)
 
 
+def test_holm_says_at_which_level_each_falls_the_earliest_first():
+    times = [
+        lambda level: 9.0 if level >= ALPHA / 3 else math.inf,
+        lambda level: 5.0 if level >= ALPHA / 2 else math.inf,
+        lambda level: math.inf,
+    ]
+    assert holm_falls(times, ALPHA) == [ALPHA / 3, ALPHA / 2, None]
+    # What falls earlier leaves a looser level to the others.
+    both = [lambda level: 9.0, lambda level: 5.0]
+    assert holm_falls(both, ALPHA) == [ALPHA, ALPHA / 2]
+
+
 def test_holm_asks_only_at_its_levels_and_nesting_makes_any_test_safe():
     asked = []
 
-    def erratic(level: float) -> bool:
+    def erratic(level: float) -> float:
         asked.append(level)
-        return level < 0.02  # rejects at small levels, and not at larger ones
+        return 7.0 if level < 0.02 else math.inf  # rejects at small levels, not at larger ones
 
     levels = holm_levels(3, ALPHA)
     assert levels == [ALPHA / 3, ALPHA / 2, ALPHA]
-    decisions = [nested(erratic, levels), *from_p_values([0.001, 0.04])]
-    assert holm(decisions, ALPHA) == [False, True, False]
+    times = [nested(erratic, levels), lambda level: 3.0, lambda level: math.inf]
+    assert holm_falls(times, ALPHA) == [None, ALPHA / 3, None]
     assert set(asked) <= set(levels)
+
+
+def test_nested_times_wait_for_all_larger_levels():
+    found = {0.01: 5.0, 0.02: 8.0, 0.04: 3.0}
+    time = nested(found.__getitem__, [0.01, 0.02, 0.04])
+    assert [time(level) for level in found] == [8.0, 8.0, 3.0]
 
 
 def test_false_rejections_stay_within_alpha_by_simulation():

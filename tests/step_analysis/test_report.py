@@ -175,6 +175,24 @@ def test_a_verdict_that_later_episodes_reverse_says_so(make_evaluation):
     assert headline.endswith("Over all counted episodes its rate is not the higher one.")
 
 
+def test_who_is_shown_to_be_better_is_not_said_to_be_alike(make_evaluation, tmp_path):
+    """The prefix up to an error decides; over all episodes the rates are the other way round."""
+    a, b = "0" * 18 + "e" + "1" * 41, "1" * 18 + "10" * 21
+    for root, c in (("best", "0" * 60), ("none", "110" * 20)):
+        for policy, outcomes in (("a", a), ("b", b), ("c", c)):
+            make_evaluation(policy, outcomes, root=tmp_path / root)
+    best = _content(tmp_path / "best").headline
+    assert best.startswith(
+        "b (39/60, 65 %) is better than each of a (41/59, 69 %) and c (0/60, 0 %): STEP, alpha "
+        "0.05 over 3 pairs. Over all counted episodes its rate is not the highest one."
+    )
+    none = _content(tmp_path / "none").headline
+    assert none.startswith(
+        "no single best: a (41/59, 69 %) has the highest rate, but c (40/60, 67 %) and b (39/60, "
+        "65 %) are shown to be better; 2 of 3 pairs are decided: STEP"
+    )
+
+
 @pytest.mark.parametrize(
     ("rate", "text"),
     [

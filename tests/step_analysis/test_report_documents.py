@@ -92,6 +92,21 @@ def test_each_kind_of_doubt_has_its_caveat_found_or_not(contents):
         assert all(f"<dt>{kind}</dt>" in page and f"**{kind}**" in text for kind in kinds)
 
 
+def test_what_a_table_does_not_keep_is_not_said_to_be_in_order(tmp_path):
+    rows = [f"{policy},t,{i},{int(i % 3 < k)}" for k, policy in ((1, "u"), (2, "v"))
+            for i in range(20)]  # fmt: skip
+    (tmp_path / "t.csv").write_text("\n".join(["policy,task,episode,success", *rows, ""]))
+    policies = load_rollouts([tmp_path / "t.csv"])
+    content = build_content(
+        compare(policies), confidence=0.95, arguments=[], findings=examine(policies)
+    )
+    by_kind = {each.about: each for each in caveats(content)}
+    found = {kind: [f.code for f in each.findings] for kind, each in by_kind.items()}
+    assert found["Pre-solved scenes"] == ["durations-not-recorded"]
+    assert found["Missing seeds"] == ["seeds-not-recorded"]
+    assert all(f.severity == "note" for f in by_kind["Missing seeds"].findings)
+
+
 def test_latex_tables_are_whole_and_names_are_no_commands(contents):
     text = latex_tables(contents["clean"])
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2

@@ -181,6 +181,10 @@ def test_policies_are_named_by_their_folders(tmp_path, make_record):
             "is_success: true, false or null",
         ),
         ('{"evaluations": [], "max_sample_size_per_model": 0}', "a positive integer"),
+        (
+            '{"evaluations": [], "max_sample_size_per_model": 4611686018427387904}',
+            "at most 1000000",
+        ),
     ],
 )
 def test_wrong_files_are_named_with_the_reason(tmp_path, document, complaint):

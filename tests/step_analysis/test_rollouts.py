@@ -192,6 +192,25 @@ def test_hostile_json_is_refused_briefly(hostile):
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e16"])
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ('"wall_s":4.25', "wall_s"),
+        ('"duration_s":12.5', "duration_s"),
+        ('"distance_m":0.0125', "distance_m"),
+        ('"max_ms":31.0', "max_ms"),
+    ],
+)
+def test_numbers_that_nothing_can_have_are_refused_briefly(make_record, field, name, number):
+    """A whole number in JSON may have any number of digits, more than a float can hold."""
+    line = make_record(duration_s=12.5).to_json()
+    assert field in line
+    with pytest.raises(FormatError, match=name) as caught:
+        RolloutRecord.from_json(line.replace(field, f'"{name}":{number}'))
+    assert len(str(caught.value)) < 300
+
+
 def _design(**given) -> EvaluationDesign:
     fields = {
         "policy": "trained",
@@ -232,6 +251,7 @@ def test_differences_name_each_thing_once():
         ({"tasks": "PickAndPlaceBox"}, "tasks: a list of names"),
         ({"num_episodes": 0}, "num_episodes"),
         ({"num_episodes": 51}, "more than the budget"),
+        ({"max_sample_size": 2**62}, "max_sample_size: at most 1000000 episodes of a task"),
         ({"station": {"x": float("nan")}}, "station: can't be written as JSON"),
         ({"software": {"drake": 1}}, "software.drake: text expected"),
     ],

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,20 @@ from sim_client.compare import runner
 from sim_client.compare.config import CompareConfig
 from sim_client.compare.contenders import Contender
 from sim_client.evaluation.errors import UsageError
+from sim_client.evaluation.interruption import Interruption
 from sim_client.league.config import LeagueConfig
 from sim_client.league.run import run
-from step_analysis.ledger import read_ledger
+from step_analysis.ledger import (
+    DESIGN_FILE_NAME,
+    LEDGER_FILE_NAME,
+    Ledger,
+    read_ledger,
+    write_design,
+)
 from step_analysis.provenance import read_provenance
-from step_analysis.study.folder import read_study
+from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
+from step_analysis.study.design import StudyDesign, StudyPolicy
+from step_analysis.study.folder import StudyFolder, read_study
 
 TASK = "PickAndPlaceBox"
 
@@ -178,6 +188,27 @@ def test_once_ranks_what_is_there_and_asks_nothing_again(
 
 
 @pytest.mark.slow
+def test_ctrl_c_with_the_deciding_rollout_ends_the_watch_too(
+    league: League,
+    folder: Path,
+    tmp_path: Path,
+    rounds: list[tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Late(Interruption):
+        def __exit__(self, *error: Any) -> None:
+            self.requested = True
+            super().__exit__(*error)
+
+    monkeypatch.setattr(runner, "Interruption", Late)
+    write_checkpoint(folder / "a", "good")
+    write_checkpoint(folder / "b", "bad")
+    assert league(lambda seconds: pytest.fail("the watch went on")) == 130
+    assert len(rounds) == 1
+    assert (tmp_path / "league" / "standing.json").exists()
+
+
+@pytest.mark.slow
 def test_what_comes_can_be_held_to_what_ran_before(
     league: League, folder: Path, tmp_path: Path, rounds: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +249,65 @@ def test_a_checkpoint_that_is_gone_or_changed_is_told(
     write_checkpoint(folder / "a", "good, but others")
     assert league() == 2
     assert "policy 'a': digest" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_replaced_in_place_is_told_where_all_is_decided(
+    league: League,
+    folder: Path,
+    tmp_path: Path,
+    rounds: list[tuple[str, ...]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    design = StudyDesign(
+        policies=tuple(
+            StudyPolicy(name=name, digest=manifest_digest(write_checkpoint(folder / name, weights)))
+            for name, weights in (("a", "good"), ("b", "bad"))
+        ),
+        tasks=(TASK,),
+        max_episodes=14,
+        first_seed=7,
+        alpha=0.2,
+        correction="arrival",
+    )
+    with StudyFolder(tmp_path / "league" / "study") as study:
+        study.agree(design)
+        for policy, outcome in zip(design.policies, ("success", "failure"), strict=True):
+            write_evaluation(study.path / policy.name, policy, Outcome(outcome), num_episodes=14)
+    assert league() == 0
+    shutil.rmtree(folder / "a")
+    write_checkpoint(folder / "a", "good, but others")
+    assert league() == 2
+    assert "policy 'a': digest" in capsys.readouterr().err
+    assert not rounds
+
+
+def manifest_digest(checkpoint: Path) -> str:
+    return hashlib.sha256((checkpoint / "MANIFEST.json").read_bytes()).hexdigest()
+
+
+def write_evaluation(
+    path: Path, policy: StudyPolicy, outcome: Outcome, *, num_episodes: int
+) -> None:
+    path.mkdir()
+    design = EvaluationDesign(
+        policy=policy.name,
+        policy_digest=policy.digest,
+        tasks=(TASK,),
+        num_episodes=num_episodes,
+        max_sample_size=num_episodes,
+    )
+    write_design(path / DESIGN_FILE_NAME, design)
+    with Ledger(path / LEDGER_FILE_NAME) as ledger:
+        for index in range(num_episodes):
+            ledger.append(
+                RolloutRecord(
+                    policy=policy.name,
+                    task=TASK,
+                    scenario_index=index,
+                    seed=7 + index,
+                    outcome=outcome,
+                )
+            )
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
 from sim_client.evaluation.errors import UsageError
 from sim_client.evaluation.sweep import SweepConfig, run
+from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
+from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
 
 Script = Callable[[Mapping[int, str]], None]
 
@@ -55,6 +57,38 @@ def test_each_latency_and_shift_is_an_evaluation_of_its_own(
     assert num_episodes == 12
     assert run(config, station_factory="fake_station:build") == 0
     assert len(served.reset_indices) == num_episodes, "a second run repeats nothing"
+
+
+def test_a_policy_of_which_no_episode_is_decided_has_no_rate(
+    served: Any, script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another one's evaluation under the same conditions was begun, and had only errors."""
+    script({})
+    other = tmp_path / "nominal-0ms" / "other"
+    other.mkdir(parents=True)
+    design = EvaluationDesign(
+        policy="other",
+        policy_digest="other",
+        tasks=("PickAndPlaceBox",),
+        num_episodes=3,
+        max_sample_size=3,
+    )
+    write_design(other / DESIGN_FILE_NAME, design)
+    with Ledger(other / LEDGER_FILE_NAME) as ledger:
+        ledger.append(
+            RolloutRecord(
+                policy="other",
+                task="PickAndPlaceBox",
+                scenario_index=0,
+                seed=1,
+                outcome=Outcome.ERROR,
+            )
+        )
+    config = sweep_config(tmp_path, served.address, latencies_ms="0")
+    assert run(config, station_factory="fake_station:build") == 0
+    (_, undecided) = json.loads((tmp_path / "sweep.json").read_text())["points"]
+    assert (undecided["policy"], undecided["num_episodes"]) == ("other", 0)
+    assert "0/0     no episode decided" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from step_analysis.rollouts import Outcome
 TASK = "PickAndPlaceBox"
 SKILL = "pick_and_place_box"
 
-_QUIET = {"protocol-unknown", "budget-not-recorded"}
-"""Notes about every results file that says neither."""
+_QUIET = {"protocol-unknown", "budget-not-recorded", "seeds-not-recorded"}
+"""Notes about every results file that says none of it."""
 
 
 def _examined(path: Path, **options: Any) -> dict[str, list[Finding]]:
@@ -116,6 +116,9 @@ class TestEarlySuccesses:
         # VLA Foundry's LBM models: total_time is 0 in every entry.
         finding = _only(results("a", "1011", budget=4, total_time=0), "durations-not-recorded")
         assert finding.severity is Severity.NOTE
+
+    def test_errors_alone_say_nothing_of_times(self, make_evaluation):
+        assert _only(make_evaluation("a", "ee"), "unresolved-errors").count == 2
 
 
 class TestEpisodes:

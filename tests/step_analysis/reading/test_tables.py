@@ -104,6 +104,7 @@ def test_tabs_quotes_and_a_byte_order_mark(tmp_path):
         ([f"{HEADER},duration_s", "a,t,0,1,soon"], "line 2: duration_s: a number expected"),
         ([f"{HEADER},budget", "a,t,0,1,5", "a,t,1,1,6"], "line 3: budget: 6 here and 5 above"),
         ([f"{HEADER},budget", "a,t,0,1,0"], "line 2: budget: a positive integer"),
+        ([f"{HEADER},budget", "a,t,0,1,1000001"], "line 2: budget: a positive integer of at most"),
         ([f"{HEADER},started_at", "a,t,0,1,noon"], "line 2: started_at: an ISO 8601 time"),
     ],
 )

@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from step_analysis.command_line import main
 from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
-from step_analysis.rollouts import EvaluationDesign
+from step_analysis.loading import read_rollouts
+from step_analysis.rollouts import EvaluationDesign, Outcome
 from step_analysis.study.allocation import next_rollout
-from step_analysis.study.folder import StudyFolder
+from step_analysis.study.folder import StudyFolder, read_study
+from step_analysis.study.ranking import ranking
+from step_analysis.study.reporting import study_comparison
 from step_analysis.study.study import Study
 
 TASK = "PickAndPlaceBox"
@@ -17,9 +21,12 @@ TASK = "PickAndPlaceBox"
 
 @pytest.fixture
 def write_study(tmp_path, record_of):
-    """write_study(design, succeeds, surplus): run to its end, and `surplus` episodes beyond."""
+    """write_study(design, succeeds, surplus): run to its end, and `surplus` episodes beyond.
 
-    def write(design, succeeds, surplus=0, name="study"):
+    `spoil` is given the records and says which are written.
+    """
+
+    def write(design, succeeds, surplus=0, name="study", spoil=lambda records: records):
         study = Study(design)
         records = []
         while (key := next_rollout(study)) is not None:
@@ -29,6 +36,7 @@ def write_study(tmp_path, record_of):
             begin = max(r.scenario_index for r in records if r.policy == policy.name) + 1
             for index in range(begin, min(begin + surplus, design.max_episodes)):
                 records.append(record_of(policy.name, TASK, index, True, progress=1.0))
+        records = spoil(records)
         path = tmp_path / name
         with StudyFolder(path) as folder:
             folder.agree(design)
@@ -107,6 +115,61 @@ def test_every_kind_of_study_has_a_report(make_design, write_study, tmp_path, ch
     design = make_design(3, 2, 20, **choices)
     study = write_study(design, lambda p, t, i: p == "p1" or i % 4 == 0)
     assert report(study, "--output", tmp_path / "report") == 0
+
+
+def test_all_tasks_together_are_counted_as_far_as_their_own_comparisons_read(
+    make_design, record_of, write_study
+):
+    """A task that is decided early, by how it went, has not less weight there for it."""
+    rng = np.random.default_rng(4)
+    rates = {"p0": (0.05, 0.5), "p1": (0.95, 0.5), "p2": (0.05, 0.5)}
+    for num_policies in (2, 3):
+        design = make_design(num_policies, 2, 40)
+        path = write_study(
+            design,
+            lambda policy, task, _, tasks=design.tasks: (
+                rng.random() < rates[policy][tasks.index(task)]
+            ),
+            name=f"of{num_policies}",
+        )
+        study = read_study(path)
+        comparison = study_comparison(study, read_rollouts([path]).policies)
+        assert comparison.aggregate is not None
+        first, second = (
+            study.standing().num_used("p1", task) for task in comparison.aggregate.tasks
+        )
+        assert first < second
+        found = {c.policy: (c.successes, c.num_counted) for c in comparison.aggregate.counts}
+        assert found == {r.policy: (r.total, r.episodes) for r in ranking(study, design.tasks)}
+        pairs = {(e.arm0, e.arm1): e.time for e in comparison.aggregate.pairs}
+        assert found["p1"][1] == max(time for arms, time in pairs.items() if "p1" in arms)
+
+
+def test_an_error_that_holds_up_a_comparison_is_in_its_report(
+    make_design, record_of, write_study, tmp_path
+):
+    def spoil(records):
+        """p1 fails for good where it would be read next; what it and p0 have beyond is there."""
+        errors = [
+            record_of("p1", TASK, 3, Outcome.ERROR, message="no ground truth", attempt=n)
+            for n in (1, 2, 3)
+        ]
+        return [r for r in records if r.key != errors[0].key] + errors
+
+    path = write_study(make_design(2, 1, 40), lambda p, t, i: p == "p1", spoil=spoil)
+    assert report(path, "--output", tmp_path / "report") == 0
+    said = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert said["headline"].startswith("undecided so far")
+    (error,) = said["errors"]
+    assert (error["policy"], error["scenario_index"], error["attempt"]) == ("p1", 3, 3)
+    assert said["findings"][0]["code"] == "unresolved-errors"
+    (pair,) = said["panels"][0]["pairs"]
+    assert pair["time"] == 3
+    reason = f"p1 met an error in {TASK} scenario 3"
+    assert reason in pair["stopped_because"]
+    assert reason in pair["sentence"]
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "no attempt ended in an error" not in text
 
 
 def test_a_locked_design_is_not_overridden(make_design, write_study, tmp_path, capsys):

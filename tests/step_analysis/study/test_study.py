@@ -117,8 +117,52 @@ def test_any_order_of_any_records_gives_the_same_and_more_never_unsay_it(
         assert now.time <= then.time or now.winner is not None
 
 
+@pytest.mark.parametrize("choices", CHOICES, ids=str)
+def test_what_a_verdict_is_said_to_rest_on_is_enough_for_it(make_design, record_of, choices):
+    """At any look: exactly the records that are counted as used give the same standing again."""
+    rng = np.random.default_rng(17)
+    num_decided = 0
+    for rates in ((0.1, 0.9), (0.1, 0.5, 0.9), (0.4, 0.5, 0.9), (0.1, 0.2, 0.9)):
+        for num_tasks in (1, 1, 1, 2, 2):
+            design = make_design(len(rates), num_tasks, 24, alpha=0.2, **choices)
+            outcomes = outcomes_of(design, rates, rng)
+            records = [
+                record_of(*cell, i, bool(values[i]))
+                for cell, values in outcomes.items()
+                for i in range(int(rng.integers(6, 25)))
+            ]
+            standing = Study(design, records).standing()
+            kept = [r for r in records if r.scenario_index < standing.num_used(r.policy, r.task)]
+            assert Study(design, kept).standing() == standing
+            assert len(kept) == standing.num_rollouts_used
+            num_decided += sum(e.winner is not None for e in standing.comparisons)
+    assert num_decided > 5
+
+
+def test_of_one_pair_holm_says_the_time_and_level_that_bonferroni_does(make_design, record_of):
+    """It falls at alpha for both directions together; that none is left is no reason to look
+    back at a looser level."""
+    rng = np.random.default_rng(3)
+    num_decided = 0
+    for _ in range(20):
+        plain, stepwise = (
+            make_design(2, 1, 40, correction=name) for name in ("bonferroni", "holm")
+        )
+        outcomes = outcomes_of(plain, (0.3, 0.8), rng)
+        records = [
+            record_of(*cell, i, bool(value))
+            for cell, values in outcomes.items()
+            for i, value in enumerate(values)
+        ]
+        expected = Study(plain, records).standing().comparisons
+        assert Study(stepwise, records).standing().comparisons == expected
+        num_decided += expected[0].winner is not None
+    assert num_decided > 10
+
+
 def test_what_is_kept_between_looks_changes_no_verdict(make_design, record_of):
-    """Against what the first version said, which began anew at every look and kept nothing."""
+    """Against what the first version said, which began anew at every look and kept nothing; Holm's
+    times and levels are of later, of the level at which each fell."""
     known = json.loads((Path(__file__).parents[1] / "data" / "study_verdicts.json").read_text())
     num_decided = 0
     for case in known:

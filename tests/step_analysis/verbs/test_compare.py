@@ -66,3 +66,40 @@ def test_tasks_must_be_shared(
         main(["compare", str(tmp_path / "old"), str(tmp_path / "new")])
     error = capsys.readouterr().err
     assert (caught.value.code, "no task in common" in error) == (2, True)
+
+
+@pytest.mark.parametrize("verb", ["compare", "report"])
+def test_a_budget_that_a_test_does_not_take_is_no_verdict(
+    tmp_path: Path, evaluation_in: MakeEvaluation, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    """Python's exit code after a traceback is that of a policy which is worse."""
+    for name in ("old", "new"):
+        evaluation_in(tmp_path, name, GOOD, budget=6000)
+    paths = {"compare": [str(tmp_path / "old"), str(tmp_path / "new")], "report": [str(tmp_path)]}
+    output = {"compare": [], "report": ["--output", str(tmp_path / "report")]}
+    with pytest.raises(SystemExit) as caught:
+        main([verb, *paths[verb], *output[verb], "--method", "barnard"])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert error.count("\n") == 1
+    assert "at most 5000 episodes of each arm, got 6000" in error
+
+
+@pytest.mark.parametrize("correction", ["holm", "benjamini-hochberg"])
+@pytest.mark.parametrize("alpha", ["0.6", "0.99"])
+def test_any_alpha_below_one_has_its_verdict(
+    tmp_path: Path,
+    evaluation_in: MakeEvaluation,
+    folders: Callable[[str, str], list[str]],
+    capsys: pytest.CaptureFixture[str],
+    alpha: str,
+    correction: str,
+) -> None:
+    """Of one pair the last level of a procedure is alpha, where no test of two sides is."""
+    main(["compare", *folders(GOOD, BAD), "--alpha", alpha])
+    assert capsys.readouterr().out.startswith("worse")
+    for name, outcomes in (("a", GOOD), ("b", BAD)):
+        evaluation_in(tmp_path / "both", name, outcomes)
+    options = ["--alpha", alpha, "--correction", correction, "--output", str(tmp_path / "report")]
+    main(["report", str(tmp_path / "both"), *options])
+    assert "Verdict: a (40/40, 100 %) is better than b" in capsys.readouterr().out

@@ -111,3 +111,16 @@ def test_from_overrides_what_a_file_seems(tmp_path, capsys):
     main(["doctor", str(path), "--from", "csv"])
     assert "1 policy on 1 task" in capsys.readouterr().out
     assert _exit_of(capsys, "doctor", path, "--from", "xml")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("started_at", "wall_s"),
+    [("9999-12-31T23:59:59+00:00", 5.0), ("2026-01-31T12:00:00+00:00", 1e15)],
+)
+def test_times_beyond_the_calendar_end_nothing(make_evaluation, started_at, wall_s, capsys):
+    root = make_evaluation("a", "10" * 10)
+    ledger = root / "a" / "ledger.jsonl"
+    text = ledger.read_text().replace("2026-01-31T12:00:00+00:00", started_at)
+    ledger.write_text(text.replace('"wall_s":4.25', f'"wall_s":{wall_s}'))
+    main(["doctor", str(root)])
+    assert "rollouts of 1 policy on 1 task" in capsys.readouterr().out
