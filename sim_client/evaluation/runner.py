@@ -52,17 +52,22 @@ _FILM_SIZE = ImageSize(height=240, width=320)
 DONE, WORK_FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
-def run(config: EvaluationConfig, *, station_factory: str = OUR_STATION) -> int:
+def run(
+    config: EvaluationConfig, *, station_factory: str = OUR_STATION, more_to_come: bool = False
+) -> int:
     """Evaluate, tell the user how it went, and return the process's exit code.
 
     0: every episode has a verdict. 1: some have none. 2: asked for something impossible.
-    130: interrupted; the same command goes on from there.
+    130: interrupted; the same command goes on from there. An interruption that finds nothing left
+    to cut off counts only where there is more to come, other evaluations after this one.
     """
     try:
         with sigterm_like_ctrl_c():
             if config.while_input_open:
                 end_with_input()
-            return _evaluate(config, station_factory)
+            if _evaluate(config, station_factory) and more_to_come:
+                raise KeyboardInterrupt
+            return DONE
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
@@ -77,7 +82,8 @@ def run(config: EvaluationConfig, *, station_factory: str = OUR_STATION) -> int:
         return WORK_FAILED
 
 
-def _evaluate(config: EvaluationConfig, station_factory: str) -> int:
+def _evaluate(config: EvaluationConfig, station_factory: str) -> bool:
+    """Whether it was interrupted, with nothing left to cut off."""
     plan_for = prepare(config, station_factory)
     check_writable(config.output)
     require_executor(config)
@@ -89,7 +95,7 @@ def _evaluate_at(
     config: EvaluationConfig,
     plan_for: Callable[[ServedPolicy], Plan],
     cluster: RayCluster | None,
-) -> int:
+) -> bool:
     policy = meet(config)
     plan = plan_for(policy)
     provenance = provenance_of(plan.design, policy)
@@ -120,7 +126,7 @@ def _evaluate_at(
         origin = ProvenanceFile(folder.path, provenance, executor=config.executor)
         origin.begin()
         try:
-            _run(requests, folder, origin, plan, config, cluster)
+            was_interrupted = _run(requests, folder, origin, plan, config, cluster)
         finally:
             for line in summary(folder.design, folder.records):
                 _say(line)
@@ -135,7 +141,7 @@ def _evaluate_at(
             f"{num_unfinished} of {num_episodes} episodes ended in errors, see above"
         )
     _say(f"report: step-analysis report {config.output}")
-    return DONE
+    return was_interrupted
 
 
 def _run(
@@ -145,7 +151,7 @@ def _run(
     plan: Plan,
     config: EvaluationConfig,
     cluster: RayCluster | None,
-) -> None:
+) -> bool:
     with (
         announced(folder.path, first_port=config.meshcat_port, num_workers=config.workers),
         Interruption() as interruption,
@@ -161,6 +167,7 @@ def _run(
             interruption=interruption,
             max_attempts=config.max_attempts,
         )
+    return interruption.requested
 
 
 def prepare(config: EvaluationConfig, station_factory: str) -> Callable[[ServedPolicy], Plan]:

@@ -90,7 +90,9 @@ def run(config: SweepConfig, *, station_factory: str = OUR_STATION) -> int:
             latency_ms=condition.latency_ms,
             output=root / condition.name,
         )
-        code = runner.run(evaluation, station_factory=station_factory)
+        code = runner.run(
+            evaluation, station_factory=station_factory, more_to_come=i + 1 < len(conditions)
+        )
         if code:
             return code
     points = [point for each in conditions for point in _points(root / each.name, each)]

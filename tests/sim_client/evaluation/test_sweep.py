@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from sim_client.evaluation.config import EpisodeRange, EvaluationConfig
 from sim_client.evaluation.errors import UsageError
+from sim_client.evaluation.output_folder import OutputFolder
 from sim_client.evaluation.sweep import SweepConfig, run
 from step_analysis.ledger import DESIGN_FILE_NAME, LEDGER_FILE_NAME, Ledger, write_design
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutRecord
@@ -57,6 +59,34 @@ def test_each_latency_and_shift_is_an_evaluation_of_its_own(
     assert num_episodes == 12
     assert run(config, station_factory="fake_station:build") == 0
     assert len(served.reset_indices) == num_episodes, "a second run repeats nothing"
+
+
+def test_ctrl_c_with_the_last_verdict_of_a_condition_ends_the_sweep(
+    served: Any,
+    script: Script,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script({})
+    config = sweep_config(tmp_path, served.address, latencies_ms="0,100")
+    record, num_recorded = OutputFolder.record, 0
+
+    def record_then_interrupt(folder: OutputFolder, *episode: Any) -> RolloutRecord:
+        nonlocal num_recorded
+        recorded = record(folder, *episode)
+        num_recorded += 1
+        if num_recorded in {3, 6}:
+            signal.raise_signal(signal.SIGINT)
+        return recorded
+
+    monkeypatch.setattr(OutputFolder, "record", record_then_interrupt)
+    assert run(config, station_factory="fake_station:build") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "sim-client: interrupted"
+    assert num_recorded == 3
+    # There is nothing after the last one.
+    assert run(config, station_factory="fake_station:build") == 0
+    assert num_recorded == 6
 
 
 def test_a_policy_of_which_no_episode_is_decided_has_no_rate(
