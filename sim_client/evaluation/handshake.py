@@ -27,6 +27,9 @@ from policy_interface.types import PolicyMetadata
 from sim_client.evaluation.errors import EvaluationStoppedError
 from step_analysis.strict_json import FormatError, parse_object
 
+# Of a policy whose server states no digest.
+_OF_METADATA = "metadata-sha256:"
+
 # How many episodes share a forward pass is no property of the policy.
 _BATCH_SIZE_KEY = "assay.max_batch_size"
 
@@ -127,7 +130,12 @@ def policy_digest(metadata: PolicyMetadata) -> str:
         },
     }
     text = json.dumps(described, sort_keys=True)
-    return f"metadata-sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"{_OF_METADATA}{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def is_of_checkpoint(digest: str) -> bool:
+    """Whether `policy_digest` gave what the server states, and not one of all that it says."""
+    return not digest.startswith(_OF_METADATA)
 
 
 def serving_options(metadata: PolicyMetadata) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sim_client.compare.runner import check_possible, ended, run_in
 from sim_client.evaluation.errors import UsageError
+from sim_client.evaluation.handshake import is_of_checkpoint
 from sim_client.evaluation.runner import DONE
 from sim_client.evaluation.station import OUR_STATION
 from sim_client.league.arrivals import Arrivals, Checkpoint
@@ -96,7 +97,8 @@ def _players(
         LedgerError: what has a place in the league is another policy now.
     """
     names = {} if design is None else {p.digest: p.name for p in design.policies}
-    digests = {name: digest for digest, name in names.items()}
+    # What a server that states no digest served under a name is not told by the checkpoint's.
+    digests = {name: digest for digest, name in names.items() if is_of_checkpoint(digest)}
     players = []
     for each in checkpoints:
         known = digests.get(each.name, each.digest)
