@@ -131,6 +131,18 @@ def test_other_data_at_the_same_place_are_learnt(
     assert after[1] != before[1]
 
 
+@pytest.mark.parametrize("origin", ["", "[1]", '{"documents": 1}', "[" * 100_000])
+def test_what_is_of_unknown_data_is_made_anew(tmp_path: Path, origin: str) -> None:
+    write_text(tmp_path / "data", 0)
+    config, run = language(tmp_path / "data"), tmp_path / "run"
+    before = begin(config, run)
+    kept = files(run)
+    (run / "corpus" / "origin.json").write_text(origin)
+    assert begin(config, run) == before
+    assert files(run).keys() == kept.keys()
+    assert (run / "corpus" / "origin.json").read_text() != origin
+
+
 @pytest.mark.parametrize("is_asked", [False, True])
 def test_a_policy_learns_other_data_beside_it(
     demonstration_folder: Path, tmp_path: Path, *, is_asked: bool

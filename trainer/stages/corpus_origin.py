@@ -51,7 +51,7 @@ class CorpusOrigin:
         """None where nothing is there that could be relied on."""
         try:
             return CorpusOrigin(**json.loads(_path(run).read_text()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     def store(self, run: RunDirectory) -> None:
