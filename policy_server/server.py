@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
@@ -236,11 +237,7 @@ class PolicyServer:
         none, and whatever `build` raises.
         """
         builds = build if isinstance(build, Mapping) else {self.options.name: build}
-        made = await self._all_made(builds.items())
-        names = [deployment.name for deployment in made]
-        if len(set(names)) < len(names):
-            raise InvalidPolicyError(f"policies of one server need different names, got {names}")
-        for deployment in made:
+        for deployment in await self._all_made(builds.items()):
             self._deployments.put(deployment)
         self._services.open()
         self._health.set_serving()
@@ -265,13 +262,16 @@ class PolicyServer:
     async def _all_made(self, builds: Iterable[tuple[str | None, Build]]) -> list[Deployment]:
         """All of them, or what making one of them raised, and none."""
         made: list[Deployment] = []
-        try:
+        with contextlib.ExitStack() as undoing:
             for name, build in builds:
                 made.append(await self._made(name, build))
-        except BaseException:
-            for deployment in made:
-                deployment.shutdown(wait=False)
-            raise
+                undoing.callback(made[-1].shutdown, wait=False)
+            names = [deployment.name for deployment in made]
+            if len(set(names)) < len(names):
+                raise InvalidPolicyError(
+                    f"policies of one server need different names, got {names}"
+                )
+            undoing.pop_all()
         return made
 
     async def _made(self, name: str | None, build: Build) -> Deployment:

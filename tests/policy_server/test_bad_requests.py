@@ -256,13 +256,15 @@ def test_compressed_images_are_as_good_as_raw_ones(client, good, encoding) -> No
         assert client.begin_step(message).result().success
 
 
-def _declared(height: int, width: int, channels: int, dtype: int) -> PolicyStep_pb2.Image:
+def _declared(
+    height: int, width: int, channels: int, dtype: PolicyStep_pb2.ImageDtype
+) -> PolicyStep_pb2.Image:
     """A PNG of which nothing but its size is told."""
     return PolicyStep_pb2.Image(
         height=height,
         width=width,
         channels=channels,
-        dtype=dtype,  # type: ignore[arg-type]
+        dtype=dtype,
         compression=PolicyStep_pb2.PNG,
     )
 

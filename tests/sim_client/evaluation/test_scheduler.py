@@ -13,6 +13,7 @@ from sim_client.compare.progress import Progress as StudyProgress
 from sim_client.compare.scheduler import run_study
 from sim_client.evaluation.config import evaluation_seed
 from sim_client.evaluation.episode import EpisodeReport, EpisodeRequest
+from sim_client.evaluation.executor import Executor
 from sim_client.evaluation.interruption import Interruption
 from sim_client.evaluation.output_folder import OutputFolder
 from sim_client.evaluation.progress import Progress
@@ -27,8 +28,8 @@ TASK = "PickAndPlaceBox"
 KEYS = [RolloutKey("hold", "PickAndPlaceBox", index) for index in range(2)]
 
 
-class NoRoom:
-    """An executor whose workers never get to an episode."""
+class NoRoom(Executor):
+    """Its workers never get to an episode."""
 
     is_busy = has_room = False
 
@@ -78,7 +79,7 @@ def test_an_interruption_cuts_off_only_what_is_left(tmp_path: Path, num_decided:
             ):
                 run_episodes(
                     [ours.request(key, max_control_steps=10, record=False) for key in KEYS],
-                    executor=NoRoom(),  # type: ignore[arg-type]
+                    executor=NoRoom(),
                     folder=ours,
                     provenance=ProvenanceFile(ours.path, Provenance(policy={}), executor="local"),
                     progress=progress,
@@ -94,8 +95,8 @@ def test_an_interruption_cuts_off_only_what_is_left(tmp_path: Path, num_decided:
         assert len(ours.unfinished()) == len(KEYS) - num_decided
 
 
-class OneAtATime:
-    """An executor in which 'hold' always succeeds and others never do.
+class OneAtATime(Executor):
+    """One in which 'hold' always succeeds and others never do.
 
     Ctrl-C comes with the report of this number, counted from 1; 0 is never.
     """
@@ -157,7 +158,7 @@ def play(root: Path, interrupted_at: int) -> tuple[Study, int]:
         provenance = Provenance(policy={})
         run_study(
             study,
-            executor=executor,  # type: ignore[arg-type]
+            executor=executor,
             folders=folders,
             origins={
                 name: ProvenanceFile(own.path, provenance, executor="local")
