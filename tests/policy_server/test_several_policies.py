@@ -12,7 +12,7 @@ import pytest
 from policy_interface.generated.lbm_policy_interface import PolicyStep_pb2
 from policy_interface.images import decode_image
 from policy_server import episodes
-from policy_server.policy import Policy
+from policy_server.policy import InvalidPolicyError, Policy
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.testing import GatedPolicy, NoisePolicy
 from tests.policy_server.caller import PATIENCE_S, Caller, numbers, refusal, served
@@ -86,6 +86,22 @@ class TestSeveralPolicies:
                 caller.reset(seed=0, policy=name)
                 chunk = caller.step(make_observation(), wants_chunk=True).chunk
                 assert len(chunk.actions) == num_actions
+
+    def test_two_of_one_name_are_refused_and_leave_no_thread(self) -> None:
+        threads = []
+
+        def build() -> HoldPolicy:
+            threads.append(threading.current_thread())
+            return HoldPolicy()
+
+        with served(HoldPolicy()) as (server, caller):
+            with pytest.raises(InvalidPolicyError, match="different names"):
+                server.load({None: build, caller.name(): build}).result(PATIENCE_S)
+            assert len(threads) == 2
+            for thread in threads:
+                thread.join(PATIENCE_S)
+                assert not thread.is_alive()
+            caller.reset(seed=0)
 
     def test_a_replaced_policy_answers_those_whose_episodes_ended_meanwhile(
         self, make_observation
