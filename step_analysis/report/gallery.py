@@ -106,9 +106,12 @@ def _overall(
 
 def _forest(panel: PanelContent, content: ReportContent, figure: _MakeFigure) -> Figure:
     level = percent(content.confidence)
+    holds = "is adjusted neither for several pairs nor for stopping early"
+    if content.study is not None:
+        holds = "holds whenever one stops and is not adjusted for several pairs"
     marks = (
-        f"in percentage points, with its {level} interval, which is adjusted neither for several "
-        "pairs nor for stopping early. Filled and in the better one's colour: the test decided."
+        f"in percentage points, with its {level} interval, which {holds}. Filled and in the better "
+        "one's colour: the test decided."
     )
     if len(panel.pairs) > 1:
         return figure(
