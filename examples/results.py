@@ -15,13 +15,11 @@ import sys
 from pathlib import Path
 
 from results_collecting import collect, collect_pretraining
-from results_ledger import write_result
+from results_ledger import LEDGERS, write_result
 from results_page import GROUPS, PRETRAINING, draw
 from stages import PROJECT
 
 from step_analysis.atomic_file import write_atomically
-
-LEDGERS = PROJECT / "docs" / "results"
 
 
 def main() -> int:

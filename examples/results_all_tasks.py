@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from results_choices import MEANT, NEITHER, OTHER, meant_objects, other_objects
-from results_ledger import Evaluated, Result, Training
+from results_ledger import CHAIN, Evaluated, Result, Training
 from results_tables import (
     ALPHA,
     NOTHING,
@@ -27,11 +27,13 @@ UNSEEN_WORDS = "phrasing=high"
 
 _GOAL, _GOAL_POINTS = 0.85, 5.0
 # Trainings that a policy's weights come from, by their kind.
-_BEFORE = {
-    "language": "language",
-    "vision_language": "vision and language",
-    "vision_language_action": "action of the policy that it began with",
-}
+_BEFORE = dict(
+    zip(
+        CHAIN,
+        ("language", "vision and language", "action of the policy that it began with"),
+        strict=True,
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from results_ledger import Result, Training, read_evaluations
+from results_ledger import CHAIN, LEDGERS, Result, Training, read_evaluations, read_results
 from results_pretraining import Comparison, PretrainingResult
 from stages import PROJECT, SECONDS_FILE
 
@@ -113,7 +114,8 @@ def read_training(folder: Path, seconds: Path) -> Training:
 
 
 def _seconds_before(folder: Path) -> dict[str, dict[str, float]]:
-    """Of the trainings that its weights come from, by their kind, as far as they are still there.
+    """Of the trainings that its weights come from, by their kind, as far as they are still there
+    or are kept in the repository.
 
     folder: a training's or a checkpoint's.
     """
@@ -124,7 +126,20 @@ def _seconds_before(folder: Path) -> dict[str, dict[str, float]]:
         return {}
     kind = json.loads((before / "config.json").read_text())["kind"]
     told = json.loads((before / "provenance.json").read_text())
-    earlier = _seconds_before(before)
+    earlier = _seconds_before(before) or _kept_seconds_before(told)
     # A policy may have begun with one that had begun with one.
     wall_s = told["training_s"] + earlier.get(kind, {"wall_s": 0.0})["wall_s"]
     return {**earlier, kind: {"wall_s": wall_s}}
+
+
+def _kept_seconds_before(told: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """As above, of a checkpoint that ships: where its beginning lay there may be nothing now.
+
+    told: by the provenance of a training that may be among the kept.
+    """
+    of_data = (told.get("data_sha256"), told["training_s"])
+    for result in read_results(LEDGERS / "all_tasks"):
+        kept = result.training
+        if kept is not None and (kept.data_sha256, kept.training_s) == of_data:
+            return {kind: dict(kept.seconds[kind]) for kind in CHAIN if kind in kept.seconds}
+    return {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from results_choices import ERROR, MEANT, NEITHER, OTHER, choices
+from stages import PROJECT
 
 from sim_client.tasks.catalog import TASKS
 from step_analysis.atomic_file import write_atomically
@@ -24,7 +25,10 @@ from step_analysis.ledger import (
 from step_analysis.rollouts import Outcome
 from step_analysis.strict_json import FormatError, check_keys, parse_object, read_bounded
 
+LEDGERS = PROJECT / "docs" / "results"
 SCHEMA = "assay.result/1"
+# Kinds of trainings, each of which another may begin with, as `Training.seconds` names them.
+CHAIN: Sequence[str] = ("language", "vision_language", "vision_language_action")
 LETTERS = {
     Outcome.SUCCESS: "S",
     Outcome.FAILURE: "F",

@@ -319,6 +319,37 @@ def test_collecting_a_policy_for_several_tasks(example: Any, tmp_path: Path):
     }
 
 
+def test_collecting_a_policy_that_began_with_one_that_ships(
+    example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of the trainings before that one there is what was kept of it."""
+    ledgers, collecting = example("results_ledger"), example("results_collecting")
+    monkeypatch.setattr(collecting, "LEDGERS", tmp_path)
+    kept = ledgers.Result(name="small", training=ledgers.Training(**TRAINING))
+    ledgers.write_result(tmp_path / "all_tasks", kept)
+    shipped = _stage(tmp_path / "shipped", "vision_language_action", "gone", 4.5 * 3600)
+    for data_sha256, action_s in ((TRAINING["data_sha256"], 20160.0), ("1" * 64, 16200.0)):
+        told = {"training_s": 4.5 * 3600, "data_sha256": data_sha256}
+        (shipped / "provenance.json").write_text(json.dumps(told))
+        run = tmp_path / data_sha256 / "small"
+        _training(
+            run / "vla",
+            init=shipped,
+            tasks=["PickAndPlaceBox"],
+            num_episodes=400,
+            num_frames=9000,
+            data_sha256="2" * 64,
+            total_steps=3000,
+            seed=0,
+            training_s=5400.0,
+            git_sha=None,
+            versions={},
+        )
+        seconds = collecting.collect(run).training.seconds
+        assert seconds["vision_language_action"] == {"wall_s": action_s}
+        assert ("language" in seconds) == (data_sha256 == TRAINING["data_sha256"])
+
+
 def test_collecting_studies_of_pretraining(example: Any, tmp_path: Path):
     """One that is at its end, and one that is not."""
     seed = tmp_path / "seed-1"
