@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.trainer import ranks
-from tests.trainer.small_models import LANGUAGE, VISION
+from tests.trainer.small_models import EXPERT, LANGUAGE, TOWER, VISION
 from tests.trainer.steps import losses_alone
 from trainer.action_token_configuration import ActionTokenShape
 from trainer.language_configuration import LanguageTrainConfig
@@ -46,6 +46,16 @@ def test_every_stage_learns_in_parts_what_one_process_learns(
         model=replace(language.model, transformer=replace(language.model.transformer, depth=2)),
     )
     rounded = replace(instructed, precision="bfloat16")
+    modulated = replace(
+        instructed,
+        model=replace(
+            instructed.model,
+            language=LANGUAGE,
+            vision=replace(TOWER, modulated_views=2),
+            expert=EXPERT,
+            image_size=32,
+        ),
+    )
     telling = replace(
         instructed,
         model=ActionTokenShape(
@@ -69,6 +79,7 @@ def test_every_stage_learns_in_parts_what_one_process_learns(
             replace(instructed, sharding=_FULL, checkpoint_activations=True, micro_batch_size=1),
             1e-5,
         ),
+        "modulated": (modulated, replace(modulated, sharding=_FULL), 1e-5),
         "telling": (telling, replace(telling, sharding=_FULL), 1e-5),
         "offloaded": (
             deep,
