@@ -19,7 +19,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import PROJECT, Stages, call, final, run_in_project, served, shown, timed, train
+from stages import (
+    GOING_ON,
+    PROJECT,
+    Stages,
+    call,
+    final,
+    run_in_project,
+    served,
+    shown,
+    timed,
+    train,
+)
 from task_names import task_names
 
 # Cameras of the policies, by the size of the recipes.
@@ -83,7 +94,8 @@ class Chain:
             for task in self.tasks:
                 self._demonstrate(task)
         with stages.stage("teaching it to act"):
-            self._train_policy(self.runs / "vla", init=beginning)
+            going_on = () if self.begin_with is None else GOING_ON
+            self._train_policy(self.runs / "vla", *going_on, init=beginning)
 
     def _teach_to_read_and_see(self, stages: Stages) -> Path:
         """The checkpoint of what came out."""
@@ -125,9 +137,9 @@ class Chain:
         one = len(self.tasks) == 1
         return self._demonstrations(task) if one else self.runs / "data" / task
 
-    def _train_policy(self, run: Path, *, init: Path | None = None) -> None:
+    def _train_policy(self, run: Path, *more: object, init: Path | None = None) -> None:
         steps = () if self.action_steps is None else ("--num-steps", self.action_steps)
-        self._train("vla", [self._data(t) for t in self.tasks], run, *steps, init=init)
+        self._train("vla", [self._data(t) for t in self.tasks], run, *steps, *more, init=init)
 
     def _train(
         self, stage: str, data: Sequence[Path], run: Path, *more: object, init: Path | None = None

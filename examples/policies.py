@@ -2,7 +2,8 @@
 
 Each task's demonstrations are recorded, a policy is trained on them, served, and evaluated closed
 loop on held-out seeds. Each step reuses what is there, so a second run, or one after Ctrl-C, goes
-on; `python examples/results.py collect RUNS` then keeps what came out in the repository.
+on; `python examples/results.py collect RUNS` then keeps what came out in the repository. With
+`--begin-with POLICY` none begins from nothing: each goes on from a policy that is told what to do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import Stages, call, final, run_in_project, served, timed
+from stages import GOING_ON, PROJECT, Stages, call, final, run_in_project, served, timed
 from task_names import task_names
 
 from trainer.data.formats.catalog import open_dataset
@@ -26,20 +27,24 @@ BATCH_SIZE = 32
 MIN_STEPS, MAX_STEPS = 4000, 12_000
 # All of the station's: a later policy of several tasks may want others than this recipe does.
 CAMERAS = ("scene_right_0", "scene_left_0", "wrist_right_minus", "wrist_left_plus")
+# Of a policy that goes on: its recipe, its steps, some ten minutes of two cores, and its folder.
+BEGUN_RECIPE, BEGUN_STEPS, BEGUN = "small_vla", 900, "begun"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policies:
     """What to train and where.
 
-    num_steps: of a training; None takes as many as the demonstrations are long. episodes: held-out
-    ones, START:END, on which nothing was ever chosen. threads: of a training.
+    begin_with: a policy that each goes on from. num_steps: of a training; None takes as many as the
+    demonstrations are long, or those of one that goes on. episodes: held-out ones, START:END, on
+    which nothing was ever chosen. threads: of a training.
     Policies of another recipe than ours stand in a folder of their own beside it, on the same
     demonstrations.
     """
 
     tasks: Sequence[str]
     recipe: str
+    begin_with: Path | None
     num_demonstrations: int
     num_steps: int | None
     episodes: str
@@ -54,7 +59,9 @@ class Policies:
 
     def _task(self, stages: Stages, task: str, folder: Path) -> None:
         demonstrations = folder / "demonstrations"
-        policy = folder if self.recipe == RECIPE else folder / self.recipe
+        policy = folder / BEGUN if self.begin_with else folder / self.recipe
+        if self.recipe == RECIPE:
+            policy = folder
         policy.mkdir(parents=True, exist_ok=True)
         training = policy / "training"
         with (
@@ -69,7 +76,7 @@ class Policies:
         with stages.stage(f"{task}: training"), timed(policy, "training"):
             call(
                 *("trainer", "train", self.recipe, "--data", demonstrations),
-                *("--num-steps", self.num_steps or _num_steps(demonstrations)),
+                *self._steps(demonstrations),
                 *("--num-threads", self.threads, "--output", training),
             )
         with (
@@ -83,6 +90,15 @@ class Policies:
                 *("--output", policy / "rollouts"),
             )
 
+    def _steps(self, demonstrations: Path) -> tuple[object, ...]:
+        """How many, and from where."""
+        if self.begin_with is None:
+            return ("--num-steps", self.num_steps or _num_steps(demonstrations))
+        return (
+            *("--num-steps", self.num_steps or BEGUN_STEPS),
+            *("--init", self.begin_with, *GOING_ON),
+        )
+
 
 def _num_steps(demonstrations: Path) -> int:
     dataset = open_dataset(str(demonstrations))
@@ -95,20 +111,35 @@ def main() -> int:
     parser.add_argument(
         "--tasks", default="all", help="names or sets, separated by commas: `sim-client tasks`"
     )
-    parser.add_argument("--recipe", default=RECIPE, help="`trainer list` names them")
+    parser.add_argument(
+        "--recipe",
+        help=f"`trainer list` names them (default: {RECIPE}, {BEGUN_RECIPE} with --begin-with)",
+    )
+    parser.add_argument(
+        "--begin-with",
+        type=Path,
+        metavar="POLICY",
+        help="a checkpoint that each policy goes on from, of the recipe's shape",
+    )
     parser.add_argument("--demonstrations", type=int, default=150)
     parser.add_argument(
-        "--num-steps", type=int, help=f"of a training, in place of {EPOCHS} epochs' worth"
+        "--num-steps",
+        type=int,
+        help=f"of a training, in place of {EPOCHS} epochs' worth, or {BEGUN_STEPS}",
     )
     parser.add_argument("--episodes", default="500:600", metavar="START:END")
     parser.add_argument("--workers", type=int, default=2, help="simulator processes")
     parser.add_argument("--threads", type=int, default=2, help="of a training")
     parser.add_argument("--runs", type=Path, default=Path("runs/policies"))
     options = parser.parse_args()
+    if options.begin_with is not None and not (PROJECT / options.begin_with).is_dir():
+        # Sooner than after the demonstrations.
+        parser.error(f"--begin-with: no folder {options.begin_with}")
     tasks = task_names(parser, options.tasks)
     policies = Policies(
         tasks=tasks,
-        recipe=options.recipe,
+        recipe=options.recipe or (RECIPE if options.begin_with is None else BEGUN_RECIPE),
+        begin_with=options.begin_with and (PROJECT / options.begin_with),
         num_demonstrations=options.demonstrations,
         num_steps=options.num_steps,
         episodes=options.episodes,

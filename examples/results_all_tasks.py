@@ -63,11 +63,7 @@ def policy_tables(results: Sequence[Result], alone: Mapping[str, Result]) -> Ite
 
 def _policy_table(result: Result, alone: Mapping[str, Result]) -> Iterator[str]:
     seen, unseen = held_out(result), held_out(result, shift=UNSEEN_WORDS)
-    singles = {
-        task: single
-        for task, of_one in alone.items()
-        if (single := held_out(of_one).get(task)) is not None
-    }
+    singles = {task: each for task in alone if (each := _of_task(alone, task)) is not None}
     pairs = {pair.task: pair for pair in _pairs(singles, seen)}
     if result.training is not None:
         yield _training(result.name, result.training)
@@ -94,6 +90,44 @@ def _policy_table(result: Result, alone: Mapping[str, Result]) -> Iterator[str]:
             success_s_cell(seen[task]),
             rate_cells(unseen[task])[0] if task in unseen else "",
         )
+
+
+def begun_tables(
+    results: Sequence[Result], alone: Mapping[str, Result], together: Sequence[Result]
+) -> Iterator[str]:
+    """Of policies of one task each that began with one of all tasks.
+
+    alone: by task, the policy that does only this one and began from nothing. together: of all.
+    """
+    begun = {result.training.task: result for result in results if result.training is not None}
+    ours = {task: each for task, result in begun.items() if (each := held_out(result).get(task))}
+    if not ours:
+        yield NOTHING
+        return
+    own = {task: each for task in ours if (each := _of_task(alone, task)) is not None}
+    of_all = held_out(together[0]) if together else {}
+    pairs = {pair.task: pair for pair in _pairs(own, ours)}
+    yield from head(
+        *("task", "successes", "95 %", "from nothing", "points", "", "of all tasks"),
+        *("demonstrations", "training"),
+    )
+    for task in TASKS:
+        training = begun[task].training if task in ours else None
+        if training is None:
+            continue
+        yield row(
+            task,
+            *rate_cells(ours[task]),
+            rate_cells(own[task])[0] if task in own else "",
+            *_difference_cells(pairs.get(task), alpha=ALPHA / max(1, len(pairs))),
+            rate_cells(of_all[task])[0] if task in of_all else "",
+            f"{training.num_demonstrations}",
+            f"{training.training_s / 60:.1f} min",
+        )
+
+
+def _of_task(alone: Mapping[str, Result], task: str) -> Evaluated | None:
+    return held_out(alone[task]).get(task) if task in alone else None
 
 
 def _pairs(first: Mapping[str, Evaluated], second: Mapping[str, Evaluated]) -> Iterator[_Pair]:

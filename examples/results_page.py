@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from results_all_tasks import choice_tables, policy_tables
+from results_all_tasks import begun_tables, choice_tables, policy_tables
 from results_figures import latency_figure, latency_ms_of, learning_figure, way_of
 from results_ledger import Evaluated, Result, Training, read_results
 from results_pretraining import pretraining_tables, read_pretraining
@@ -19,7 +19,7 @@ from step_analysis.report.svg import svg_file
 
 TEMPLATE = "page.template.md"
 PRETRAINING = "pretraining"
-GROUPS = ("one_task", "all_tasks", "baselines", "latency", "trials")
+GROUPS = ("one_task", "all_tasks", "begun", "baselines", "latency", "trials")
 
 _GOAL, _LEAST = 0.90, 0.75
 _GOAL_TASKS = 10
@@ -40,6 +40,7 @@ def draw(ledgers: Path) -> dict[str, str]:
         "all_tasks": policy_tables(groups["all_tasks"], trained),
         "choices": choice_tables(groups["all_tasks"]),
         "learning_all_tasks": [],
+        "begun": begun_tables(groups["begun"], trained, groups["all_tasks"]),
         PRETRAINING: pretraining_tables(read_pretraining(ledgers / PRETRAINING)),
         "baselines": _baseline_table(groups["baselines"], trained),
         "latency": [NOTHING],

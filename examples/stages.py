@@ -20,6 +20,9 @@ from step_analysis.atomic_file import write_atomically
 PROJECT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(sys.executable).parent
 SECONDS_FILE = "seconds.json"
+# Of a training that goes on from a policy: 0.4 of the rates that it takes to begin from nothing. At
+# the full rates most of what follows is spent on getting back to where the policy was.
+GOING_ON = ("--optimizer.matrix-learning-rate", "0.008", "--optimizer.learning-rate", "0.0004")
 
 
 class StageFailedError(RuntimeError):

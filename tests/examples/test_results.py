@@ -254,10 +254,33 @@ def test_a_policy_for_all_tasks_beside_each_tasks_own(example: Any, tmp_path: Pa
     assert f"| {kiwi} | kiwi | banana | 0 of 20, 0 % | 0 to 17 % | 10 | 10 |  |" in page
 
 
+def test_policies_of_one_task_that_began_with_one_of_all(example: Any, tmp_path: Path):
+    ledgers = example("results_ledger")
+    kiwi, box = "PutKiwiInCenterOfTable", "PickAndPlaceBox"
+
+    def met(outcomes: str) -> list[Any]:
+        return [_evaluated(example, task=kiwi, outcomes=outcomes, first_episode=500)]
+
+    for task, evaluations in ((kiwi, met("T" + 19 * "S")), (box, [])):
+        training = ledgers.Training(**(TRAINING | {"task": task, "training_s": 558.0}))
+        result = ledgers.Result(name=f"{task}-begun", training=training, evaluations=evaluations)
+        ledgers.write_result(tmp_path / "begun", result)
+    others = {f"one_task/{kiwi}": met(20 * "T"), "all_tasks/small": met("SSTT")}
+    section = _page(example, tmp_path, others)
+    section = section[section.index("### One task, begun with it") :].partition("\n## ")[0]
+    (row,) = [line for line in section.splitlines() if line.startswith("| Put")]
+    assert row == (
+        f"| {kiwi} | 19 of 20, 95 % | 75 to 100 % | 0 of 20, 0 % | +95 | better | 2 of 4, 50 % "
+        "| 3400 | 9.3 min |"
+    )
+    # Trained, and not evaluated yet.
+    assert f"| {box}" not in section
+
+
 def test_what_is_not_measured_is_said_so(example: Any, tmp_path: Path):
     page = _page(example, tmp_path, {})
     section = page[page.index("## One policy for all tasks") : page.index("## Baselines")]
-    assert section.count("Not measured yet.") == 3
+    assert section.count("Not measured yet.") == 4
 
 
 def _training(folder: Path, *, init: Path, **told: object) -> str:
