@@ -25,6 +25,7 @@ from stages import (
     Stages,
     call,
     final,
+    require_beginning,
     run_in_project,
     served,
     shown,
@@ -237,9 +238,7 @@ def main() -> int:
         parser.error("--only-evaluate: not with --compare, which trains")
     if options.begin_with is not None and (options.only_evaluate or options.compare):
         parser.error("--begin-with: not with --only-evaluate or --compare")
-    if options.begin_with is not None and not (PROJECT / options.begin_with).is_dir():
-        # Sooner than after the demonstrations.
-        parser.error(f"--begin-with: no folder {options.begin_with}")
+    require_beginning(parser, options.begin_with)
     tasks = task_names(parser, options.tasks)
     chain = Chain(
         tasks=tasks,

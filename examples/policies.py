@@ -14,7 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages import GOING_ON, PROJECT, Stages, call, final, run_in_project, served, timed
+from stages import (
+    GOING_ON,
+    Stages,
+    call,
+    final,
+    require_beginning,
+    run_in_project,
+    served,
+    timed,
+)
 from task_names import task_names
 
 from trainer.data.formats.catalog import open_dataset
@@ -27,7 +36,7 @@ BATCH_SIZE = 32
 MIN_STEPS, MAX_STEPS = 4000, 12_000
 # All of the station's: a later policy of several tasks may want others than this recipe does.
 CAMERAS = ("scene_right_0", "scene_left_0", "wrist_right_minus", "wrist_left_plus")
-# Of a policy that goes on: its recipe, its steps, some ten minutes of two cores, and its folder.
+# Of a policy that goes on: its recipe, its steps, and its folder.
 BEGUN_RECIPE, BEGUN_STEPS, BEGUN = "small_vla", 900, "begun"
 
 
@@ -38,8 +47,8 @@ class Policies:
     begin_with: a policy that each goes on from. num_steps: of a training; None takes as many as the
     demonstrations are long, or those of one that goes on. episodes: held-out ones, START:END, on
     which nothing was ever chosen. threads: of a training.
-    Policies of another recipe than ours stand in a folder of their own beside it, on the same
-    demonstrations.
+    Policies of another recipe than ours, and those that go on, stand in a folder of their own
+    beside it, on the same demonstrations.
     """
 
     tasks: Sequence[str]
@@ -59,9 +68,10 @@ class Policies:
 
     def _task(self, stages: Stages, task: str, folder: Path) -> None:
         demonstrations = folder / "demonstrations"
-        policy = folder / BEGUN if self.begin_with else folder / self.recipe
-        if self.recipe == RECIPE:
-            policy = folder
+        if self.begin_with is not None:
+            policy = folder / BEGUN
+        else:
+            policy = folder if self.recipe == RECIPE else folder / self.recipe
         policy.mkdir(parents=True, exist_ok=True)
         training = policy / "training"
         with (
@@ -132,14 +142,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of a training")
     parser.add_argument("--runs", type=Path, default=Path("runs/policies"))
     options = parser.parse_args()
-    if options.begin_with is not None and not (PROJECT / options.begin_with).is_dir():
-        # Sooner than after the demonstrations.
-        parser.error(f"--begin-with: no folder {options.begin_with}")
+    require_beginning(parser, options.begin_with)
     tasks = task_names(parser, options.tasks)
     policies = Policies(
         tasks=tasks,
         recipe=options.recipe or (RECIPE if options.begin_with is None else BEGUN_RECIPE),
-        begin_with=options.begin_with and (PROJECT / options.begin_with),
+        begin_with=options.begin_with,
         num_demonstrations=options.demonstrations,
         num_steps=options.num_steps,
         episodes=options.episodes,

@@ -99,25 +99,28 @@ def begun_tables(
 
     alone: by task, the policy that does only this one and began from nothing. together: of all.
     """
-    begun = {result.training.task: result for result in results if result.training is not None}
-    ours = {task: each for task, result in begun.items() if (each := held_out(result).get(task))}
-    if not ours:
+    begun = {
+        training.task: (training, each)
+        for result in results
+        if (training := result.training) and (each := held_out(result).get(training.task))
+    }
+    if not begun:
         yield NOTHING
         return
-    own = {task: each for task in ours if (each := _of_task(alone, task)) is not None}
+    own = {task: each for task in begun if (each := _of_task(alone, task)) is not None}
     of_all = held_out(together[0]) if together else {}
-    pairs = {pair.task: pair for pair in _pairs(own, ours)}
+    pairs = {
+        pair.task: pair for pair in _pairs(own, {task: each for task, (_, each) in begun.items()})
+    }
     yield from head(
         *("task", "successes", "95 %", "from nothing", "points", "", "of all tasks"),
         *("demonstrations", "training"),
     )
-    for task in TASKS:
-        training = begun[task].training if task in ours else None
-        if training is None:
-            continue
+    for task in filter(begun.__contains__, TASKS):
+        training, evaluated = begun[task]
         yield row(
             task,
-            *rate_cells(ours[task]),
+            *rate_cells(evaluated),
             rate_cells(own[task])[0] if task in own else "",
             *_difference_cells(pairs.get(task), alpha=ALPHA / max(1, len(pairs))),
             rate_cells(of_all[task])[0] if task in of_all else "",

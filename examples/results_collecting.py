@@ -105,7 +105,7 @@ def read_training(folder: Path, seconds: Path) -> Training:
         training_s=told["training_s"],
         curve={str(step): round(value, 2) for step, value in curve},
         seconds={
-            **_seconds_before(folder),
+            **_seconds_before(folder, told),
             **(json.loads(seconds.read_text()) if seconds.exists() else {}),
         },
         git_sha=told["git_sha"] or "",
@@ -113,33 +113,27 @@ def read_training(folder: Path, seconds: Path) -> Training:
     )
 
 
-def _seconds_before(folder: Path) -> dict[str, dict[str, float]]:
-    """Of the trainings that its weights come from, by their kind, as far as they are still there
-    or are kept in the repository.
+def _seconds_before(folder: Path, told: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Of the trainings that a training's weights come from, by their kind, as far as they are kept
+    in the repository or still there.
 
-    folder: a training's or a checkpoint's.
+    folder: the training's, or its checkpoint's. told: its provenance.
     """
+    # Of what is kept before what there is: where a policy that ships lay, or one that it began
+    # with, there may be another by now.
+    of_data = (told.get("data_sha256"), told["training_s"])
+    for result in read_results(LEDGERS / "all_tasks"):
+        kept = result.training
+        if kept is not None and (kept.data_sha256, kept.training_s) == of_data:
+            return {kind: dict(kept.seconds[kind]) for kind in CHAIN if kind in kept.seconds}
     init = json.loads((folder / "config.json").read_text()).get("init")
     # A stage of the chain names it from the project's folder.
     before = PROJECT / (init or "")
     if not init or not (before / "provenance.json").exists():
         return {}
     kind = json.loads((before / "config.json").read_text())["kind"]
-    told = json.loads((before / "provenance.json").read_text())
-    earlier = _seconds_before(before) or _kept_seconds_before(told)
+    told_before = json.loads((before / "provenance.json").read_text())
+    earlier = _seconds_before(before, told_before)
     # A policy may have begun with one that had begun with one.
-    wall_s = told["training_s"] + earlier.get(kind, {"wall_s": 0.0})["wall_s"]
+    wall_s = told_before["training_s"] + earlier.get(kind, {"wall_s": 0.0})["wall_s"]
     return {**earlier, kind: {"wall_s": wall_s}}
-
-
-def _kept_seconds_before(told: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """As above, of a checkpoint that ships: where its beginning lay there may be nothing now.
-
-    told: by the provenance of a training that may be among the kept.
-    """
-    of_data = (told.get("data_sha256"), told["training_s"])
-    for result in read_results(LEDGERS / "all_tasks"):
-        kept = result.training
-        if kept is not None and (kept.data_sha256, kept.training_s) == of_data:
-            return {kind: dict(kept.seconds[kind]) for kind in CHAIN if kind in kept.seconds}
-    return {}

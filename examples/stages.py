@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -85,6 +86,15 @@ def run_in_project(pipeline: Callable[[], None], *, folder: Path) -> int:
         return error.exit_code
     print(f"\n{time.monotonic() - began_s:.0f} s in all")
     return 0
+
+
+def require_beginning(parser: argparse.ArgumentParser, policy: Path | None) -> None:
+    """Ends the program where there is no such folder: sooner than after the demonstrations.
+
+    policy: from the project's folder, as everything in a pipeline.
+    """
+    if policy is not None and not (PROJECT / policy).is_dir():
+        parser.error(f"--begin-with: no folder {policy}")
 
 
 def shown(path: object) -> str:

@@ -283,13 +283,27 @@ def test_what_is_not_measured_is_said_so(example: Any, tmp_path: Path):
     assert section.count("Not measured yet.") == 4
 
 
-def _training(folder: Path, *, init: Path, **told: object) -> str:
-    """What a run that was stopped once and went on leaves, a checkpoint at its end; its digest."""
+def _training(folder: Path, *, init: Path, **changes: object) -> str:
+    """What a run that was stopped once and went on leaves, a checkpoint at its end; its digest.
+
+    changes: of what the checkpoint tells of its training.
+    """
+    told = {
+        "tasks": ["PickAndPlaceBox"],
+        "num_episodes": 400,
+        "num_frames": 9000,
+        "data_sha256": "1" * 64,
+        "total_steps": 3000,
+        "seed": 0,
+        "training_s": 5400.0,
+        "git_sha": None,
+        "versions": {},
+    }
     config = replace(find_recipe("small_vla"), data="box", more_data=("mug=1",), init=str(init))
     final = folder / "checkpoints" / "final"
     final.mkdir(parents=True)
     (folder / "config.json").write_text(config_to_json(config))
-    (final / "provenance.json").write_text(json.dumps(told))
+    (final / "provenance.json").write_text(json.dumps(told | changes))
     (final / "MANIFEST.json").write_text("{}")
     for steps in ((1000, 2000), (2000, 3000)):
         with SummaryWriter(str(folder / "tensorboard")) as writer:
@@ -312,19 +326,7 @@ def test_collecting_a_policy_for_several_tasks(example: Any, tmp_path: Path):
     sight = _stage(tmp_path / "vlm", "vision_language", str(language), 30.5)
     first = _stage(tmp_path / "first", "vision_language_action", str(sight), 700.0)
     again = _stage(tmp_path / "again", "vision_language_action", str(first), 1100.0)
-    digest = _training(
-        run / "vla",
-        init=again,
-        tasks=["PickAndPlaceBox", "PutMugOnSaucer"],
-        num_episodes=400,
-        num_frames=9000,
-        data_sha256="1" * 64,
-        total_steps=3000,
-        seed=0,
-        training_s=5400.0,
-        git_sha=None,
-        versions={},
-    )
+    digest = _training(run / "vla", init=again, tasks=["PickAndPlaceBox", "PutMugOnSaucer"])
     (run / "seconds.json").write_text('{"evaluation of pretrained": {"wall_s": 9, "cpu_s": 8}}')
     for name, its_digest in (("from_scratch", "0" * 64), ("pretrained", digest)):
         _evaluate(run / "rollouts" / name, 3 * [Outcome.SUCCESS], num_episodes=3, digest=its_digest)
@@ -342,6 +344,22 @@ def test_collecting_a_policy_for_several_tasks(example: Any, tmp_path: Path):
     }
 
 
+def test_collecting_again_a_policy_that_ships_now(
+    example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Where its beginning lay, it lies itself."""
+    ledgers, collecting = example("results_ledger"), example("results_collecting")
+    monkeypatch.setattr(collecting, "LEDGERS", tmp_path)
+    shipped = _stage(tmp_path / "shipped", "vision_language_action", "", 700.0)
+    run = tmp_path / "small"
+    _training(run / "vla", init=shipped)
+    first = collecting.collect(run)
+    assert first.training.seconds == {"vision_language_action": {"wall_s": 700.0}}
+    ledgers.write_result(tmp_path / "all_tasks", first)
+    shutil.copy(run / "vla" / "checkpoints" / "final" / "provenance.json", shipped)
+    assert collecting.collect(run) == first
+
+
 def test_collecting_a_policy_that_began_with_one_that_ships(
     example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -355,19 +373,7 @@ def test_collecting_a_policy_that_began_with_one_that_ships(
         told = {"training_s": 4.5 * 3600, "data_sha256": data_sha256}
         (shipped / "provenance.json").write_text(json.dumps(told))
         run = tmp_path / data_sha256 / "small"
-        _training(
-            run / "vla",
-            init=shipped,
-            tasks=["PickAndPlaceBox"],
-            num_episodes=400,
-            num_frames=9000,
-            data_sha256="2" * 64,
-            total_steps=3000,
-            seed=0,
-            training_s=5400.0,
-            git_sha=None,
-            versions={},
-        )
+        _training(run / "vla", init=shipped)
         seconds = collecting.collect(run).training.seconds
         assert seconds["vision_language_action"] == {"wall_s": action_s}
         assert ("language" in seconds) == (data_sha256 == TRAINING["data_sha256"])
@@ -381,19 +387,7 @@ def test_collecting_studies_of_pretraining(example: Any, tmp_path: Path):
     (ledger,) = (seed / "studies" / "unseen-words" / "final").glob("*.jsonl")
     ledger.write_text("".join(ledger.read_text().splitlines(keepends=True)[:3]))
     for policy, training_s in (("step_000150", 60.0), ("final", 480.0)):
-        _training(
-            seed / policy,
-            init=tmp_path / "vlm",
-            tasks=["PickAndPlaceBox"],
-            num_episodes=100,
-            num_frames=5000,
-            data_sha256="1" * 64,
-            total_steps=3000,
-            seed=1,
-            training_s=training_s,
-            git_sha=None,
-            versions={},
-        )
+        _training(seed / policy, init=tmp_path / "vlm", seed=1, training_s=training_s)
     (result,) = example("results_collecting").collect_pretraining(tmp_path)
     assert result.name == "seed-1-nominal"
     (compared,) = result.comparisons
