@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,20 +81,36 @@ def pretraining_tables(results: Sequence[PretrainingResult]) -> Iterator[str]:
     if not results:
         yield NOTHING
         return
+    yield _verdicts(results)
+    yield ""
     yield from _trainings(results)
     yield ""
     yield from head("", "tasks", "seed", "successes", "points", "95 %", "better")
     ordered = sorted(results, key=lambda each: (each.shift != "nominal", each.shift, each.name))
     for result in ordered:
-        for each in result.comparisons:
-            if len(each.tasks) > 1 or len(_tasks(result)) == 1:
-                yield row(result.shift, "all", *_cells(result, each))
+        for each in _overall(result):
+            yield row(result.shift, "all", *_cells(result, each))
     yield ""
     yield from head("", "task", "seed", "successes", "points", "95 %", "better")
     for result in ordered:
         for each in result.comparisons:
             if len(each.tasks) == 1 < len(_tasks(result)):
                 yield row(result.shift, each.tasks[0], *_cells(result, each))
+
+
+def _verdicts(results: Sequence[PretrainingResult]) -> str:
+    winners = Counter(each.winner for result in results for each in _overall(result))
+    undecided = winners.pop(None, 0)
+    told = [f"{num} for {_words(name)}" for name, num in winners.most_common() if name is not None]
+    told += [f"{undecided} not decided"] if undecided else []
+    return f"**Verdicts over all tasks: {', '.join(told)}.**"
+
+
+def _overall(result: PretrainingResult) -> Iterator[Comparison]:
+    """The comparisons over all of its tasks; of one task, those on it."""
+    for each in result.comparisons:
+        if len(each.tasks) > 1 or len(_tasks(result)) == 1:
+            yield each
 
 
 def _trainings(results: Sequence[PretrainingResult]) -> Iterator[str]:

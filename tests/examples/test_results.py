@@ -405,3 +405,7 @@ def test_collecting_studies_of_pretraining(example: Any, tmp_path: Path):
     row = "| nominal | all | 1 | final 13, step 000150 3 of 13 | -77 |"
     (line,) = [each for each in table if each.startswith(row)]
     assert line.endswith(" | final |")
+    assert table[0] == "**Verdicts over all tasks: 1 for final.**"
+    undecided = replace(result, comparisons=[replace(compared, winner=None)])
+    verdicts, *_ = pretraining.pretraining_tables([undecided, result, result])
+    assert verdicts == "**Verdicts over all tasks: 2 for final, 1 not decided.**"
