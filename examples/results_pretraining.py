@@ -93,23 +93,36 @@ def pretraining_tables(results: Sequence[PretrainingResult]) -> Iterator[str]:
     yield ""
     yield from head("", "task", "seed", "successes", "points", "95 %", "better")
     for result in ordered:
-        for each in result.comparisons:
-            if len(each.tasks) == 1 < len(_tasks(result)):
-                yield row(result.shift, each.tasks[0], *_cells(result, each))
+        for each in _of_one_task(result):
+            yield row(result.shift, each.tasks[0], *_cells(result, each))
 
 
 def _verdicts(results: Sequence[PretrainingResult]) -> str:
-    winners = Counter(each.winner for result in results for each in _overall(result))
+    overall = _counted([each for result in results for each in _overall(result)])
+    single = _counted([each for result in results for each in _of_one_task(result)])
+    on_each = f"; on each task: {single}" if single else ""
+    return f"**Verdicts over all tasks: {overall}{on_each}.**"
+
+
+def _counted(comparisons: Sequence[Comparison]) -> str:
+    """Nothing where there is none."""
+    winners = Counter(each.winner for each in comparisons)
     undecided = winners.pop(None, 0)
     told = [f"{num} for {_words(name)}" for name, num in winners.most_common() if name is not None]
-    told += [f"{undecided} not decided"] if undecided else []
-    return f"**Verdicts over all tasks: {', '.join(told)}.**"
+    return ", ".join(told + ([f"{undecided} not decided"] if undecided else []))
 
 
 def _overall(result: PretrainingResult) -> Iterator[Comparison]:
     """The comparisons over all of its tasks; of one task, those on it."""
     for each in result.comparisons:
         if len(each.tasks) > 1 or len(_tasks(result)) == 1:
+            yield each
+
+
+def _of_one_task(result: PretrainingResult) -> Iterator[Comparison]:
+    """Of a study of several tasks."""
+    for each in result.comparisons:
+        if len(each.tasks) == 1 < len(_tasks(result)):
             yield each
 
 

@@ -409,3 +409,6 @@ def test_collecting_studies_of_pretraining(example: Any, tmp_path: Path):
     undecided = replace(result, comparisons=[replace(compared, winner=None)])
     verdicts, *_ = pretraining.pretraining_tables([undecided, result, result])
     assert verdicts == "**Verdicts over all tasks: 2 for final, 1 not decided.**"
+    both = replace(compared, tasks=["PickAndPlaceBox", "PutMugOnSaucer"], winner=None)
+    verdicts, *_ = pretraining.pretraining_tables([replace(result, comparisons=[compared, both])])
+    assert verdicts == "**Verdicts over all tasks: 1 not decided; on each task: 1 for final.**"
