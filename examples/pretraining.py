@@ -136,7 +136,9 @@ def main() -> int:
     parser.add_argument("--tasks", required=True, help="names or sets, separated by commas")
     parser.add_argument("--size", default="small", help="of the recipe, the first part of its name")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--num-steps", type=int, default=1500, help="of each other training")
+    parser.add_argument(
+        "--num-steps", type=int, default=1500, help="of each training but SmolLM2's"
+    )
     parser.add_argument(
         "--smollm2-steps",
         type=int,
