@@ -44,9 +44,10 @@ BEGUN_RECIPE, BEGUN_STEPS, BEGUN = "small_vla", 900, "begun"
 class Policies:
     """What to train and where.
 
-    begin_with: a policy that each goes on from. num_steps: of a training; None takes as many as the
-    demonstrations are long, or those of one that goes on. episodes: held-out ones, START:END, on
-    which nothing was ever chosen. threads: of a training.
+    begin_with: a policy that each goes on from. first: the first scenario of the demonstrations.
+    num_steps: of a training; None takes as many as the demonstrations are long, or those of one
+    that goes on. episodes: held-out ones, START:END, on which nothing was ever chosen. threads: of
+    a training.
     Policies of another recipe than ours, and those that go on, stand in a folder of their own
     beside it, on the same demonstrations.
     """
@@ -55,6 +56,7 @@ class Policies:
     recipe: str
     begin_with: Path | None
     num_demonstrations: int
+    first: int
     num_steps: int | None
     episodes: str
     workers: int
@@ -80,6 +82,7 @@ class Policies:
         ):
             call(
                 *("sim-client", "demos", "--task", task, "--num", self.num_demonstrations),
+                *("--first", self.first),
                 *("--cameras", ",".join(CAMERAS)),
                 *("--workers", self.workers, "--output", demonstrations),
             )
@@ -133,6 +136,12 @@ def main() -> int:
     )
     parser.add_argument("--demonstrations", type=int, default=150)
     parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="the demonstrations' first scenario: a policy that goes on learns from new ones",
+    )
+    parser.add_argument(
         "--num-steps",
         type=int,
         help=f"of a training, in place of {EPOCHS} epochs' worth, or {BEGUN_STEPS}",
@@ -149,6 +158,7 @@ def main() -> int:
         recipe=options.recipe or (RECIPE if options.begin_with is None else BEGUN_RECIPE),
         begin_with=options.begin_with,
         num_demonstrations=options.demonstrations,
+        first=options.first,
         num_steps=options.num_steps,
         episodes=options.episodes,
         workers=options.workers,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from results_choices import MEANT, NEITHER, OTHER, meant_objects, other_objects
 from results_ledger import CHAIN, Evaluated, Result, Training
+from results_pairs import Pair, difference_cells, mean_points, own_evaluations, pairs_of, stratum
 from results_tables import (
     ALPHA,
     NOTHING,
@@ -19,8 +19,7 @@ from results_tables import (
 )
 
 from sim_client.tasks.catalog import TASKS
-from step_analysis.api import compare_outcomes
-from step_analysis.stratified import Estimate, StratumCounts, mean_difference, mean_rate
+from step_analysis.stratified import Estimate, mean_rate
 
 UNSEEN_WORDS = "phrasing=high"
 """As a design keeps the shift `unseen-words`."""
@@ -36,20 +35,6 @@ _BEFORE = dict(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Pair:
-    """Two evaluations of one task, on the episodes that both have; 0 or 1 an episode."""
-
-    task: str
-    first: Sequence[int]
-    second: Sequence[int]
-
-    @property
-    def points(self) -> float:
-        """Of the second policy over the first."""
-        return 100.0 * (sum(self.second) - sum(self.first)) / len(self.first)
-
-
 def policy_tables(results: Sequence[Result], alone: Mapping[str, Result]) -> Iterator[str]:
     """A policy after the other. alone: by task, the policy that does only this one."""
     evaluated = [each for each in results if held_out(each)]
@@ -63,13 +48,13 @@ def policy_tables(results: Sequence[Result], alone: Mapping[str, Result]) -> Ite
 
 def _policy_table(result: Result, alone: Mapping[str, Result]) -> Iterator[str]:
     seen, unseen = held_out(result), held_out(result, shift=UNSEEN_WORDS)
-    singles = {task: each for task in alone if (each := _of_task(alone, task)) is not None}
-    pairs = {pair.task: pair for pair in _pairs(singles, seen)}
+    singles = own_evaluations(alone)
+    pairs = {pair.task: pair for pair in pairs_of(singles, seen)}
     if result.training is not None:
         yield _training(result.name, result.training)
         yield ""
     yield _summary(seen, list(pairs.values()))
-    told_anew = list(_pairs(seen, unseen))
+    told_anew = list(pairs_of(seen, unseen))
     if told_anew:
         yield _words_summary(told_anew)
     yield ""
@@ -86,75 +71,10 @@ def _policy_table(result: Result, alone: Mapping[str, Result]) -> Iterator[str]:
             link,
             *rate_cells(seen[task]),
             rate_cells(singles[task])[0] if task in singles else "",
-            *_difference_cells(pairs.get(task), alpha=ALPHA / max(1, len(pairs))),
+            *difference_cells(pairs.get(task), alpha=ALPHA / max(1, len(pairs))),
             success_s_cell(seen[task]),
             rate_cells(unseen[task])[0] if task in unseen else "",
         )
-
-
-def begun_tables(
-    results: Sequence[Result], alone: Mapping[str, Result], together: Sequence[Result]
-) -> Iterator[str]:
-    """Of policies of one task each that began with one of all tasks.
-
-    alone: by task, the policy that does only this one and began from nothing. together: of all.
-    """
-    begun = {
-        training.task: (training, each)
-        for result in results
-        if (training := result.training) and (each := held_out(result).get(training.task))
-    }
-    if not begun:
-        yield NOTHING
-        return
-    own = {task: each for task in begun if (each := _of_task(alone, task)) is not None}
-    of_all = held_out(together[0]) if together else {}
-    pairs = {
-        pair.task: pair for pair in _pairs(own, {task: each for task, (_, each) in begun.items()})
-    }
-    yield from head(
-        *("task", "successes", "95 %", "from nothing", "points", "", "of all tasks"),
-        *("demonstrations", "training"),
-    )
-    for task in filter(begun.__contains__, TASKS):
-        training, evaluated = begun[task]
-        yield row(
-            task,
-            *rate_cells(evaluated),
-            rate_cells(own[task])[0] if task in own else "",
-            *_difference_cells(pairs.get(task), alpha=ALPHA / max(1, len(pairs))),
-            rate_cells(of_all[task])[0] if task in of_all else "",
-            f"{training.num_demonstrations}",
-            f"{training.training_s / 60:.1f} min",
-        )
-
-
-def _of_task(alone: Mapping[str, Result], task: str) -> Evaluated | None:
-    return held_out(alone[task]).get(task) if task in alone else None
-
-
-def _pairs(first: Mapping[str, Evaluated], second: Mapping[str, Evaluated]) -> Iterator[_Pair]:
-    """By task, of those that both have on the same episodes."""
-    for task in TASKS:
-        if task not in first or task not in second:
-            continue
-        one, other = first[task], second[task]
-        start = max(one.first_episode, other.first_episode)
-        stop = min(each.first_episode + len(each.outcomes) for each in (one, other))
-        if start < stop:
-            of_one, of_other = (
-                each.successes[start - each.first_episode : stop - each.first_episode]
-                for each in (one, other)
-            )
-            yield _Pair(task=task, first=of_one, second=of_other)
-
-
-def _difference_cells(pair: _Pair | None, *, alpha: float) -> tuple[str, str]:
-    """In points, and what McNemar's exact test shows of it."""
-    if pair is None:
-        return "", ""
-    decision = compare_outcomes(pair.first, pair.second, method="mcnemar", alpha=alpha).decision
-    return f"{pair.points:+.0f}", {1: "better", 0: "", -1: "worse"}[decision]
 
 
 def _training(name: str, training: Training) -> str:
@@ -174,8 +94,8 @@ def _training(name: str, training: Training) -> str:
     )
 
 
-def _summary(seen: Mapping[str, Evaluated], pairs: Sequence[_Pair]) -> str:
-    mean = mean_rate([_stratum(each.successes) for each in seen.values()])
+def _summary(seen: Mapping[str, Evaluated], pairs: Sequence[Pair]) -> str:
+    mean = mean_rate([stratum(each.successes) for each in seen.values()])
     text = (
         f"**{len(seen)} of {len(TASKS)} tasks: {_percent(mean)} on average "
         f"(goal: {100 * _GOAL:.0f} %)"
@@ -183,40 +103,25 @@ def _summary(seen: Mapping[str, Evaluated], pairs: Sequence[_Pair]) -> str:
     if pairs:
         within = sum(pair.points >= -_GOAL_POINTS for pair in pairs)
         text += (
-            f"; {_points(_mean_points(pairs))} from the tasks' own policies on the {len(pairs)} "
+            f"; {mean_points(pairs)} from the tasks' own policies on the {len(pairs)} "
             f"tasks that have one (goal: at most {_GOAL_POINTS:.0f} below), at most "
             f"{_GOAL_POINTS:.0f} below on {within} of them"
         )
     return f"{text}.**"
 
 
-def _words_summary(pairs: Sequence[_Pair]) -> str:
-    unseen = mean_rate([_stratum(pair.second) for pair in pairs])
+def _words_summary(pairs: Sequence[Pair]) -> str:
+    unseen = mean_rate([stratum(pair.second) for pair in pairs])
     num = sum(len(pair.second) for pair in pairs)
     return (
         f"In unseen words {_percent(unseen)} on average over {len(pairs)} tasks, {num} episodes in "
-        f"all; {_points(_mean_points(pairs))} from the same episodes in seen words."
+        f"all; {mean_points(pairs)} from the same episodes in seen words."
     )
-
-
-def _mean_points(pairs: Sequence[_Pair]) -> Estimate:
-    return mean_difference(
-        [_stratum(pair.first) for pair in pairs], [_stratum(pair.second) for pair in pairs]
-    )
-
-
-def _stratum(successes: Sequence[int]) -> StratumCounts:
-    return StratumCounts(successes=sum(successes), num_episodes=len(successes))
 
 
 def _percent(mean: Estimate) -> str:
     lower, upper = (100 * bound for bound in mean.interval)
     return f"{100 * mean.value:.1f} % (95 %: {lower:.1f} to {upper:.1f})"
-
-
-def _points(mean: Estimate) -> str:
-    lower, upper = (100 * bound for bound in mean.interval)
-    return f"{100 * mean.value:+.1f} points (95 %: {lower:+.1f} to {upper:+.1f})"
 
 
 def choice_tables(results: Sequence[Result]) -> Iterator[str]:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from results_all_tasks import begun_tables, choice_tables, policy_tables
+from results_all_tasks import choice_tables, policy_tables
+from results_begun import begun_tables
 from results_figures import latency_figure, latency_ms_of, learning_figure, way_of
 from results_ledger import Evaluated, Result, Training, read_results
+from results_pairs import own_evaluations
 from results_pretraining import pretraining_tables, read_pretraining
-from results_tables import ALPHA, NOTHING, head, held_out, rate_cells, row, success_s_cell
+from results_tables import ALPHA, NOTHING, goals, head, held_out, rate_cells, row, success_s_cell
 
 from sim_client.tasks.catalog import TASKS
 from step_analysis.api import compare_policies
@@ -20,9 +22,6 @@ from step_analysis.report.svg import svg_file
 TEMPLATE = "page.template.md"
 PRETRAINING = "pretraining"
 GROUPS = ("one_task", "all_tasks", "begun", "baselines", "latency", "trials")
-
-_GOAL, _LEAST = 0.90, 0.75
-_GOAL_TASKS = 10
 
 
 def draw(ledgers: Path) -> dict[str, str]:
@@ -77,13 +76,8 @@ def _held_out(result: Result) -> Evaluated | None:
 
 
 def _summary(trained: Mapping[str, Result]) -> str:
-    evaluated = [each for result in trained.values() if (each := _held_out(result))]
-    rates = [each.num_successes / each.num_counted for each in evaluated]
-    return (
-        f"**So far {len(evaluated)} of {len(TASKS)} tasks: "
-        f"{sum(rate >= _GOAL for rate in rates)} reach 90 % (goal: {_GOAL_TASKS}), "
-        f"{sum(rate >= _LEAST for rate in rates)} reach 75 % (goal: all).**"
-    )
+    evaluated = own_evaluations(trained)
+    return f"**So far {len(evaluated)} of {len(TASKS)} tasks: {goals(evaluated)}.**"
 
 
 def _task_table(trained: Mapping[str, Result]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from results_ledger import Evaluated, Result
 
@@ -11,6 +11,8 @@ from step_analysis.intervals import clopper_pearson
 NOTHING = "Not measured yet."
 # The chance of any false letter or mark in a table.
 ALPHA = 0.05
+
+_GOAL, _GOAL_TASKS, _LEAST = 0.90, 10, 0.75
 
 # Episodes on which nothing was ever chosen, and those on which settings were.
 HELD_OUT, VALIDATION = 500, 1000
@@ -60,3 +62,12 @@ def share_cells(num: int, num_all: int) -> tuple[str, str]:
 
 def success_s_cell(evaluated: Evaluated) -> str:
     return "" if evaluated.success_s is None else f"{evaluated.success_s:.1f} s"
+
+
+def goals(evaluated: Mapping[str, Evaluated]) -> str:
+    """How many of the tasks reach what was set out for policies of one task."""
+    rates = [each.num_successes / each.num_counted for each in evaluated.values()]
+    return (
+        f"{sum(rate >= _GOAL for rate in rates)} reach 90 % (goal: {_GOAL_TASKS}), "
+        f"{sum(rate >= _LEAST for rate in rates)} reach 75 % (goal: all)"
+    )

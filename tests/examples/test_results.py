@@ -265,7 +265,12 @@ def test_policies_of_one_task_that_began_with_one_of_all(example: Any, tmp_path:
         training = ledgers.Training(**(TRAINING | {"task": task, "training_s": 558.0}))
         result = ledgers.Result(name=f"{task}-begun", training=training, evaluations=evaluations)
         ledgers.write_result(tmp_path / "begun", result)
-    others = {f"one_task/{kiwi}": met(20 * "T"), "all_tasks/small": met("SSTT")}
+    mug = [_evaluated(example, task="PutMugOnSaucer", outcomes="SSST", first_episode=500)]
+    others = {
+        f"one_task/{kiwi}": met(20 * "T"),
+        "one_task/PutMugOnSaucer": mug,
+        "all_tasks/small": met("SSTT"),
+    }
     section = _page(example, tmp_path, others)
     section = section[section.index("### One task, begun with it") :].partition("\n## ")[0]
     (row,) = [line for line in section.splitlines() if line.startswith("| Put")]
@@ -275,6 +280,11 @@ def test_policies_of_one_task_that_began_with_one_of_all(example: Any, tmp_path:
     )
     # Trained, and not evaluated yet.
     assert f"| {box}" not in section
+    assert "**1 of 16 tasks: 1 reach 90 % (goal: 10), 1 reach 75 % (goal: all).**" in section
+    # With the mug's, which has not begun so, and without the kiwi's from nothing.
+    assert "2 of 16 tasks, 1 reach 90 % (goal: 10), 2 reach 75 % (goal: all)." in section
+    # 2 of 4 where that which has begun with it has 3.
+    assert "The policy for all tasks has -25.0 points (95 %: " in section
 
 
 def test_what_is_not_measured_is_said_so(example: Any, tmp_path: Path):
