@@ -3,7 +3,8 @@
 Each task's demonstrations are recorded, a policy is trained on them, served, and evaluated closed
 loop on held-out seeds. Each step reuses what is there, so a second run, or one after Ctrl-C, goes
 on; `python examples/results.py collect RUNS` then keeps what came out in the repository. With
-`--begin-with POLICY` none begins from nothing: each goes on from a policy that is told what to do.
+`--begin-with POLICY` none begins from nothing: each goes on from a policy that is told what to do,
+and with `--way-back N` it is shown besides how to go on where that policy gets to by itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from stages import (
     require_beginning,
     run_in_project,
     served,
+    shown,
     timed,
 )
 from task_names import task_names
@@ -38,16 +40,21 @@ MIN_STEPS, MAX_STEPS = 4000, 12_000
 CAMERAS = ("scene_right_0", "scene_left_0", "wrist_right_minus", "wrist_left_plus")
 # Of a policy that goes on: its recipe, its steps, and its folder.
 BEGUN_RECIPE, BEGUN_STEPS, BEGUN = "small_vla", 900, "begun"
+# Of the demonstrations of the way back: the longest that the policy acts first, how many of their
+# windows are seen for each of the others', and how much later their scenarios come.
+WAY_BACK_S, WAY_BACK_SHARE, LATER = 30, 0.6, 1000
+BEGUN_WAY_BACK = "begun_way_back"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policies:
     """What to train and where.
 
-    begin_with: a policy that each goes on from. first: the first scenario of the demonstrations.
-    num_steps: of a training; None takes as many as the demonstrations are long, or those of one
-    that goes on. episodes: held-out ones, START:END, on which nothing was ever chosen. threads: of
-    a training.
+    begin_with: a policy that each goes on from. num_way_back: demonstrations more that begin where
+    it has got to by itself. first: the first scenario of the demonstrations. num_steps: of a
+    training; None takes as many as the demonstrations are long, or those of one that goes on.
+    episodes: held-out ones, START:END, on which nothing was ever chosen. threads: of a training.
+
     Policies of another recipe than ours, and those that go on, stand in a folder of their own
     beside it, on the same demonstrations.
     """
@@ -56,6 +63,7 @@ class Policies:
     recipe: str
     begin_with: Path | None
     num_demonstrations: int
+    num_way_back: int
     first: int
     num_steps: int | None
     episodes: str
@@ -64,31 +72,34 @@ class Policies:
     runs: Path
 
     def run(self) -> None:
-        stages = Stages(num=3 * len(self.tasks))
+        stages = Stages(num=(4 if self.num_way_back else 3) * len(self.tasks))
         for task in self.tasks:
             self._task(stages, task, self.runs / task)
 
     def _task(self, stages: Stages, task: str, folder: Path) -> None:
-        demonstrations = folder / "demonstrations"
-        if self.begin_with is not None:
-            policy = folder / BEGUN
-        else:
-            policy = folder if self.recipe == RECIPE else folder / self.recipe
+        demonstrations, way_back = folder / "demonstrations", folder / "way_back"
+        policy = folder / self._folder()
         policy.mkdir(parents=True, exist_ok=True)
         training = policy / "training"
         with (
             stages.stage(f"{task}: {self.num_demonstrations} demonstrations"),
             timed(folder, "demonstrations"),
         ):
-            call(
-                *("sim-client", "demos", "--task", task, "--num", self.num_demonstrations),
-                *("--first", self.first),
-                *("--cameras", ",".join(CAMERAS)),
-                *("--workers", self.workers, "--output", demonstrations),
-            )
+            self._demonstrate(task, self.num_demonstrations, self.first, demonstrations)
+        if self.begin_with is not None and self.num_way_back:
+            with (
+                stages.stage(f"{task}: {self.num_way_back} demonstrations of the way back"),
+                timed(policy, "way back"),
+                served(self.begin_with, log=policy / "server_of_way_back.log") as address,
+            ):
+                self._demonstrate(
+                    *(task, self.num_way_back, self.first + LATER, way_back),
+                    *("--roll-in.address", address, "--roll-in.max-s", WAY_BACK_S),
+                )
         with stages.stage(f"{task}: training"), timed(policy, "training"):
             call(
                 *("trainer", "train", self.recipe, "--data", demonstrations),
+                *self._more_data(way_back),
                 *self._steps(demonstrations),
                 *("--num-threads", self.threads, "--output", training),
             )
@@ -102,6 +113,22 @@ class Policies:
                 *("--address", address, "--workers", self.workers, "--policy-name", task),
                 *("--output", policy / "rollouts"),
             )
+
+    def _folder(self) -> str:
+        """Of the policy, in its task's."""
+        if self.begin_with is None:
+            return "" if self.recipe == RECIPE else self.recipe
+        return BEGUN_WAY_BACK if self.num_way_back else BEGUN
+
+    def _demonstrate(self, task: str, num: int, first: int, output: Path, *options: object) -> None:
+        call(
+            *("sim-client", "demos", "--task", task, "--num", num, "--first", first),
+            *("--cameras", ",".join(CAMERAS), "--workers", self.workers),
+            *(*options, "--output", output),
+        )
+
+    def _more_data(self, way_back: Path) -> tuple[object, ...]:
+        return ("--more-data", f"{shown(way_back)}={WAY_BACK_SHARE}") if self.num_way_back else ()
 
     def _steps(self, demonstrations: Path) -> tuple[object, ...]:
         """How many, and from where."""
@@ -134,6 +161,13 @@ def main() -> int:
         metavar="POLICY",
         help="a checkpoint that each policy goes on from, of the recipe's shape",
     )
+    parser.add_argument(
+        "--way-back",
+        type=int,
+        default=0,
+        metavar="N",
+        help="demonstrations more that begin where the policy of --begin-with has got to by itself",
+    )
     parser.add_argument("--demonstrations", type=int, default=150)
     parser.add_argument(
         "--first",
@@ -152,12 +186,15 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/policies"))
     options = parser.parse_args()
     require_beginning(parser, options.begin_with)
+    if options.way_back < 0 or (options.way_back and options.begin_with is None):
+        parser.error("--way-back: expected a number of demonstrations, and --begin-with beside it")
     tasks = task_names(parser, options.tasks)
     policies = Policies(
         tasks=tasks,
         recipe=options.recipe or (RECIPE if options.begin_with is None else BEGUN_RECIPE),
         begin_with=options.begin_with,
         num_demonstrations=options.demonstrations,
+        num_way_back=options.way_back,
         first=options.first,
         num_steps=options.num_steps,
         episodes=options.episodes,
