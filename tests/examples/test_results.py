@@ -287,6 +287,23 @@ def test_policies_of_one_task_that_began_with_one_of_all(example: Any, tmp_path:
     assert "The policy for all tasks has -25.0 points (95 %: " in section
 
 
+def test_of_two_that_began_so_that_counts_which_saw_the_way_back(example: Any, tmp_path: Path):
+    ledgers = example("results_ledger")
+    kiwi = "PutKiwiInCenterOfTable"
+    for name, outcomes in (("begun", 10 * "S"), ("begun_way_back", 8 * "S" + "TT")):
+        evaluated = _evaluated(example, task=kiwi, outcomes=outcomes, first_episode=500)
+        training = ledgers.Training(**(TRAINING | {"task": kiwi}))
+        result = ledgers.Result(name=f"{kiwi}-{name}", training=training, evaluations=[evaluated])
+        ledgers.write_result(tmp_path / "begun", result)
+    page = _page(example, tmp_path, {})
+    assert "**1 of 16 tasks: 0 reach 90 % (goal: 10), 1 reach 75 % (goal: all).**" in page
+    cells = [line.split(" | ") for line in page.splitlines() if line.startswith(f"| {kiwi} ")]
+    assert [(row[1], row[-2]) for row in cells] == [
+        ("10 of 10, 100 %", "3400"),
+        ("8 of 10, 80 %", "3400, some of the way back"),
+    ]
+
+
 def test_what_is_not_measured_is_said_so(example: Any, tmp_path: Path):
     page = _page(example, tmp_path, {})
     section = page[page.index("## One policy for all tasks") : page.index("## Baselines")]
