@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -28,6 +28,7 @@ def draw(ledgers: Path) -> dict[str, str]:
     """Content by file, from docs on. ledgers: the folder of the groups and of the page's text."""
     groups = {group: read_results(ledgers / group) for group in GROUPS}
     trained = {result.name: result for result in groups["one_task"]}
+    begun = {each.training.task for each in groups["begun"] if each.training}
     points = [each for result in groups["latency"] for each in result.evaluations]
     figures: dict[str, str] = {}
     sections = {
@@ -36,6 +37,7 @@ def draw(ledgers: Path) -> dict[str, str]:
         "costs": _cost_table(trained),
         "learning": [],
         "films": _films(trained, ledgers.parent),
+        "films_of_begun": _films(begun - trained.keys(), ledgers.parent),
         "all_tasks": policy_tables(groups["all_tasks"], trained),
         "choices": choice_tables(groups["all_tasks"]),
         "learning_all_tasks": [],
@@ -140,8 +142,8 @@ def _baseline_table(baselines: Sequence[Result], trained: Mapping[str, Result]) 
             yield row(task, recipe, *rate_cells(evaluated), letters.get(recipe, ""), minutes)
 
 
-def _films(trained: Mapping[str, Result], docs: Path) -> Iterator[str]:
-    for name in trained:
+def _films(tasks: Collection[str], docs: Path) -> Iterator[str]:
+    for name in filter(tasks.__contains__, TASKS):
         path = Path("images", "results", f"{name}.gif")
         if (docs / path).exists():
             yield f"![{name}: {TASKS[name].instruction}]({path})"
