@@ -33,11 +33,10 @@ def begun_tables(
     begun = {training.task: each for _, training, each in evaluated}
     own = own_evaluations(alone)
     of_all = held_out(together[0]) if together else {}
-    yield f"**{len(begun)} of {len(TASKS)} tasks: {goals(begun)}.**"
     either = {**own, **begun}
     yield (
-        "One policy a task, that which has begun so and otherwise that from nothing: "
-        f"{len(either)} of {len(TASKS)} tasks, {goals(either)}."
+        "**One policy a task, begun so where there is one and otherwise from nothing: "
+        f"{len(either)} of {len(TASKS)} tasks: {goals(either)}.** {len(begun)} have begun so."
     )
     against_all = list(pairs_of(begun, of_all))
     if against_all:
