@@ -41,7 +41,7 @@ def begun_tables(
     against_all = list(pairs_of(begun, of_all))
     if against_all:
         yield (
-            f"The policy for all tasks has {mean_points(against_all)} from those that began with "
+            f"The policy for all tasks is {mean_points(against_all)} from those that began with "
             "it, on the episodes that both have met."
         )
     yield ""

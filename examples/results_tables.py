@@ -12,6 +12,7 @@ NOTHING = "Not measured yet."
 # The chance of any false letter or mark in a table.
 ALPHA = 0.05
 
+# Of policies of one task: what so many of the tasks are to reach, and what each is.
 _GOAL, _GOAL_TASKS, _LEAST = 0.90, 10, 0.75
 
 # Episodes on which nothing was ever chosen, and those on which settings were.

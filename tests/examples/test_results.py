@@ -284,7 +284,7 @@ def test_policies_of_one_task_that_began_with_one_of_all(example: Any, tmp_path:
     counted = "2 of 16 tasks: 1 reach 90 % (goal: 10), 2 reach 75 % (goal: all).** 1 have begun so."
     assert counted in section
     # 2 of 4 where that which has begun with it has 3.
-    assert "The policy for all tasks has -25.0 points (95 %: " in section
+    assert "The policy for all tasks is -25.0 points (95 %: " in section
 
 
 def test_of_two_that_began_so_that_counts_which_saw_the_way_back(example: Any, tmp_path: Path):
