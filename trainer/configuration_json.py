@@ -48,6 +48,7 @@ _ADDED: dict[str, Any] = {
     "model.backbone.chat.lead": "",
     "model.language.chat.before_images": "",
     "model.language.chat.lead": "",
+    "model.language.num_blocks": None,
     "also": {
         "data": (),
         "batch_size": 4,

@@ -37,6 +37,8 @@ class HuggingFaceLanguage:
     Attributes:
         path: Folder with its configuration, weights and tokenizer.
         gguf_file: Name of a GGUF file in it that holds all three; None for safetensors.
+        num_blocks: Decoder blocks that are kept, from the first, as SmolVLA keeps half
+            (arXiv:2506.01844); None for all.
         context_length: Tokens a sequence.
         adaptation: How much of it is trained.
         chat: How dialogues are written for it; left alone, as its folder says.
@@ -45,6 +47,7 @@ class HuggingFaceLanguage:
 
     path: str = ""
     gguf_file: str | None = None
+    num_blocks: int | None = None
     context_length: int = 512
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     chat: ChatFormat = field(default_factory=ChatFormat)
@@ -52,6 +55,8 @@ class HuggingFaceLanguage:
 
     def __post_init__(self) -> None:
         require_positive(self, "context_length")
+        if self.num_blocks is not None:
+            require_positive(self, "num_blocks")
         _require_no_dropout(self.adaptation)
 
     @property
@@ -74,7 +79,10 @@ class HuggingFaceLanguage:
         require_known(self.shape, "model.language")
         if pretrained:
             return HuggingFaceLanguageConfig(
-                path=self.path, gguf_file=self.gguf_file, adaptation=self.adaptation
+                path=self.path,
+                gguf_file=self.gguf_file,
+                num_blocks=self.num_blocks,
+                adaptation=self.adaptation,
             )
         return HuggingFaceLanguageConfig(**self.shape, adaptation=self.adaptation)
 

@@ -15,7 +15,7 @@ from typing import Any
 from trainer.data.text.chat_format import ChatFormat
 from trainer.data.text.tokenizer import TextTokenizer
 from trainer.hugging_face_configuration import HuggingFaceLanguage, HuggingFaceVisionLanguage
-from trainer.models.hugging_face_common import shape_of
+from trainer.models.hugging_face_common import first_blocks, shape_of
 from trainer.models.hugging_face_images import FAMILIES, Family
 from trainer.requirements import ConfigurationError
 
@@ -42,7 +42,12 @@ def read_language_folder(language: HuggingFaceLanguage) -> HuggingFaceLanguage:
     if chat == ChatFormat():
         chat = _dialogues(tokenizer, f"{name}.chat")
         chat = replace(chat, image=_free_token(tokenizer, chat, f"{name}.chat.image"))
-    return replace(language, shape=shape_of(config, vocabulary), chat=chat)
+    shape = shape_of(config, vocabulary)
+    if language.num_blocks is not None:
+        overrides = shape["overrides"]
+        words = overrides.get("text_config", overrides)
+        first_blocks(words, language.num_blocks, f"{name}.num_blocks")
+    return replace(language, shape=shape, chat=chat)
 
 
 def read_vision_language_folder(

@@ -338,6 +338,42 @@ def test_a_language_model_learns_to_see_and_then_to_act(
         torch.testing.assert_close(added, 32.0 / 2 * up @ down, atol=1e-6, rtol=1e-4)
 
 
+def test_a_policy_keeps_the_first_blocks_of_a_language_model(
+    language_folder: Path,
+    demonstration_folder: Path,
+    make_observation: MakeObservation,
+    tmp_path: Path,
+) -> None:
+    folder = Path(shutil.copytree(language_folder, tmp_path / "folder"))
+    shape = VisionLanguageActionShape(
+        language=HuggingFaceLanguage(
+            path=str(folder), num_blocks=1, adaptation=AdaptationConfig(kind="lora", rank=2)
+        ),
+        vision=_VISION,
+        expert=replace(EXPERT, transformer=replace(EXPERT.transformer, depth=1)),
+        image_size=16,
+        instruction_tokens=24,
+        repeats=2,
+    )
+    config = acting(shape, demonstration_folder)
+    path = train(config, tmp_path / "run")
+    before = published(folder)
+    shutil.rmtree(folder)
+    prefix = "model.backbone.language.model."
+    kept = {
+        without_updates(name.removeprefix(prefix)): tensor
+        for name, tensor in read_checkpoint(path).weights.items()
+        if name.startswith(prefix) and "lora_" not in name
+    }
+    assert before.keys() - kept.keys() == {each for each in before if ".layers.1." in each}
+    for name, tensor in kept.items():
+        assert torch.equal(tensor, before[name]), name
+    # The same command sees that it is done, without the folder.
+    assert train(config, tmp_path / "run") == path
+    policy = load_policy(path, batch_invariant=False)
+    assert np.isfinite(positions(policy, told(make_observation(0)))).all()
+
+
 def test_rates_by_module_freeze_and_cost_no_moments(
     language_folder: Path, pictures: Path, demonstration_folder: Path, tmp_path: Path
 ) -> None:
@@ -415,6 +451,16 @@ def empty_folder(tmp_path: Path) -> list[str]:
     return ["smollm2_vlm", "--model.language.path", str(tmp_path / "empty")]
 
 
+def more_blocks_than_there_are(tmp_path: Path) -> list[str]:
+    folders.write_language_folder(tmp_path / "llama")
+    path = ["--model.language.path", str(tmp_path / "llama")]
+    return ["smollm2_vlm", *path, "--model.language.num-blocks", "3"]
+
+
+def no_blocks(tmp_path: Path) -> list[str]:
+    return ["smollm2_vlm", "--model.language.num-blocks", "0"]
+
+
 def no_such_gguf(tmp_path: Path) -> list[str]:
     (tmp_path / "empty").mkdir()
     path = ["--model.language.path", str(tmp_path / "empty")]
@@ -466,6 +512,8 @@ def its_own_words(tmp_path: Path) -> list[str]:
         (no_path, "model.language.path: expected the folder"),
         (empty_folder, "model.language.path: no configuration in"),
         (no_such_gguf, "holds no file 'a.gguf'"),
+        (more_blocks_than_there_are, "model.language.num_blocks: expected at most 2, which"),
+        (no_blocks, "num_blocks: expected a positive number, got 0"),
         (weights_are_missing, "missing model.layers.1.mlp.up_proj.weight"),
         (dropout, "adaptation.dropout: expected 0"),
         (misspelt_module, "did you mean 'vision'"),

@@ -131,6 +131,19 @@ def shape_of(config: Any, vocabulary_size: int | None = None) -> dict[str, Any]:
     return {"model_type": overrides.pop("model_type"), "overrides": overrides}
 
 
+def first_blocks(fields: dict[str, Any], num_blocks: int, name: str) -> None:
+    """Of a transformers configuration's fields, in place, those of its first decoder blocks alone.
+
+    name: of what asks for so many, for errors. Raises ConfigurationError for more than there are.
+    """
+    depth = fields["num_hidden_layers"]
+    require(num_blocks <= depth, name, f"at most {depth}, which the model has", num_blocks)
+    fields["num_hidden_layers"] = num_blocks
+    # Of some architectures what kind each block is of.
+    if fields.get("layer_types"):
+        fields["layer_types"] = fields["layer_types"][:num_blocks]
+
+
 def cleaned(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Without what is no shape, at any depth, and without dropout, which no resume could repeat."""
     kept: dict[str, Any] = {}

@@ -19,6 +19,7 @@ from trainer.models.adaptation import AdaptationConfig, adapt
 from trainer.models.hugging_face_common import (
     AdaptedModel,
     cleaned,
+    first_blocks,
     load_pretrained,
     require_path_or_shape,
 )
@@ -26,7 +27,7 @@ from trainer.models.language.cross_entropy import cross_entropy
 from trainer.models.language.language_model import LanguageOutput
 from trainer.models.language.masks import AttentionMask
 from trainer.models.language.transformer import TransformerOutput
-from trainer.requirements import require
+from trainer.requirements import require, require_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class HuggingFaceLanguageConfig:
     Attributes:
         path: Folder (or hub name) that `from_pretrained` reads; None for random weights.
         gguf_file: Name of a GGUF file in it, which is dequantised; None for safetensors.
+        num_blocks: Decoder blocks of it that are kept, from the first; None for all.
         model_type: transformers' name of the architecture, when there is no path.
         overrides: Fields of its configuration, when there is no path.
         adaptation: How much of it is trained.
@@ -43,6 +45,7 @@ class HuggingFaceLanguageConfig:
 
     path: str | None = None
     gguf_file: str | None = None
+    num_blocks: int | None = None
     model_type: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
@@ -55,6 +58,14 @@ class HuggingFaceLanguageConfig:
             "a path beside it: the folder that the file is in",
             self.gguf_file,
         )
+        require(
+            self.num_blocks is None or self.path is not None,
+            "num_blocks",
+            "a path beside it: a shape says by itself how many",
+            self.num_blocks,
+        )
+        if self.num_blocks is not None:
+            require_positive(self, "num_blocks")
 
 
 class HuggingFaceLanguageModel(AdaptedModel):
@@ -76,6 +87,9 @@ class HuggingFaceLanguageModel(AdaptedModel):
             # Dequantised it is a model like any other, and can be saved as one.
             if hasattr(self.model.config, "quantization_config"):
                 del self.model.config.quantization_config
+            if config.num_blocks is not None:
+                first_blocks(vars(self.model.config), config.num_blocks, "num_blocks")
+                del self.model.base_model.layers[config.num_blocks :]
         else:
             assert config.model_type is not None
             shape = AutoConfig.for_model(config.model_type, **cleaned(config.overrides))

@@ -176,7 +176,7 @@ def self_contained_config(network: Any) -> Any:
         return replace(config, language=language, vision=vision)
     if isinstance(network, HuggingFaceLanguageModel):
         shape = shape_of(network.model.config, network.vocabulary_size)
-        return replace(config, path=None, gguf_file=None, **shape)
+        return replace(config, path=None, gguf_file=None, num_blocks=None, **shape)
     if isinstance(network, HuggingFaceVisionTower):
         return replace(config, path=None, **shape_of(network.model.config))
     if isinstance(network, HuggingFaceBackbone):

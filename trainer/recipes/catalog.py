@@ -35,6 +35,7 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = MappingProxyType(
             language.small_lm,
             vision_language.small_vlm,
             vision_language_action.small_vla,
+            vision_language_action.small_vla_on_smollm2,
             vision_language.smollm2_vlm,
             vision_language_action.smollm2_vla,
             vision_language.tower_vlm,

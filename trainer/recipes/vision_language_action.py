@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainer.action_token_configuration import ActionTokenShape
+from trainer.data.text.chat_format import ChatFormat
 from trainer.hugging_face_configuration import (
     HuggingFaceLanguage,
     HuggingFaceVision,
@@ -94,6 +95,30 @@ def small_vla() -> VisionLanguageActionTrainConfig:
         ),
         # The decay bounds the scale of matrices, which Muon's steps alone do not: docs/training.md.
         optimizer=OptimizerConfig(kind="muon", warmup_steps=200, weight_decay=0.1),
+    )
+
+
+def small_vla_on_smollm2() -> VisionLanguageActionTrainConfig:
+    """small_vla on half of SmolLM2-135M's blocks, its weights and low-rank updates of them.
+
+    --model.language.path is its folder; of a GGUF file, --model.language.gguf-file its name. Tower
+    and expert are small_vla's, and so is their training.
+    """
+    recipe = small_vla()
+    assert isinstance(recipe.model, VisionLanguageActionShape)
+    return replace(
+        recipe,
+        name="small_vla_on_smollm2",
+        model=replace(
+            recipe.model,
+            language=HuggingFaceLanguage(
+                num_blocks=15,
+                adaptation=AdaptationConfig(kind="lora"),
+                # It is not asked to answer: without its dialogues' words a prompt is half as long.
+                chat=ChatFormat(after_assistant="<|im_end|>", image="<empty_output>"),
+            ),
+            instruction_tokens=16,
+        ),
     )
 
 

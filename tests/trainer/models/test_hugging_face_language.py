@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,23 @@ def test_it_says_and_writes_what_transformers_does(folder: Path) -> None:
     assert torch.equal(generate(language, padded, greedy, valid_BS=valid), expected[:, 4:])
 
 
+def test_its_first_blocks_say_what_they_do_in_all_of_it(folder: Path, tmp_path: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    reference: Any = LlamaForCausalLM.from_pretrained(folder).eval()
+    language = HuggingFaceLanguageModel(replace(model(folder), num_blocks=1)).eval()
+    assert language.depth == len(list(language.blocks())) == 1
+    token = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        after_first = reference(token, output_hidden_states=True).hidden_states[1]
+        expected = reference.model.norm(after_first)
+        torch.testing.assert_close(language(token).hidden_BSD, expected)
+    greedy = GenerationConfig(max_new_tokens=3, temperature=0)
+    said = generate(language, token, greedy)
+    write_model(language, tmp_path / "model")
+    assert torch.equal(generate(read_model(tmp_path / "model"), token, greedy), said)
+
+
 def test_it_drops_nothing_by_chance_whatever_its_folder_says(tmp_path: Path) -> None:
     write_language_folder(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["attention_dropout"] == 0.1
@@ -210,6 +228,10 @@ def test_what_cannot_be_is_said_before_it_is_tried(folder: Path, tmp_path: Path)
         )
     with pytest.raises(ConfigurationError, match="^gguf_file: expected a path beside it"):
         HuggingFaceLanguageConfig(model_type="llama", gguf_file="a.gguf")
+    with pytest.raises(ConfigurationError, match="^num_blocks: expected a path beside it"):
+        HuggingFaceLanguageConfig(model_type="llama", num_blocks=1)
+    with pytest.raises(ConfigurationError, match="^num_blocks: expected at most 2, which the mod"):
+        HuggingFaceLanguageModel(replace(model(folder), num_blocks=3))
     shape = TransformerConfig(width=32, depth=2, num_heads=2, causal=False)
     with pytest.raises(ConfigurationError, match="^source: expected 'layers'"):
         VisionLanguageAction(
