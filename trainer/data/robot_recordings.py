@@ -107,7 +107,8 @@ class RobotRecordings:
 def read_recordings(
     dataset: Dataset, cameras: Sequence[str] | None, *, uses_language: bool = False
 ) -> RobotRecordings:
-    """cameras: those to keep; None keeps all. uses_language: whether the policy is told what to do.
+    """cameras: those to keep, whatever others an episode has; None keeps all, which are then the
+    same in each. uses_language: whether the policy is told what to do.
 
     Raises DataError where an episode is not whole, episodes were recorded under different
     contracts, none succeeded, or an instruction is missing; ConfigurationError for a camera that
@@ -116,15 +117,14 @@ def read_recordings(
     if len(dataset) == 0:
         raise DataError("no episodes", where=dataset.where)
     # Held against every other episode, those that failed included.
-    recorded = _contract(dataset.episode(0).description)
-    chosen = replace(_choose_cameras(recorded, cameras, dataset.where), uses_language=uses_language)
+    recorded = _choose_cameras(_contract(dataset.episode(0).description), cameras, dataset.where)
     kept: list[int] = []
     descriptions: list[EpisodeDescription] = []
     tracks: list[tuple[FloatArray, FloatArray, FloatArray, FloatArray]] = []
     told: list[tuple[tuple[str, ...], npt.NDArray[np.int64]]] = []
     for index, episode in enumerate(dataset):
         description = episode.description
-        contract = _contract(description)
+        contract = _without_others(_contract(description), cameras)
         if contract != recorded:
             differing = differences(policy=recorded, station=contract)
             raise DataError(
@@ -151,7 +151,7 @@ def read_recordings(
     return RobotRecordings(
         dataset=dataset,
         episodes=tuple(kept),
-        contract=chosen,
+        contract=replace(recorded, uses_language=uses_language),
         actual_poses=columns[0],
         actual_widths_m=columns[1],
         action_poses=columns[2],
@@ -325,7 +325,12 @@ def _choose_cameras(contract: Contract, cameras: Sequence[str] | None, where: st
             )
     if not names:
         raise ConfigurationError(f"{where}: recorded without cameras; a policy needs one")
-    return replace(
-        contract,
-        cameras={name: contract.cameras[name] for name in names},
-    )
+    return _without_others(contract, names)
+
+
+def _without_others(contract: Contract, cameras: Sequence[str] | None) -> Contract:
+    """With those of the cameras that it has; None for all."""
+    if cameras is None:
+        return contract
+    sizes = contract.cameras
+    return replace(contract, cameras={name: sizes[name] for name in cameras if name in sizes})

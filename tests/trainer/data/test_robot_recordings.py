@@ -94,6 +94,27 @@ def test_a_camera_in_one_recording_only_is_no_reason_to_go_on(
         load(tmp_path)
 
 
+def test_of_cameras_that_are_chosen_a_recording_may_have_others_beside_them(
+    tmp_path: Path, make_demonstration: Callable[..., Demonstration]
+) -> None:
+    own = make_demonstration(0)
+    size = ImageSize(height=32, width=32)
+    more = replace(own.contract, cameras={"b": size, **own.contract.cameras})
+    for seed, contract in enumerate((own.contract, more)):
+        demonstration = make_demonstration(seed, contract=contract)
+        save_demonstration(demonstration, demonstration_path(tmp_path, seed))
+    loaded = load(tmp_path, ["wrist"])
+    assert loaded.num_episodes == 2
+    assert list(loaded.contract.cameras) == ["wrist"]
+    # The first recording has no such camera; the second lacks one that the first has.
+    with pytest.raises(ConfigurationError, match="'b' missing"):
+        load(tmp_path, ["b"])
+    less = replace(own.contract, cameras={"b": size})
+    save_demonstration(make_demonstration(2, contract=less), demonstration_path(tmp_path, 2))
+    with pytest.raises(DataError, match=r"episode_000002.*another contract.*camera 'wrist'"):
+        load(tmp_path, ["wrist"])
+
+
 def test_a_camera_that_was_not_recorded_is_named_with_those_that_were(
     demonstration_folder: Path,
 ) -> None:
