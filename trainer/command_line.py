@@ -22,6 +22,7 @@ Makes checkpoints: of robot policies from demonstrations, of language models fro
   trainer sample CHECKPOINT PROMPT                   let a language model go on, or a model answer
   trainer ask CHECKPOINT --data SCENES               how often a model is right about pictures
   trainer inspect CHECKPOINT                         say what a checkpoint is
+  trainer average CHECKPOINT CHECKPOINT [...]        average the weights of policies
   trainer plot RUN [RUN ...] --output FOLDER         lay the curves of runs over one another
   trainer predict POLICY [...] --output FOLDER       draw policies' plans beside what a teacher did
   trainer import foundry FOLDER --output MODEL       make a model of VLA Foundry ours
@@ -44,6 +45,7 @@ _VERBS = (
     "sample",
     "ask",
     "inspect",
+    "average",
     "plot",
     "predict",
     "import",

@@ -16,7 +16,7 @@ from trainer.requirements import ConfigurationError
 from trainer.run_directory import RunError
 from trainer.scarce_memory import OutOfMemoryError
 from trainer.training_loop import TrainingInterruptedError
-from trainer.verbs import ask, inspect, recipes, sample, train
+from trainer.verbs import ask, average, inspect, recipes, sample, train
 
 
 class VerbError(Exception):
@@ -63,5 +63,6 @@ _VERBS: Mapping[str, Callable[[Sequence[str]], None]] = MappingProxyType(
         "sample": sample.main,
         "ask": ask.main,
         "inspect": inspect.main,
+        "average": average.main,
     }
 )
