@@ -29,7 +29,7 @@ _GOAL, _GOAL_POINTS = 0.85, 5.0
 _BEFORE = dict(
     zip(
         CHAIN,
-        ("language", "vision and language", "action of the policy that it began with"),
+        ("language", "vision and language", "action before"),
         strict=True,
     )
 )

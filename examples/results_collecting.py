@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from results_ledger import CHAIN, LEDGERS, Result, Training, read_evaluations, read_results
+from results_ledger import (
+    OTHERS,
+    CHAIN,
+    LEDGERS,
+    TOGETHER,
+    Result,
+    Training,
+    read_evaluations,
+    read_results,
+)
 from results_pretraining import Comparison, PretrainingResult
 from stages import PROJECT, SECONDS_FILE
 
@@ -122,7 +131,7 @@ def _seconds_before(folder: Path, told: Mapping[str, Any]) -> dict[str, dict[str
     # Of what is kept before what there is: where a policy that ships lay, or one that it began
     # with, there may be another by now.
     of_data = (told.get("data_sha256"), told["training_s"])
-    for result in read_results(LEDGERS / "all_tasks"):
+    for result in (each for group in (TOGETHER, OTHERS) for each in read_results(LEDGERS / group)):
         kept = result.training
         if kept is not None and (kept.data_sha256, kept.training_s) == of_data:
             return {kind: dict(kept.seconds[kind]) for kind in CHAIN if kind in kept.seconds}

@@ -27,6 +27,8 @@ from step_analysis.strict_json import FormatError, check_keys, parse_object, rea
 
 LEDGERS = PROJECT / "docs" / "results"
 SCHEMA = "assay.result/1"
+# Groups of policies for all tasks: that which ships, and those before it or tried after it.
+TOGETHER, OTHERS = "all_tasks", "all_tasks_others"
 # Kinds of trainings, each of which another may begin with, as `Training.seconds` names them.
 CHAIN: Sequence[str] = ("language", "vision_language", "vision_language_action")
 LETTERS = {

@@ -9,10 +9,11 @@ from string import Template
 from results_all_tasks import choice_tables, policy_tables
 from results_begun import begun_tables
 from results_figures import latency_figure, latency_ms_of, learning_figure, way_of
-from results_ledger import Evaluated, Result, Training, read_results
+from results_ledger import OTHERS, TOGETHER, Evaluated, Result, Training, read_results
 from results_pairs import own_evaluations
 from results_pretraining import pretraining_tables, read_pretraining
 from results_tables import ALPHA, NOTHING, goals, head, held_out, rate_cells, row, success_s_cell
+from results_trainings import trainings_table
 
 from sim_client.tasks.catalog import TASKS
 from step_analysis.api import compare_policies
@@ -21,7 +22,7 @@ from step_analysis.report.svg import svg_file
 
 TEMPLATE = "page.template.md"
 PRETRAINING = "pretraining"
-GROUPS = ("one_task", "all_tasks", "begun", "baselines", "latency", "trials")
+GROUPS = ("one_task", TOGETHER, OTHERS, "begun", "baselines", "latency", "trials")
 
 
 def draw(ledgers: Path) -> dict[str, str]:
@@ -38,10 +39,11 @@ def draw(ledgers: Path) -> dict[str, str]:
         "learning": [],
         "films": _films(trained, ledgers.parent),
         "films_of_begun": _films(begun - trained.keys(), ledgers.parent),
-        "all_tasks": policy_tables(groups["all_tasks"], trained),
-        "choices": choice_tables(groups["all_tasks"]),
+        "all_tasks": policy_tables(groups[TOGETHER], trained),
+        "trainings": trainings_table([*groups[OTHERS], *groups[TOGETHER]]),
+        "choices": choice_tables(groups[TOGETHER]),
         "learning_all_tasks": [],
-        "begun": begun_tables(groups["begun"], trained, groups["all_tasks"]),
+        "begun": begun_tables(groups["begun"], trained, groups[TOGETHER], groups[OTHERS]),
         PRETRAINING: pretraining_tables(read_pretraining(ledgers / PRETRAINING)),
         "baselines": _baseline_table(groups["baselines"], trained),
         "latency": [NOTHING],
@@ -52,7 +54,7 @@ def draw(ledgers: Path) -> dict[str, str]:
         (
             "learning_all_tasks",
             "Held-out action error while training for all tasks",
-            groups["all_tasks"],
+            groups[TOGETHER],
         ),
     ):
         taught = {each.name: each for each in results if each.training}

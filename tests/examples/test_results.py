@@ -190,7 +190,8 @@ def _page(example: Any, folder: Path, results: Mapping[str, list[Any]]) -> str:
     ledgers = example("results_ledger")
     for name, evaluations in results.items():
         path = folder / name
-        training = ledgers.Training(**TRAINING) if path.parent.name == "all_tasks" else None
+        is_together = path.parent.name in (ledgers.TOGETHER, ledgers.OTHERS)
+        training = ledgers.Training(**TRAINING) if is_together else None
         result = ledgers.Result(name=path.name, training=training, evaluations=evaluations)
         ledgers.write_result(path.parent, result)
     page = example("results_page")
@@ -224,8 +225,8 @@ def test_a_policy_for_all_tasks_beside_each_tasks_own(example: Any, tmp_path: Pa
     )
     own = "its own policy"
     assert (
-        "Hours: language 0.2, vision and language 0.2, action of the policy that it began with "
-        "1.1, action 4.5, evaluation of pretrained 2.0."
+        "Hours: language 0.2, vision and language 0.2, action before 1.1, action 4.5, evaluation "
+        "of pretrained 2.0."
     ) in page
     assert (
         f"| task | successes | 95 % | {own} | points |  | median success | in unseen words |"
@@ -261,8 +262,10 @@ def test_policies_of_one_task_that_began_with_one_of_all(example: Any, tmp_path:
     def met(outcomes: str) -> list[Any]:
         return [_evaluated(example, task=kiwi, outcomes=outcomes, first_episode=500)]
 
+    # As much as the policy for all tasks had gone through: its own training and the one before.
+    before = {"seconds": {"vision_language_action": {"wall_s": 3960.0 + 4.5 * 3600}}}
     for task, evaluations in ((kiwi, met("T" + 19 * "S")), (box, [])):
-        training = ledgers.Training(**(TRAINING | {"task": task, "training_s": 558.0}))
+        training = ledgers.Training(**(TRAINING | before | {"task": task, "training_s": 558.0}))
         result = ledgers.Result(name=f"{task}-begun", training=training, evaluations=evaluations)
         ledgers.write_result(tmp_path / "begun", result)
     mug = [_evaluated(example, task="PutMugOnSaucer", outcomes="SSST", first_episode=500)]
@@ -283,8 +286,44 @@ def test_policies_of_one_task_that_began_with_one_of_all(example: Any, tmp_path:
     # With the mug's, which has not begun so, and without the kiwi's from nothing.
     counted = "2 of 16 tasks: 1 reach 90 % (goal: 10), 2 reach 75 % (goal: all).** 1 have begun so."
     assert counted in section
-    # 2 of 4 where that which has begun with it has 3.
-    assert "The policy for all tasks is -25.0 points (95 %: " in section
+    # 3 of 4 where that which it began with has 2.
+    assert "They are +25.0 points (95 %: " in section
+    # Of the mug it has not met an episode.
+    assert "The policy for all tasks, as it is now, is -25.0 points (95 %: " in section
+    assert "so counted, on the 1 tasks that have one" in section
+
+
+def test_trainings_one_after_another_on_the_episodes_that_all_have_met(
+    example: Any, tmp_path: Path
+):
+    ledgers = example("results_ledger")
+    box, mug = "PickAndPlaceBox", "PutMugOnSaucer"
+    shared = {"num_steps": 5200, "training_s": 3960.0}
+    for name, of_training, outcomes in (
+        # By their names the second would come first.
+        ("b", shared | {"seconds": {}}, ("FFFF", "FFSS")),
+        ("a", {}, ("FSSS" + 6 * "F", 10 * "S")),
+        # Of the one in between nothing but validation episodes.
+        ("c", {"num_steps": 7600, "training_s": 7200.0}, ()),
+    ):
+        training = ledgers.Training(**(TRAINING | of_training))
+        evaluations = [
+            _evaluated(example, task=task, outcomes=each)
+            for task, each in zip((box, mug), outcomes, strict=bool(outcomes))
+        ]
+        if not outcomes:
+            evaluations.append(_evaluated(example, outcomes="SSF", first_episode=1000))
+        result = ledgers.Result(name=name, training=training, evaluations=evaluations)
+        ledgers.write_result(tmp_path / ledgers.OTHERS, result)
+    page = _page(example, tmp_path, {})
+    rows = [line for line in page.splitlines() if line.startswith(("| 1 | ", "| 2 | ", "| 3 | "))]
+    assert rows[0].startswith("| 1 | 3,400 | 5,200 | 1.1 | 1.1 | 12.0 mm |  | 25.0 % (95 %: ")
+    assert rows[0].endswith(" |  |")
+    assert rows[1] == "| 2 | 3,400 | 7,600 | 2.0 | 3.1 | 12.0 mm | 2 of 3 |  |  |"
+    assert rows[2].startswith("| 3 | 3,400 | 10,000 | 4.5 | 5.6 | 12.0 mm |  | 87.5 % (95 %: ")
+    # From the last one that has met them.
+    assert " | +62.5 points (95 %: " in rows[2]
+    assert "episodes 500 to 503, on average" in page
 
 
 def test_of_two_that_began_so_that_counts_which_saw_the_way_back(example: Any, tmp_path: Path):
@@ -307,7 +346,7 @@ def test_of_two_that_began_so_that_counts_which_saw_the_way_back(example: Any, t
 def test_what_is_not_measured_is_said_so(example: Any, tmp_path: Path):
     page = _page(example, tmp_path, {})
     section = page[page.index("## One policy for all tasks") : page.index("## Baselines")]
-    assert section.count("Not measured yet.") == 4
+    assert section.count("Not measured yet.") == 5
 
 
 def _training(folder: Path, *, init: Path, **changes: object) -> str:
