@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from results_ledger import (
-    OTHERS,
     CHAIN,
     LEDGERS,
+    OTHERS,
     TOGETHER,
     Result,
     Training,
