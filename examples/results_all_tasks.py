@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from results_choices import MEANT, NEITHER, OTHER, meant_objects, other_objects
 from results_ledger import CHAIN, Evaluated, Result, Training
-from results_pairs import Pair, difference_cells, mean_points, own_evaluations, pairs_of, stratum
+from results_pairs import (
+    Pair,
+    difference_cells,
+    mean_points,
+    mean_success,
+    own_evaluations,
+    pairs_of,
+)
 from results_tables import (
     ALPHA,
     NOTHING,
@@ -19,7 +26,6 @@ from results_tables import (
 )
 
 from sim_client.tasks.catalog import TASKS
-from step_analysis.stratified import Estimate, mean_rate
 
 UNSEEN_WORDS = "phrasing=high"
 """As a design keeps the shift `unseen-words`."""
@@ -95,11 +101,8 @@ def _training(name: str, training: Training) -> str:
 
 
 def _summary(seen: Mapping[str, Evaluated], pairs: Sequence[Pair]) -> str:
-    mean = mean_rate([stratum(each.successes) for each in seen.values()])
-    text = (
-        f"**{len(seen)} of {len(TASKS)} tasks: {_percent(mean)} on average "
-        f"(goal: {100 * _GOAL:.0f} %)"
-    )
+    mean = mean_success([each.successes for each in seen.values()])
+    text = f"**{len(seen)} of {len(TASKS)} tasks: {mean} on average (goal: {100 * _GOAL:.0f} %)"
     if pairs:
         within = sum(pair.points >= -_GOAL_POINTS for pair in pairs)
         text += (
@@ -111,17 +114,12 @@ def _summary(seen: Mapping[str, Evaluated], pairs: Sequence[Pair]) -> str:
 
 
 def _words_summary(pairs: Sequence[Pair]) -> str:
-    unseen = mean_rate([stratum(pair.second) for pair in pairs])
+    unseen = mean_success([pair.second for pair in pairs])
     num = sum(len(pair.second) for pair in pairs)
     return (
-        f"In unseen words {_percent(unseen)} on average over {len(pairs)} tasks, {num} episodes in "
+        f"In unseen words {unseen} on average over {len(pairs)} tasks, {num} episodes in "
         f"all; {mean_points(pairs)} from the same episodes in seen words."
     )
-
-
-def _percent(mean: Estimate) -> str:
-    lower, upper = (100 * bound for bound in mean.interval)
-    return f"{100 * mean.value:.1f} % (95 %: {lower:.1f} to {upper:.1f})"
 
 
 def choice_tables(results: Sequence[Result]) -> Iterator[str]:

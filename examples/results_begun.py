@@ -18,12 +18,12 @@ def begun_tables(
     results: Sequence[Result],
     alone: Mapping[str, Result],
     together: Sequence[Result],
-    before: Sequence[Result],
+    others: Sequence[Result],
 ) -> Iterator[str]:
     """What they came to, beside the others.
 
     alone: by task, the policy that does only this one and began from nothing. together: of all, as
-    it is now; before: as it was before.
+    it ships; others: of all, before it or tried after it.
     """
     evaluated = [
         (result, training, each)
@@ -37,7 +37,7 @@ def begun_tables(
     evaluated.sort(key=lambda each: (_TASKS.index(each[1].task), _saw_way_back(each[0])))
     begun = {training.task: each for _, training, each in evaluated}
     own = own_evaluations(alone)
-    all_of_all = [*together, *before]
+    all_of_all = [*together, *others]
     of_all = held_out(together[0]) if together else {}
     begun_with = {
         training.task: held_out(found)[training.task]

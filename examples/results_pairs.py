@@ -10,7 +10,7 @@ from results_tables import held_out
 
 from sim_client.tasks.catalog import TASKS
 from step_analysis.api import compare_outcomes
-from step_analysis.stratified import StratumCounts, mean_difference
+from step_analysis.stratified import StratumCounts, mean_difference, mean_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,13 @@ def difference_cells(pair: Pair | None, *, alpha: float) -> tuple[str, str]:
 
 def stratum(successes: Sequence[int]) -> StratumCounts:
     return StratumCounts(successes=sum(successes), num_episodes=len(successes))
+
+
+def mean_success(successes: Sequence[Sequence[int]]) -> str:
+    """The rate in per cent, with the interval; each task has the same weight."""
+    mean = mean_rate([stratum(each) for each in successes])
+    lower, upper = (100 * bound for bound in mean.interval)
+    return f"{100 * mean.value:.1f} % (95 %: {lower:.1f} to {upper:.1f})"
 
 
 def mean_points(pairs: Sequence[Pair]) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from results_ledger import CHAIN, Evaluated, Result, Training
-from results_pairs import mean_points, pairs_of, stratum
+from results_pairs import mean_points, mean_success, pairs_of
 from results_tables import NOTHING, VALIDATION, head, held_out, row
-
-from step_analysis.stratified import mean_rate
 
 
 def trainings_table(results: Sequence[Result]) -> Iterator[str]:
-    """Those that have met held-out episodes, on those that all of them have met."""
+    """By the hours behind their weights; the averages are of the episodes that all of those have
+    met that have met any which are held out."""
     trained = [
         (training, held_out(result), _validation(result))
         for result in results
@@ -47,7 +46,7 @@ def trainings_table(results: Sequence[Result]) -> Iterator[str]:
             f"{action_s(training) / 3600:.1f}",
             f"{training.last_error_mm:.1f} mm",
             validation,
-            _average(common),
+            mean_success([each.successes for each in common.values()]) if common else "",
             mean_points(pairs) if pairs else "",
         )
         before = common or before
@@ -79,11 +78,3 @@ def _validation(result: Result) -> str:
 def _cut(evaluated: Evaluated, first: int, stop: int) -> Evaluated:
     letters = evaluated.outcomes[first - evaluated.first_episode : stop - evaluated.first_episode]
     return replace(evaluated, first_episode=first, outcomes=letters, choices="")
-
-
-def _average(seen: Mapping[str, Evaluated]) -> str:
-    if not seen:
-        return ""
-    mean = mean_rate([stratum(each.successes) for each in seen.values()])
-    lower, upper = (100 * bound for bound in mean.interval)
-    return f"{100 * mean.value:.1f} % (95 %: {lower:.1f} to {upper:.1f})"

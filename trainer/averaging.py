@@ -19,10 +19,11 @@ from trainer.models.adaptation import has_updates
 
 
 def averaged(checkpoints: Mapping[str, Checkpoint], shares: Sequence[float]) -> Checkpoint:
-    """The last one with the average of all weights. By their names, for messages.
+    """The last one with the average of all weights.
 
-    shares: of each, positive, of whatever sum. What the provenance tells is of the last one, but
-    for its held-out error, which is left out; `averaged` tells of which checkpoints it is.
+    checkpoints: by what messages call them. shares: of each, positive, of whatever sum. What the
+    provenance tells is of the last one, but for its held-out error, which is left out; `averaged`
+    tells of which checkpoints it is.
 
     Raises CheckpointError for those that are no policies of one network, scale and station, and for
     low-rank updates, whose averages do not make that of the matrices.

@@ -129,6 +129,8 @@ def test_low_rank_updates_are_not_averaged(
         (["POLICY", "OTHER", "--shares", "1"], "--shares: expected 2 positive numbers"),
         (["POLICY", "OTHER", "--shares", "1", "-1"], "--shares: expected 2 positive numbers"),
         (["POLICY", "OTHER", "--shares", "1", "nan"], "--shares: expected 2 positive numbers"),
+        (["POLICY", "OTHER", "--shares", "1", "inf"], "--shares: expected 2 positive numbers"),
+        (["POLICY", "OTHER", "--shares", "1e308", "1e308"], "--shares: expected 2 positive num"),
         (["POLICY", "GONE"], "gone: does not exist; expected the folder of a checkpoint"),
     ],
 )

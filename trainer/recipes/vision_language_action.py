@@ -102,7 +102,7 @@ def small_vla_on_smollm2() -> VisionLanguageActionTrainConfig:
     """small_vla on half of SmolLM2-135M's blocks, its weights and low-rank updates of them.
 
     --model.language.path is its folder; of a GGUF file, --model.language.gguf-file its name. Tower
-    and expert are small_vla's, and so is their training.
+    and expert are small_vla's, and so is their training. Not trained to its end by us.
     """
     recipe = small_vla()
     assert isinstance(recipe.model, VisionLanguageActionShape)
@@ -114,7 +114,7 @@ def small_vla_on_smollm2() -> VisionLanguageActionTrainConfig:
             language=HuggingFaceLanguage(
                 num_blocks=15,
                 adaptation=AdaptationConfig(kind="lora"),
-                # It is not asked to answer: without its dialogues' words a prompt is half as long.
+                # It is not asked to answer: without its dialogues' words a prompt is shorter.
                 chat=ChatFormat(after_assistant="<|im_end|>", image="<empty_output>"),
             ),
             instruction_tokens=16,

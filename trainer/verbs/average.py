@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isinf
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     if num < 2 or len(set(parsed.checkpoints)) < num:
         raise UsageError("expected two checkpoints or more, each once")
     shares = parsed.shares or (1.0,) * num
-    if len(shares) != num or not all(0 < share < float("inf") for share in shares):
+    if len(shares) != num or not all(share > 0 for share in shares) or isinf(sum(shares)):
         raise UsageError(f"--shares: expected {num} positive numbers, got {parsed.shares}")
     if parsed.output.exists():
         raise UsageError(f"--output: {parsed.output} is there already")
