@@ -52,3 +52,15 @@ def write_colours(folder: Path, pictures: Iterable[tuple[bytes, str]]) -> Path:
         lines.append({"image": f"{number}.png", "question": "Which colour?", "answer": colour})
     (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
+
+
+def write_plain(folder: Path, count: int) -> Path:
+    """The same of pictures that are all of one colour."""
+
+    def plain(colour: str) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (20, 20), colour).save(file, "PNG")
+        return file.getvalue()
+
+    colours = [list(COLOURS)[number % 3] for number in range(count)]
+    return write_colours(folder, [(plain(colour), colour) for colour in colours])
