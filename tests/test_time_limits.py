@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.prepared_process import with_ctrl_c_ignored
 
 PROJECT = Path(__file__).parents[1]
 
@@ -55,18 +56,19 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run(tmp_path: Path) -> Run:
     """Run a file of tests under this project's settings, in a process of its own."""
 
-    def run(text: str, **how: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        text: str, started: Callable[[Sequence[str]], list[str]] = list
+    ) -> subprocess.CompletedProcess[str]:
         test = tmp_path / "test_it.py"
         test.write_text(text)
         options = ["-p", "tests.conftest", "-p", "no:xdist", "--rootdir", str(tmp_path)]
         options += ["-c", str(PROJECT / "pyproject.toml")]
         return subprocess.run(
-            [sys.executable, "-m", "pytest", *options, str(test)],
+            started([sys.executable, "-m", "pytest", *options, str(test)]),
             cwd=PROJECT,
             capture_output=True,
             text=True,
             timeout=240,
-            **how,
         )
 
     return run
@@ -82,6 +84,5 @@ def test_a_failed_test_whose_end_hangs_is_ended(run: Run, tmp_path: Path) -> Non
 
 
 def test_ctrl_c_is_felt_where_tests_run_in_the_background(run: Run) -> None:
-    """A shell starts what it runs there with Ctrl-C ignored."""
-    process = run(INTERRUPTS, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    process = run(INTERRUPTS, started=with_ctrl_c_ignored)
     assert process.returncode == 0, process.stdout

@@ -1,7 +1,7 @@
-import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from step_analysis.ledger import (
     write_design,
 )
 from step_analysis.rollouts import EvaluationDesign, Outcome, RolloutKey
+from tests.prepared_process import with_files_of_at_most
 
 _APPENDER = """
 import sys
@@ -39,14 +40,13 @@ with Ledger(sys.argv[1]) as ledger:
 """
 
 
-def _appender(path: Path, mode: str, count: int, **options) -> subprocess.Popen:
+def _appender(path: Path, mode: str, count: int, *, started=list) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", _APPENDER, str(path), mode, str(count)],
+        started([sys.executable, "-c", _APPENDER, str(path), mode, str(count)]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **options,
     )
 
 
@@ -198,13 +198,7 @@ def test_no_acknowledged_record_is_lost_when_the_writer_is_killed(path):
 
 
 def test_a_full_disk_leaves_whole_records_and_goes_on_later(path):
-    limit = 1900
-    full = _appender(
-        path,
-        "go",
-        100,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    full = _appender(path, "go", 100, started=partial(with_files_of_at_most, 1900))
     output, errors = full.communicate()
     written = [line for line in output.splitlines() if line.isdigit()]
     assert full.returncode == 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from step_analysis.ledger import read_ledger
 from step_analysis.results_json import read_results_tree
 from step_analysis.rollouts import Outcome, RolloutRecord
+from tests.prepared_process import with_files_of_at_most
 
 Script = Callable[[Mapping[int, str]], None]
 HERE = Path(__file__).parent
@@ -50,7 +51,12 @@ def start_evaluation(
     started: list[Process] = []
 
     def start(
-        episodes: str, workers: int = 2, *, while_input_open: bool = False, **process: Any
+        episodes: str,
+        workers: int = 2,
+        *,
+        while_input_open: bool = False,
+        started_as: Callable[[Sequence[str]], list[str]] = list,
+        **process: Any,
     ) -> Process:
         options = {
             "tasks": ["PickAndPlaceBox"],
@@ -61,7 +67,9 @@ def start_evaluation(
             "while_input_open": while_input_open,
         }
         process = subprocess.Popen(
-            [sys.executable, str(HERE / "evaluate_with_fake_station.py"), json.dumps(options)],
+            started_as(
+                [sys.executable, str(HERE / "evaluate_with_fake_station.py"), json.dumps(options)]
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -229,13 +237,9 @@ def test_a_full_disk_stops_it_with_one_line_and_loses_nothing(
     served: Any, start_evaluation: Any, evaluate: Any, script: Script, rollouts: Path
 ) -> None:
     # The fourth line of the ledger is over this; logs of actions, which are longer, fail before.
-    limit = 2500
+    limited = partial(with_files_of_at_most, 2500)
     script({})
-    process = start_evaluation(
-        "0:12",
-        workers=1,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    process = start_evaluation("0:12", workers=1, started_as=limited)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "sim-client: can't write the results: [Errno 27] File too large" in err
