@@ -16,7 +16,7 @@ from pathlib import Path
 
 from results_collecting import collect, collect_pretraining
 from results_ledger import LEDGERS, write_result
-from results_page import GROUPS, PRETRAINING, draw
+from results_page import GROUPS, STUDIES, draw
 from stages import PROJECT
 
 from step_analysis.atomic_file import write_atomically
@@ -26,14 +26,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb")
     collecting = verbs.add_parser("collect", help="keep what runs came to, then draw the page")
-    collecting.add_argument("group", choices=(*GROUPS, PRETRAINING))
+    collecting.add_argument("group", choices=(*GROUPS, *STUDIES))
     collecting.add_argument("runs", type=Path, nargs="+")
     options = parser.parse_args()
     if options.verb == "collect":
         for run in options.runs:
             of_run = run.resolve()
-            is_pretraining = options.group == PRETRAINING
-            results = collect_pretraining(of_run) if is_pretraining else [collect(of_run)]
+            are_studies = options.group in STUDIES
+            results = collect_pretraining(of_run) if are_studies else [collect(of_run)]
             for result in results:
                 print(write_result(LEDGERS / options.group, result))
     for path, content in draw(LEDGERS).items():

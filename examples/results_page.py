@@ -21,7 +21,8 @@ from step_analysis.report.drawing import Drawing
 from step_analysis.report.svg import svg_file
 
 TEMPLATE = "page.template.md"
-PRETRAINING = "pretraining"
+# Studies of policies with other beginnings: two, and SmolLM2's weights beside them.
+STUDIES = ("pretraining", "beginnings")
 GROUPS = ("one_task", TOGETHER, OTHERS, "begun", "baselines", "latency", "trials")
 
 
@@ -44,7 +45,7 @@ def draw(ledgers: Path) -> dict[str, str]:
         "choices": choice_tables(groups[TOGETHER]),
         "learning_all_tasks": [],
         "begun": begun_tables(groups["begun"], trained, groups[TOGETHER], groups[OTHERS]),
-        PRETRAINING: pretraining_tables(read_pretraining(ledgers / PRETRAINING)),
+        **{group: pretraining_tables(read_pretraining(ledgers / group)) for group in STUDIES},
         "baselines": _baseline_table(groups["baselines"], trained),
         "latency": [NOTHING],
         "trials": _trial_table(groups["trials"]),

@@ -16,6 +16,8 @@ from step_analysis.strict_json import FormatError, check_keys, parse_object
 
 SCHEMA = "assay.pretraining-result/1"
 
+Pair = tuple[str, str]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -77,31 +79,39 @@ def read_pretraining(folder: Path) -> list[PretrainingResult]:
 
 
 def pretraining_tables(results: Sequence[PretrainingResult]) -> Iterator[str]:
-    """How each policy was trained, then what the studies came to: all tasks together, and each."""
+    """The verdicts by pair, how each policy was trained, then what each study came to: all tasks
+    together, and each."""
     if not results:
         yield NOTHING
         return
-    yield _verdicts(results)
-    yield ""
-    yield from _trainings(results)
-    yield ""
-    yield from head("", "tasks", "seed", "successes", "points", "95 %", "better")
     ordered = sorted(results, key=lambda each: (each.shift != "nominal", each.shift, each.name))
-    for result in ordered:
-        for each in _overall(result):
-            yield row(result.shift, "all", *_cells(result, each))
+    pairs = list(dict.fromkeys(_pair(each) for result in ordered for each in result.comparisons))
+    yield from _verdicts(ordered, pairs)
     yield ""
-    yield from head("", "task", "seed", "successes", "points", "95 %", "better")
+    yield from _trainings(ordered)
+    yield ""
+    yield from head("", "seed", *map(_versus, pairs))
     for result in ordered:
-        for each in _of_one_task(result):
-            yield row(result.shift, each.tasks[0], *_cells(result, each))
+        yield row(result.shift, _seeds(result), *_cells(list(_overall(result)), pairs))
+    several = [result for result in ordered if len(_tasks(result)) > 1]
+    if not several:
+        return
+    yield ""
+    yield from head("", "task", "seed", *map(_versus, pairs))
+    for result in several:
+        for task in sorted(_tasks(result)):
+            compared = [each for each in _of_one_task(result) if each.tasks[0] == task]
+            yield row(result.shift, task, _seeds(result), *_cells(compared, pairs))
 
 
-def _verdicts(results: Sequence[PretrainingResult]) -> str:
-    overall = _counted([each for result in results for each in _overall(result)])
-    single = _counted([each for result in results for each in _of_one_task(result)])
-    on_each = f"; on each task: {single}" if single else ""
-    return f"**Verdicts over all tasks: {overall}{on_each}.**"
+def _verdicts(results: Sequence[PretrainingResult], pairs: Sequence[Pair]) -> Iterator[str]:
+    yield from head("", "verdicts over all tasks", "on each task")
+    for pair in pairs:
+        overall = [each for result in results for each in _overall(result) if _pair(each) == pair]
+        single = [
+            each for result in results for each in _of_one_task(result) if _pair(each) == pair
+        ]
+        yield row(_versus(pair), _counted(overall), _counted(single))
 
 
 def _counted(comparisons: Sequence[Comparison]) -> str:
@@ -147,17 +157,32 @@ def _tasks(result: PretrainingResult) -> set[str]:
     return {task for each in result.comparisons for task in each.tasks}
 
 
-def _cells(result: PretrainingResult, each: Comparison) -> Iterator[str]:
-    seeds = {training.seed for training in result.trainings.values()}
-    yield ", ".join(map(str, sorted(seeds)))
-    first, second = (
-        f"{_words(name)} {num}" for name, num in zip(each.policies, each.successes, strict=True)
-    )
-    yield f"{first}, {second} of {each.episodes}"
-    yield f"{each.points:+.0f}"
-    yield f"{each.lower:+.0f} to {each.upper:+.0f}"
-    yield "not decided" if each.winner is None else _words(each.winner)
+def _seeds(result: PretrainingResult) -> str:
+    return ", ".join(sorted({str(training.seed) for training in result.trainings.values()}))
+
+
+def _cells(comparisons: Sequence[Comparison], pairs: Sequence[Pair]) -> Iterator[str]:
+    """Of each pair what it came to, in one cell."""
+    by_pair = {_pair(each): each for each in comparisons}
+    for pair in pairs:
+        each = by_pair.get(pair)
+        if each is None:
+            yield ""
+            continue
+        first, second = each.successes
+        verdict = "" if each.winner is None else f", **{_words(each.winner)}**"
+        interval = f"{each.points:+.0f} ({each.lower:+.0f} to {each.upper:+.0f})"
+        yield f"{first}, {second} of {each.episodes}: {interval}{verdict}"
+
+
+def _pair(each: Comparison) -> Pair:
+    first, second = each.policies
+    return first, second
+
+
+def _versus(pair: Pair) -> str:
+    return ", ".join(map(_words, pair))
 
 
 def _words(name: str) -> str:
-    return {"smollm2": "on SmolLM2"}.get(name, name.replace("_", " "))
+    return {"smollm2": "SmolLM2"}.get(name, name.replace("_", " "))
