@@ -12,7 +12,7 @@ from typing import overload
 
 import numpy as np
 
-from policy_interface.contract import action_violations
+from policy_interface.contract import ContractError, action_violations
 from policy_interface.types import Action, ChunkGuidance, InvalidValueError, Observation
 from policy_server.batch_queue import BatchQueue, DeadlineError
 from policy_server.policy import GuidedPolicy, Policy, plans_instantly
@@ -53,6 +53,10 @@ class Plan:
     actions: Sequence[Action]
     queue_s: float = 0.0
     inference_s: float = 0.0
+
+
+# A chunk, or why there is none.
+_Outcome = Sequence[Action] | PolicyFailedError | ContractError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,8 +158,8 @@ class Batcher:
         session: whose it is, as `expect` knows it. client: who takes turns with the others.
         timeout_s: when the answer is of no more use.
 
-        Raises PolicyFailedError for this request alone, whatever becomes of its batch mates,
-        QueueFullError, and DeadlineError where it can't be planned in time.
+        Raises PolicyFailedError and ContractError for this request alone, whatever becomes of its
+        batch mates, QueueFullError, and DeadlineError where it can't be planned in time.
         """
         if self._instant is not None:
             return self._planned_here(self._instant, request)
@@ -179,10 +183,10 @@ class Batcher:
             raise
 
     def _planned_here(self, policy: Policy, request: PlanRequest) -> Plan:
-        """A plan made at once, on the event loop. Raises PolicyFailedError."""
+        """A plan made at once, on the event loop. Raises PolicyFailedError and ContractError."""
         (outcome,), duration_s = self._outcomes(policy, [request])
         self._on_batch(1, duration_s)
-        if isinstance(outcome, PolicyFailedError):
+        if isinstance(outcome, Exception):
             raise outcome
         return Plan(actions=outcome, inference_s=duration_s)
 
@@ -233,7 +237,7 @@ class Batcher:
         replica: Replica,
         jobs: Sequence[_Job],
         queued_s: Sequence[float],
-        outcomes: Sequence[Sequence[Action] | PolicyFailedError],
+        outcomes: Sequence[_Outcome],
         duration_s: float,
         pass_s: float,
     ) -> None:
@@ -243,7 +247,7 @@ class Batcher:
         if len(self._queue) >= self._max_batch_size:
             self._dispatch()
         for job, queue_s, outcome in zip(jobs, queued_s, outcomes, strict=True):
-            if isinstance(outcome, PolicyFailedError):
+            if isinstance(outcome, Exception):
                 _fail(job, outcome)
             elif not job.answer.done():
                 job.answer.set_result(
@@ -254,7 +258,7 @@ class Batcher:
 
     def _outcomes(
         self, policy: Policy, requests: Sequence[PlanRequest]
-    ) -> tuple[list[Sequence[Action] | PolicyFailedError], float]:
+    ) -> tuple[list[_Outcome], float]:
         """One for each request, and the seconds of a forward pass; of the longest, where a batch
         failed and each is planned for alone. Runs in the replica's thread and raises nothing.
         """
@@ -265,12 +269,15 @@ class Batcher:
                 raise PolicyFailedError(
                     f"expected a chunk for each of {len(requests)} episodes, got {len(chunks)}"
                 )
-            outcomes = [self._outcome(policy, chunk) for chunk in chunks]
+            outcomes: list[_Outcome] = [self._outcome(policy, chunk) for chunk in chunks]
             return outcomes, time.perf_counter() - started_s
         # The edge of somebody else's code, sys.exit() included: record, fail the one, go on.
         except BaseException as error:
             pass_s = time.perf_counter() - started_s
             if len(requests) == 1:
+                if isinstance(error, ContractError):
+                    # An observation that the policy cannot plan for: the fault of who sent it.
+                    return [error], pass_s
                 logger.error("the policy failed", exc_info=error)
                 # NaN, or a rotation that is none: what it computed could not become an action.
                 is_invalid = isinstance(error, InvalidValueError)
@@ -351,7 +358,7 @@ class _Noise(Sequence[np.random.Generator]):
         return self._made[index]
 
 
-def _fail(job: _Job, error: PolicyFailedError | DeadlineError) -> None:
+def _fail(job: _Job, error: PolicyFailedError | ContractError | DeadlineError) -> None:
     if not job.answer.done():
         job.answer.set_exception(error)
 

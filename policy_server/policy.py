@@ -56,7 +56,8 @@ class Policy(Protocol):
         noise: by episode, the only source of randomness that the plan may use.
 
         Called from one thread, always the same. Whatever it raises fails the step concerned
-        and no other episode.
+        and no other episode: a ContractError as the fault of who sent the observation, such as an
+        instruction that is too long for the policy, and anything else as the policy's own.
         """
         ...
 

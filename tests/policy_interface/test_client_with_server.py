@@ -21,7 +21,7 @@ from policy_interface.client_errors import (
     UnknownPolicyError,
 )
 from policy_interface.client_options import ClientCredentials, RetryPolicy
-from policy_interface.contract import Contract, ImageSize
+from policy_interface.contract import Contract, ContractError, ImageSize
 from policy_interface.types import Action, Pose
 from policy_server.scripted_policies import HoldPolicy
 from policy_server.security import BearerTokens
@@ -30,6 +30,20 @@ from policy_server.testing import NoisePolicy, running_server
 
 CAMERAS = {"scene_right_0": ImageSize(height=8, width=12)}
 ONCE = RetryPolicy(max_tries=1)
+
+
+class TersePolicy(NoisePolicy):
+    """Of few words, as one that was trained with short instructions."""
+
+    def plan(self, histories: Any, noise: Any) -> Any:
+        for history in histories:
+            if len(history[-1].language_instruction) > 10:
+                raise ContractError("instruction: expected at most 10 letters")
+        return super().plan(histories, noise)
+
+
+class InstantTersePolicy(TersePolicy):
+    is_instant = True
 
 
 class FailingPolicy(HoldPolicy):
@@ -115,6 +129,21 @@ def test_what_is_wrong_is_an_error_of_its_own(connect, make_observation) -> None
         client.step(make_observation())
     assert never_begun.value.reason == "no_episode"
     assert caught.value.is_final
+
+
+@pytest.mark.parametrize("policy", [TersePolicy, InstantTersePolicy])
+def test_what_a_policy_cannot_plan_for_is_the_fault_of_who_asks(
+    connect, make_observation, caplog, policy
+) -> None:
+    with running_server(policy()) as server, connect(server.address) as client:
+        client.reset(seed=0)
+        with pytest.raises(InvalidRequestError, match="at most 10 letters") as caught:
+            client.step(make_observation(instruction="put the box into the bin"))
+        # The episode goes on.
+        client.step(make_observation(instruction="go"))
+    assert caught.value.reason == "broken_contract"
+    assert caught.value.is_final
+    assert "Traceback" not in caplog.text
 
 
 def test_a_policy_that_fails_fails_its_step(connect, make_observation) -> None:
