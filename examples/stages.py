@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from policy_interface.companion import begin_companion, end_companion, ready_address
 from step_analysis.atomic_file import write_atomically
@@ -32,6 +34,10 @@ class StageFailedError(RuntimeError):
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"exit code {exit_code}")
         self.exit_code = exit_code
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which this process gets by itself, where Ctrl-C reaches its verb too."""
 
 
 @dataclass
@@ -73,7 +79,11 @@ def _now() -> dict[str, float]:
 
 
 def run_in_project(pipeline: Callable[[], None], *, folder: Path) -> int:
-    """The exit code of the whole. folder: where it writes, from the project's folder."""
+    """The exit code of the whole. folder: where it writes, from the project's folder.
+
+    Ctrl-C and SIGTERM end it, and the verb that it is in.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     os.chdir(PROJECT)
     folder.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
@@ -86,6 +96,10 @@ def run_in_project(pipeline: Callable[[], None], *, folder: Path) -> int:
         return error.exit_code
     print(f"\n{time.monotonic() - began_s:.0f} s in all")
     return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def require_beginning(parser: argparse.ArgumentParser, policy: Path | None) -> None:
@@ -117,8 +131,10 @@ def call(program: str, *arguments: object) -> None:
     process = subprocess.Popen(command_line(program, arguments))
     try:
         exit_code = process.wait()
-    except KeyboardInterrupt:
-        # The terminal has sent it to the verb too, which leaves everything resumable.
+    except KeyboardInterrupt as interruption:
+        # The terminal has sent Ctrl-C to the verb too, which leaves everything resumable.
+        if isinstance(interruption, _Terminated):
+            process.terminate()
         process.wait()
         raise
     if exit_code != 0:
