@@ -127,7 +127,10 @@ def _baseline_table(baselines: Sequence[Result], trained: Mapping[str, Result]) 
     if not baselines:
         yield NOTHING
         return
-    yield from head("task", "recipe", "successes", "95 %", "letters", "training, thread-minutes")
+    yield from head(
+        *("task", "recipe", "successes", "95 %", "letters"),
+        *("held-out error", "training, thread-minutes"),
+    )
     tasks = dict.fromkeys(each.training.task for each in baselines if each.training)
     for task in tasks:
         rows: dict[str, tuple[Training, Evaluated]] = {}
@@ -142,7 +145,10 @@ def _baseline_table(baselines: Sequence[Result], trained: Mapping[str, Result]) 
             letters = compare_policies(outcomes, method="mcnemar", alpha=alpha).letters
         for recipe, (training, evaluated) in rows.items():
             _, minutes, _ = _minutes(training)
-            yield row(task, recipe, *rate_cells(evaluated), letters.get(recipe, ""), minutes)
+            yield row(
+                *(task, recipe, *rate_cells(evaluated), letters.get(recipe, "")),
+                *(f"{training.last_error_mm:.1f} mm", minutes),
+            )
 
 
 def _films(tasks: Collection[str], docs: Path) -> Iterator[str]:
