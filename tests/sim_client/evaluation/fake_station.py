@@ -121,6 +121,9 @@ class FakeStation:
                 eaten.append(bytearray(2**24))
         if self._fate == "die" and self._is_first_time():
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._fate == "abort" and self._is_first_time():
+            # As the C library does where it finds its memory corrupted.
+            os.abort()
         if self._fate == "fill the disk" and self._is_first_time():
             # What is written now fails as on a full disk.
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))

@@ -108,6 +108,23 @@ def test_a_worker_that_breaks_is_an_error_and_its_episode_runs_again(
     assert [record.outcome for record in results.records] == ["success"] * 3
 
 
+def test_a_worker_that_crashes_says_where_it_was(
+    served: Any,
+    evaluate: Any,
+    script: Script,
+    rollouts: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    script({0: "abort"})
+    assert evaluate("0:1") == 0
+    error, success = ledger_of(rollouts)
+    assert error.message == "the worker process was ended by SIGABRT"
+    assert success.outcome is Outcome.SUCCESS
+    said = capfd.readouterr().err
+    assert "Fatal Python error: Aborted" in said
+    assert "fake_station.py" in said
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(
     served: Any, evaluate: Any, script: Script, rollouts: Path
