@@ -39,7 +39,7 @@ def draw(ledgers: Path) -> dict[str, str]:
         "costs": _cost_table(trained),
         "learning": [],
         "films": _films(trained, ledgers.parent),
-        "films_of_begun": _films(begun - trained.keys(), ledgers.parent),
+        "films_of_begun": _films(begun, ledgers.parent, suffix="-begun"),
         "all_tasks": policy_tables(groups[TOGETHER], trained),
         "trainings": trainings_table([*groups[OTHERS], *groups[TOGETHER]]),
         "choices": choice_tables(groups[TOGETHER]),
@@ -151,9 +151,10 @@ def _baseline_table(baselines: Sequence[Result], trained: Mapping[str, Result]) 
             )
 
 
-def _films(tasks: Collection[str], docs: Path) -> Iterator[str]:
+def _films(tasks: Collection[str], docs: Path, *, suffix: str = "") -> Iterator[str]:
+    """suffix: of the files' names, by which policy's film it is."""
     for name in filter(tasks.__contains__, TASKS):
-        path = Path("images", "results", f"{name}.gif")
+        path = Path("images", "results", f"{name}{suffix}.gif")
         if (docs / path).exists():
             yield f"![{name}: {TASKS[name].instruction}]({path})"
 
