@@ -6,6 +6,7 @@ import faulthandler
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +45,9 @@ def become_worker() -> None:
     Ctrl-C reaches the whole process group; only the parent knows what to do with it. A crash in a
     library says on standard error where Python was: the ledger keeps no more than the signal.
     """
-    faulthandler.enable()
+    # Without a standard error (`2>&-`) there is nobody to tell.
+    if sys.stderr is not None:
+        faulthandler.enable()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
