@@ -10,7 +10,7 @@ from results_ledger import Evaluated, Result
 
 from step_analysis.intervals import clopper_pearson
 from step_analysis.report.drawing import SMALL_TEXT_SIZE, Drawing
-from step_analysis.report.palette import policy_role
+from step_analysis.report.palette import NUM_POLICY_COLOURS, policy_role
 
 _WIDTH, _BODY = 860.0, 280.0
 _TOP, _BOTTOM, _LEFT = 40.0, 44.0, 58.0
@@ -46,10 +46,15 @@ class _Plot:
         return across, _TOP + _BODY * (1.0 - y / self._y_max)
 
     def name(self, number: int, text: str) -> None:
-        """In the legend. number: the line's, which sets its colour and its place."""
-        x, y = self._right + 18.0, _TOP + 8.0 + _ROW * number
-        self.drawing.dot(x, y, 4.0, policy_role(number))
-        self.drawing.text(x + 10.0, y, text, centred=True, room=_WIDTH - x - 14.0)
+        """In the legend. number: the line's, which sets its look and its place."""
+        x, y = self._right + 26.0, _TOP + 8.0 + _ROW * number
+        self.curve([(x - 10.0, y), (x + 10.0, y)], number)
+        self.drawing.text(x + 18.0, y, text, centred=True, room=_WIDTH - x - 22.0)
+
+    def curve(self, points: Sequence[tuple[float, float]], number: int) -> None:
+        """A line on the drawing; dashed where its colour is there already."""
+        is_dashed = number >= NUM_POLICY_COLOURS
+        self.drawing.line(points, policy_role(number), width=1.8, dashed=is_dashed)
 
 
 def learning_figure(trained: Mapping[str, Result]) -> Drawing:
@@ -67,7 +72,7 @@ def learning_figure(trained: Mapping[str, Result]) -> Drawing:
     )
     for number, (name, curve) in enumerate(curves.items()):
         points = [plot.point(step, error_mm) for step, error_mm in curve]
-        plot.drawing.line(points, policy_role(number), width=1.8)
+        plot.curve(points, number)
         plot.drawing.dot(*points[-1], 3.0, policy_role(number))
         plot.name(number, f"{name}: {curve[-1][1]:.1f} mm")
     return plot.drawing
@@ -106,6 +111,6 @@ def latency_figure(points: Sequence[Evaluated]) -> Drawing:
             plot.drawing.line([(x + aside, end) for end in ends], policy_role(number))
             plot.drawing.dot(x + aside, y, 3.5, policy_role(number))
             places.append((x + aside, y))
-        plot.drawing.line(places, policy_role(number), width=1.8)
+        plot.curve(places, number)
         plot.name(number, way)
     return plot.drawing
