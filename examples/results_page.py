@@ -82,7 +82,7 @@ def _held_out(result: Result) -> Evaluated | None:
 
 def _summary(trained: Mapping[str, Result]) -> str:
     evaluated = own_evaluations(trained)
-    return f"**So far {len(evaluated)} of {len(TASKS)} tasks: {goals(evaluated)}.**"
+    return f"**{len(evaluated)} of {len(TASKS)} tasks: {goals(evaluated)}.**"
 
 
 def _task_table(trained: Mapping[str, Result]) -> Iterator[str]:
